@@ -1,0 +1,1 @@
+"""Easel: make pictures on your own machine."""

@@ -1,0 +1,60 @@
+"""The types that carry the order: asked, admitted, cleared, signed.
+
+`safety` alone makes `Admitted`, `Cleared` and `Discarded`, `provenance` alone makes `Signed`,
+and only a `Signed` picture can be saved or sent out; `tests/test_order.py` walks the syntax
+trees and fails when one of them is made elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from webui.generator import Session
+from webui.request import GenerationRequest
+
+Level = Literal[0, 1, 2]
+"""How strict the filter is: 0 strict (everyone), 1 mild, 2 art (both behind an adult grant)."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may be run, at the level computed for it.
+
+    Attributes:
+        level: Effective level; a missing grant, guard or setting makes it 0.
+        notices: Sentences for the user, such as which kind of ceiling lowered the level.
+    """
+
+    request: GenerationRequest
+    session: Session
+    level: Level
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """A picture whose pixels, decoded from exactly these bytes, passed the check."""
+
+    data: bytes
+    level: Level
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """A picture that did not pass. It keeps neither pixels nor scores."""
+
+    level: Level
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A cleared picture with its recipe and marks, as the bytes of the file to be.
+
+    Attributes:
+        data: The whole PNG file.
+        sha256: Hex digest of `data`.
+    """
+
+    data: bytes
+    sha256: str

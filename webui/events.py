@@ -1,0 +1,157 @@
+"""What happens during a job, as small frozen records that travel as one JSON object each.
+
+Every job ends in exactly one of `Finished`, `Cancelled` or `Failed`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+StageName = Literal["load", "text", "denoise", "decode", "check", "save"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+class Queued(_Record):
+    """The job waits; `position` 1 is next."""
+
+    event: Literal["queued"] = "queued"
+    position: int
+
+
+class Started(_Record):
+    """What was decided for this job: nothing that matters is left open.
+
+    Attributes:
+        seeds: One seed a picture, over all batches.
+        device: For example "cpu" or "cuda:0".
+        dtype: Number format of the weights, for example "bfloat16".
+        layout: "channels_last" or "contiguous".
+    """
+
+    event: Literal["started"] = "started"
+    model: str
+    width: int
+    height: int
+    steps: int
+    seeds: tuple[int, ...]
+    device: str
+    dtype: str
+    layout: str
+
+
+class StageDone(_Record):
+    """A stage ended. `reused` is True when its result came from the cache.
+
+    `batch` counts from 0 over `GenerationRequest.count`.
+    """
+
+    event: Literal["stage"] = "stage"
+    name: StageName
+    seconds: float
+    reused: bool
+    batch: int = 0
+
+
+class Step(_Record):
+    """A denoising step ended. `step` counts from 1 to `steps`; times are in seconds."""
+
+    event: Literal["step"] = "step"
+    step: int
+    steps: int
+    batch: int
+    batches: int
+    seconds_per_step: float
+    seconds_left: float
+
+
+class Preview(_Record):
+    """A small JPEG of the picture in the making; it has passed the picture check."""
+
+    event: Literal["preview"] = "preview"
+    jpeg: bytes
+    step: int
+
+
+class Saved(_Record):
+    """A checked and signed picture is on disk. `sha256` is of the file's bytes (hex)."""
+
+    event: Literal["saved"] = "saved"
+    path: str
+    seed: int
+    sha256: str
+    width: int
+    height: int
+
+
+class Withheld(_Record):
+    """A picture did not pass the check and was discarded."""
+
+    event: Literal["withheld"] = "withheld"
+    seed: int
+    message: str = "The result was withheld by the safety check."
+
+
+class Notice(_Record):
+    """Something the user should know that is no error."""
+
+    event: Literal["notice"] = "notice"
+    message: str
+
+
+class Finished(_Record):
+    """The job ran to its end; `seconds` is wall time from admission."""
+
+    event: Literal["finished"] = "finished"
+    saved: int
+    withheld: int
+    seconds: float
+
+
+class Cancelled(_Record):
+    """The job was stopped by its owner; pictures saved before that stay."""
+
+    event: Literal["cancelled"] = "cancelled"
+    saved: int
+    seconds: float
+
+
+class Failed(_Record):
+    """The job ended with a `WebuiError`; `message` is its sentence.
+
+    Attributes:
+        kind: Name of the error's class.
+        field: Request field it is about, if any.
+        exit_code: Exit code for the command line.
+    """
+
+    event: Literal["failed"] = "failed"
+    message: str
+    kind: str
+    field: str | None = None
+    exit_code: int = 1
+
+
+Terminal = Finished | Cancelled | Failed
+Event = (
+    Queued
+    | Started
+    | StageDone
+    | Step
+    | Preview
+    | Saved
+    | Withheld
+    | Notice
+    | Finished
+    | Cancelled
+    | Failed
+)
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+"""Reads an event back from its JSON: `EVENT.validate_json(line)`."""

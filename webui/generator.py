@@ -1,0 +1,41 @@
+"""The one-method interface between whoever asks and whatever makes pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Event as Cancel
+from typing import Protocol
+
+from webui.events import Event
+from webui.request import GenerationRequest
+
+__all__ = ["Cancel", "Generator", "Session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Who asks.
+
+    Attributes:
+        id: Opaque name of the session; the queue is fair between sessions.
+        remote: Whether the asker is on another machine.
+        previews: Whether pictures in the making are wanted.
+    """
+
+    id: str
+    remote: bool = False
+    previews: bool = True
+
+
+class Generator(Protocol):
+    """`Engine`, `EngineProcess`, `Jobs` and the tests' fake are all used through this."""
+
+    def generate(
+        self, request: GenerationRequest, session: Session, cancel: Cancel
+    ) -> Iterator[Event]:
+        """Yields the events of one job, the last one a `Terminal`; never raises `WebuiError`.
+
+        Setting `cancel` ends the job within one denoising step. Closing the iterator does too.
+        """
+        ...

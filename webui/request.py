@@ -1,0 +1,339 @@
+"""What can be asked for: the one truth of fields, ranges, units, defaults and help.
+
+Widgets, command-line flags, presets, PNG metadata and the API schema are derived from
+`GenerationRequest`; no range, default or help text is written anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from webui.errors import BadRequestError
+
+SamplerName = Literal[
+    "Euler",
+    "Euler a",
+    "DPM++ 2M",
+    "DPM++ 2M SDE",
+    "DPM++ 3M",
+    "DPM++ SDE",
+    "Heun",
+    "DPM2",
+    "DPM2 a",
+    "LMS",
+    "UniPC",
+    "DEIS",
+    "DDIM",
+    "DDPM",
+    "PNDM",
+    "LCM",
+    "TCD",
+]
+ScheduleName = Literal["normal", "karras", "exponential", "beta", "sgm uniform"]
+
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+
+MAX_SEED = 2**53 - 1
+"""Largest integer that every JSON reader, a browser's included, keeps exact."""
+
+MAX_PROMPT_CHARACTERS = 2_000
+
+Group = Literal["look", "size", "sampling", "model", "loras", "control"]
+
+
+def _about(group: Group, *, unit: str = "", step: float | None = None) -> dict[str, Any]:
+    """Extra facts of a field that JSON Schema has no word for."""
+    return {"group": group, "unit": unit} | ({} if step is None else {"step": step})
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class LoraChoice(_Part):
+    """One LoRA of the stack, by the name of its file."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    weight: Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)] = 1.0
+    text_encoder_weight: Annotated[float | None, Field(ge=-4, le=4, allow_inf_nan=False)] = None
+    start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    enabled: bool = True
+
+
+class ControlChoice(_Part):
+    """One control picture, by its content hash (on the command line: a file's path)."""
+
+    kind: Annotated[str, Field(min_length=1, max_length=40)] = "pose"
+    picture: Annotated[str, Field(min_length=1, max_length=4096)]
+    model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    weight: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
+    start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+
+
+class GenerationRequest(_Part):
+    """A whole recipe. Frozen and hashable; an unknown key is an error.
+
+    `None` means "decide for me" and is filled in by `webui.generation.resolve`.
+    """
+
+    prompt: Annotated[
+        str,
+        Field(
+            max_length=MAX_PROMPT_CHARACTERS,
+            title="Prompt",
+            description="What the picture shows. (word:1.2) weighs a word, [word] takes weight"
+            " away, BREAK starts a new block of 75 tokens.",
+            json_schema_extra=_about("look", unit="characters"),
+        ),
+    ] = ""
+    negative_prompt: Annotated[
+        str,
+        Field(
+            max_length=MAX_PROMPT_CHARACTERS,
+            title="Negative prompt",
+            description="What the picture is steered away from. Has no effect at CFG 1.",
+            json_schema_extra=_about("look", unit="characters"),
+        ),
+    ] = ""
+    width: Annotated[
+        int | None,
+        Field(
+            ge=64,
+            le=2048,
+            multiple_of=8,
+            title="Width",
+            description="Width of the picture. Empty: the size the model was trained at.",
+            json_schema_extra=_about("size", unit="pixels", step=8),
+        ),
+    ] = None
+    height: Annotated[
+        int | None,
+        Field(
+            ge=64,
+            le=2048,
+            multiple_of=8,
+            title="Height",
+            description="Height of the picture. Empty: the size the model was trained at.",
+            json_schema_extra=_about("size", unit="pixels", step=8),
+        ),
+    ] = None
+    steps: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=150,
+            title="Steps",
+            description="How many times the noise is refined. More takes longer; past about 30"
+            " little changes with most samplers.",
+            json_schema_extra=_about("sampling", unit="steps", step=1),
+        ),
+    ] = 20
+    cfg: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=30,
+            allow_inf_nan=False,
+            title="CFG",
+            description="How strongly the prompt is followed (classifier-free guidance). At 1"
+            " guidance is off: twice as fast, and the negative prompt is not used.",
+            json_schema_extra=_about("sampling", unit="scale", step=0.5),
+        ),
+    ] = 5.0
+    sampler: Annotated[
+        SamplerName,
+        Field(
+            title="Sampler",
+            description="The method that removes the noise.",
+            json_schema_extra=_about("sampling"),
+        ),
+    ] = "DPM++ 2M"
+    schedule: Annotated[
+        ScheduleName,
+        Field(
+            title="Schedule",
+            description="How the noise levels are spread over the steps.",
+            json_schema_extra=_about("sampling"),
+        ),
+    ] = "normal"
+    seed: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_SEED,
+            title="Seed",
+            description="Start of the noise: the same seed and settings give the same picture."
+            " Empty: drawn anew each time. Further pictures count up from it.",
+            json_schema_extra=_about("look", unit="number", step=1),
+        ),
+    ] = None
+    count: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            title="Count",
+            description="How many batches are made one after the other.",
+            json_schema_extra=_about("size", unit="batches", step=1),
+        ),
+    ] = 1
+    batch: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=16,
+            title="Batch",
+            description="How many pictures are made at once; needs that much more memory.",
+            json_schema_extra=_about("size", unit="pictures", step=1),
+        ),
+    ] = 1
+    clip_skip: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=12,
+            title="Clip skip",
+            description="Which layer of the text encoder is used, counted from the end.",
+            json_schema_extra=_about("model", unit="layers", step=1),
+        ),
+    ] = 1
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=200,
+            title="Model",
+            description="Name of a folder under models/.",
+            json_schema_extra=_about("model"),
+        ),
+    ] = "postcard"
+    loras: Annotated[
+        tuple[LoraChoice, ...],
+        Field(
+            max_length=32,
+            title="LoRAs",
+            description="Stack of LoRAs with their weights.",
+            json_schema_extra=_about("loras"),
+        ),
+    ] = ()
+    controls: Annotated[
+        tuple[ControlChoice, ...],
+        Field(
+            max_length=8,
+            title="Controls",
+            description="Pictures that steer the composition, such as a pose.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = ()
+    init: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=4096,
+            title="Init picture",
+            description="Picture to start from, by content hash (on the command line: a path).",
+            json_schema_extra=_about("control"),
+        ),
+    ] = None
+    mask: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=4096,
+            title="Mask",
+            description="Where the init picture is painted anew: white = repaint.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = None
+
+
+def field_names() -> tuple[str, ...]:
+    """Names of the fields in the order they are declared."""
+    return tuple(GenerationRequest.model_fields)
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """A half sentence naming the nearest known name, or all of them when none is near."""
+    folded = {k.casefold(): k for k in known}
+    near = get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {folded[near[0]]!r}?"
+    return "known are " + ", ".join(repr(k) for k in known) + "."
+
+
+def parse_request(data: Mapping[str, Any]) -> GenerationRequest:
+    """A validated request from plain data.
+
+    Raises:
+        BadRequestError: One sentence about the first thing that is wrong, with its field.
+    """
+    try:
+        return GenerationRequest.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadRequestError(_sentence(first), field=_field_of(first)) from None
+
+
+def parse_request_json(text: str | bytes, *, source: str) -> GenerationRequest:
+    """A validated request from JSON text; `source` (a file's name) begins the error sentence.
+
+    Raises:
+        BadRequestError: The text is no JSON object, or a value in it is wrong.
+    """
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"{source} is not valid JSON: {error}.") from None
+    if not isinstance(data, dict):
+        raise BadRequestError(f"{source} must hold one JSON object, a whole request.")
+    return parse_request(cast(dict[str, Any], data))
+
+
+def _field_of(error: ErrorDetails) -> str | None:
+    return str(error["loc"][0]) if error["loc"] else None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One of pydantic's error records as a sentence a user can act on."""
+    where = ".".join(str(part) for part in error["loc"])
+    value, context = error.get("input"), error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            owner = {"loras": LoraChoice, "controls": ControlChoice}.get(
+                str(error["loc"][0]), GenerationRequest
+            )
+            key = str(error["loc"][-1])
+            return f"Unknown key {where!r}: {nearest(key, tuple(owner.model_fields))}"
+        case "literal_error":
+            known = SAMPLERS if where == "sampler" else SCHEDULES
+            return f"Unknown {where} {_short(value)}: {nearest(str(value), known)}"
+        case "string_too_long":
+            limit = context["max_length"]
+            return f"{where} is {len(str(value)):,} characters long: at most {limit:,} fit."
+        case "greater_than_equal":
+            return f"{where} is {_short(value)}: it must be at least {context['ge']}."
+        case "less_than_equal":
+            return f"{where} is {_short(value)}: it must be at most {context['le']}."
+        case "multiple_of":
+            step = int(context["multiple_of"])
+            above = int(cast(int, value)) // step * step + step
+            return f"{where} is {_short(value)}: it must be a multiple of {step}, such as {above}."
+        case "finite_number":
+            return f"{where} is {_short(value)}: it must be an ordinary number."
+        case _:
+            reason = error["msg"][:1].lower() + error["msg"][1:]
+            return f"{where} is {_short(value)}: {reason}."
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

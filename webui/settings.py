@@ -1,0 +1,51 @@
+"""Where things are and how the server listens; one frozen object, built in `webui.cli`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: the folder that holds `webui/`, `models/` and `launch.py`."""
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an engine needs to know about this machine and installation.
+
+    Attributes:
+        models: Folder of models, one folder or file each.
+        outputs: Folder the pictures are saved to.
+        state: Folder of what can be made anew (file hashes).
+        device: Device the engine computes on; "auto" takes a GPU where there is one.
+        dtype: Number format of the weights; "auto" takes the fastest the device has units for.
+        cache_bytes: Bound of the stage cache in bytes.
+    """
+
+    models: Path = ROOT / "models"
+    outputs: Path = ROOT / "outputs"
+    state: Path = ROOT / ".easel"
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    cache_bytes: int = GIB
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How the page is served.
+
+    Attributes:
+        host: Address to listen on; 127.0.0.1 is reachable from this machine only.
+        port: TCP port.
+        open_browser: Whether the default browser is opened on the page.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    open_browser: bool = True
