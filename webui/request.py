@@ -48,9 +48,18 @@ MAX_PROMPT_CHARACTERS = 2_000
 Group = Literal["look", "size", "sampling", "model", "loras", "control"]
 
 
-def _about(group: Group, *, unit: str = "", step: float | None = None) -> dict[str, Any]:
-    """Extra facts of a field that JSON Schema has no word for."""
-    return {"group": group, "unit": unit} | ({} if step is None else {"step": step})
+def _about(
+    group: Group, *, unit: str = "", step: float | None = None, empty: str = ""
+) -> dict[str, Any]:
+    """Extra facts of a field that JSON Schema has no word for.
+
+    `empty` says in a word or two what happens when an optional field is left empty.
+    """
+    return (
+        {"group": group, "unit": unit}
+        | ({} if step is None else {"step": step})
+        | ({"empty": empty} if empty else {})
+    )
 
 
 class _Part(BaseModel):
@@ -112,7 +121,7 @@ class GenerationRequest(_Part):
             multiple_of=8,
             title="Width",
             description="Width of the picture. Empty: the size the model was trained at.",
-            json_schema_extra=_about("size", unit="pixels", step=8),
+            json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
     height: Annotated[
@@ -123,7 +132,7 @@ class GenerationRequest(_Part):
             multiple_of=8,
             title="Height",
             description="Height of the picture. Empty: the size the model was trained at.",
-            json_schema_extra=_about("size", unit="pixels", step=8),
+            json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
     steps: Annotated[
@@ -173,7 +182,7 @@ class GenerationRequest(_Part):
             title="Seed",
             description="Start of the noise: the same seed and settings give the same picture."
             " Empty: drawn anew each time. Further pictures count up from it.",
-            json_schema_extra=_about("look", unit="number", step=1),
+            json_schema_extra=_about("look", unit="number", step=1, empty="random"),
         ),
     ] = None
     count: Annotated[
