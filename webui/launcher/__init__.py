@@ -1,0 +1,1 @@
+"""What `launch.py` does before anything is installed: the standard library and nothing else."""
