@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from webui.errors import WebuiError
+
 StageName = Literal["load", "text", "denoise", "decode", "check", "save"]
 
 
@@ -155,3 +157,13 @@ Event = (
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 """Reads an event back from its JSON: `EVENT.validate_json(line)`."""
+
+
+def failed(error: WebuiError) -> Failed:
+    """The event that ends a job with that error."""
+    return Failed(
+        message=error.message,
+        kind=type(error).__name__,
+        field=error.field,
+        exit_code=error.exit_code,
+    )

@@ -44,8 +44,10 @@ class ServerSettings:
         host: Address to listen on; 127.0.0.1 is reachable from this machine only.
         port: TCP port.
         open_browser: Whether the default browser is opened on the page.
+        allowed_hosts: Further host names the server may be called by, such as a proxy's.
     """
 
     host: str = "127.0.0.1"
     port: int = 7860
     open_browser: bool = True
+    allowed_hosts: tuple[str, ...] = ()

@@ -1,0 +1,263 @@
+"""The command line, and the only place where objects are built and joined."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from webui.errors import BadRequestError, StartError, WebuiError
+from webui.events import Failed, Finished
+from webui.generator import Cancel, Session
+from webui.request import GenerationRequest, parse_request, parse_request_json
+from webui.settings import ROOT, DeviceName, DtypeName, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from webui.engine import Engine
+    from webui.process import Report
+
+WITHHELD_EXIT_CODE = 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; gives the process's exit code (0 done, 2 bad input, 3 withheld)."""
+    # Models come from this machine; no library may ask a hub or report anything.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except WebuiError as error:
+        print(error.message, file=sys.stderr)
+        return error.exit_code
+
+
+def build_engine(settings: Settings, report: Report, *, by_date: bool = True) -> Engine:
+    """The engine with everything it works with, reporting how far it is.
+
+    Raises:
+        GuardError: A guard that must be loaded is missing.
+        StartError: The settings name a device or folder that does not exist.
+    """
+    report("loading", "Loading torch")
+    from webui.generation.devices import choose_device
+
+    device = choose_device(settings.device, settings.dtype)
+    report("loading", "Loading diffusers")
+    from webui.engine import Engine
+    from webui.generation.painting import Painter
+    from webui.generation.pipelines import quiet_libraries
+    from webui.library.checkpoints import CheckpointShelf
+    from webui.library.files import remove_leftovers
+    from webui.library.gallery import Gallery
+    from webui.library.hashes import HashBook
+    from webui.safety.guard import Guard
+
+    quiet_libraries()
+    report("loading", "Loading the content filter")
+    guard = Guard.load()
+    remove_leftovers(settings.outputs)
+    engine = Engine(
+        painter=Painter(device, cache_bytes=settings.cache_bytes),
+        guard=guard,
+        shelf=CheckpointShelf(_model_folders(settings), HashBook(settings.state / "hashes.json")),
+        gallery=Gallery(settings.outputs, by_date=by_date),
+    )
+    default = GenerationRequest().model
+    report("loading", f"Loading the model {default}")
+    engine.warm(default)
+    report("ready", f"{device.name} · {device.dtype_name} · {device.layout} ({device.reason})")
+    return engine
+
+
+def _model_folders(settings: Settings) -> tuple[Path, ...]:
+    """The user's folder first, then the one with the embedded model."""
+    if not settings.models.is_dir():
+        raise StartError(f"The models folder {settings.models} does not exist: create it first.")
+    return tuple(dict.fromkeys((settings.models, ROOT / "models")))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="webui", description="Make pictures on your own machine.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="start the page", allow_abbrev=False))
+    _add_generate(
+        commands.add_parser(
+            "generate",
+            help="make pictures without a server; prints one JSON event a line",
+            allow_abbrev=False,
+        )
+    )
+    _add_bench(
+        commands.add_parser("bench", help="measure beside plain diffusers", allow_abbrev=False)
+    )
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    defaults = Settings()
+    parser.add_argument(
+        "--models", type=Path, default=defaults.models, metavar="DIR", help="folder of models"
+    )
+    parser.add_argument(
+        "--device", choices=get_args(DeviceName), default="auto", help="what to compute on"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(DtypeName),
+        default="auto",
+        help="number format of the weights; auto: the fastest the device has units for",
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(models=options.models, device=options.device, dtype=options.dtype)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    defaults = ServerSettings()
+    parser.set_defaults(run=_serve)
+    parser.add_argument("--host", default=defaults.host, help="address to listen on")
+    parser.add_argument("--port", type=int, default=defaults.port, help="port to listen on")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="do not open the page in a browser"
+    )
+    parser.add_argument(
+        "--outputs", type=Path, default=Settings().outputs, metavar="DIR", help="folder of pictures"
+    )
+    _add_places(parser)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from webui.ui.server import serve
+
+    settings = replace(_settings(options), outputs=options.outputs)
+    _model_folders(settings)
+    server = ServerSettings(
+        host=options.host, port=options.port, open_browser=not options.no_browser
+    )
+    return serve(server, settings, build_engine)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_generate)
+    parser.add_argument(
+        "prompt", nargs="?", default=argparse.SUPPRESS, help="what the picture shows"
+    )
+    for name, schema in GenerationRequest.model_json_schema()["properties"].items():
+        if name != "prompt" and not _is_list(schema):
+            parser.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=name,
+                default=argparse.SUPPRESS,
+                metavar=name.upper(),
+                help=schema["description"].replace("%", "%%"),
+            )
+    parser.add_argument(
+        "--request",
+        type=Path,
+        metavar="FILE",
+        help="a whole request as JSON, or a .jsonl with one request a line; flags come on top",
+    )
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run it N times")
+    parser.add_argument(
+        "--out", type=Path, default=Path.cwd(), metavar="DIR", help="folder of pictures"
+    )
+    _add_places(parser)
+
+
+def _is_list(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array"
+
+
+def _generate(options: argparse.Namespace) -> int:
+    requests = _requests(options) * options.repeat
+    engine = build_engine(
+        replace(_settings(options), outputs=options.out), lambda *_: None, by_date=False
+    )
+    cancel = Cancel()
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        cancel.set()
+        # A second signal ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    codes = [_run(engine, request, cancel) for request in requests if not cancel.is_set()]
+    engine.close()
+    return 128 + received[0] if received else max(codes, default=0)
+
+
+def _run(engine: Engine, request: GenerationRequest, cancel: Cancel) -> int:
+    """Prints one job's events; gives its exit code."""
+    session = Session(id="command line", previews=False)
+    code = 0
+    for event in engine.generate(request, session, cancel):
+        print(event.model_dump_json(), flush=True)
+        match event:
+            case Failed():
+                print(event.message, file=sys.stderr)
+                code = event.exit_code
+            case Finished() if event.withheld:
+                code = WITHHELD_EXIT_CODE
+            case _:
+                pass
+    return code
+
+
+def _requests(options: argparse.Namespace) -> list[GenerationRequest]:
+    """The requests asked for, all of them checked before the first one runs."""
+    if options.repeat < 1:
+        raise BadRequestError(f"--repeat is {options.repeat}: it must be at least 1.")
+    flags = {
+        name: value
+        for name, value in vars(options).items()
+        if name in GenerationRequest.model_fields
+    }
+    if options.request is None:
+        return [parse_request(flags)]
+    return [
+        parse_request(json.loads(request.model_dump_json(exclude_unset=True)) | flags)
+        for request in _read_requests(options.request)
+    ]
+
+
+def _read_requests(path: Path) -> Iterator[GenerationRequest]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadRequestError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BadRequestError(f"{path} is not a text file in UTF-8.") from None
+    if path.suffix != ".jsonl":
+        yield parse_request_json(text, source=str(path))
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield parse_request_json(line, source=f"{path}, line {number},")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_bench)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="benchmarks to run; none: all of them"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from benchmarks.run import run_benchmarks
+
+    return run_benchmarks(options.names, options.out)

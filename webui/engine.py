@@ -1,0 +1,213 @@
+"""The story of a picture, in order: admitted, resolved, text, denoised, decoded, checked, saved."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from time import perf_counter
+
+import torch
+
+from webui import __version__
+from webui.clearance import Admitted, Cleared, Signed
+from webui.errors import OutOfMemoryError, WebuiError
+from webui.events import (
+    Cancelled,
+    Event,
+    Finished,
+    Notice,
+    Preview,
+    Saved,
+    StageDone,
+    Started,
+    Step,
+    Withheld,
+    failed,
+)
+from webui.generation.denoise import StepDone, StoppedError
+from webui.generation.painting import Painter, decoded_texts
+from webui.generation.previews import PreviewPace, to_jpeg
+from webui.generation.resolve import Plan, resolve
+from webui.generator import Cancel, Session
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.gallery import Gallery
+from webui.provenance.sign import Recipe, sign
+from webui.request import GenerationRequest
+from webui.safety.guard import Guard
+
+VERSIONED = ("torch", "diffusers", "transformers")
+"""Packages whose versions can change a picture."""
+
+
+@dataclass
+class _Tally:
+    """What a job has come to so far."""
+
+    began: float = field(default_factory=perf_counter)
+    saved: int = 0
+    withheld: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return perf_counter() - self.began
+
+
+class Engine:
+    """Makes pictures on one device, one job at a time. A `webui.generator.Generator`."""
+
+    def __init__(
+        self, *, painter: Painter, guard: Guard, shelf: CheckpointShelf, gallery: Gallery
+    ) -> None:
+        self._painter = painter
+        self._guard = guard
+        self._shelf = shelf
+        self._gallery = gallery
+        self._lock = Lock()
+        self._versions = {"easel": __version__} | {
+            name: importlib.metadata.version(name) for name in VERSIONED
+        }
+
+    def generate(
+        self, request: GenerationRequest, session: Session, cancel: Cancel
+    ) -> Iterator[Event]:
+        """Yields a job's events; the last is `Finished`, `Cancelled` or `Failed`."""
+        tally = _Tally()
+        try:
+            with self._lock:
+                yield from self._story(request, session, cancel, tally)
+            yield Finished(saved=tally.saved, withheld=tally.withheld, seconds=tally.seconds)
+        except StoppedError:
+            yield Cancelled(saved=tally.saved, seconds=tally.seconds)
+        except WebuiError as error:
+            yield failed(error)
+        except (torch.OutOfMemoryError, MemoryError):
+            sentence = "The device has not enough memory: choose a smaller size or batch."
+            yield failed(OutOfMemoryError(sentence))
+
+    def _story(
+        self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
+    ) -> Generator[Event, None, None]:
+        admitted = self._guard.admit(request, session)
+        yield from (Notice(message=notice) for notice in admitted.notices)
+        plan = resolve(admitted.request, self._shelf.find(request.model))
+        yield self._started(plan)
+        loaded = yield from self._painter.load(plan)
+        self._guard.check_decoded(decoded_texts(loaded, plan))
+        conditioning = yield from self._painter.encode(loaded, plan)
+        for batch, seeds in enumerate(plan.batches):
+            pace = PreviewPace() if session.previews else None
+            painting = self._painter.paint(
+                loaded, plan, batch, conditioning, pace=pace, stopped=cancel.is_set
+            )
+            pictures = yield from self._watch(painting, plan, batch, admitted, pace)
+            for seed, picture in zip(seeds, pictures, strict=True):
+                yield from self._release(picture, seed, plan, batch, admitted, tally)
+
+    def warm(self, model: str) -> None:
+        """Loads a model ahead of the first job; one that does not load is left for that job."""
+        with suppress(WebuiError), self._lock:
+            plan = resolve(GenerationRequest(model=model), self._shelf.find(model))
+            deque(self._painter.load(plan), maxlen=0)
+
+    def close(self) -> None:
+        """Waits for the device to be idle and ends its thread."""
+        self._painter.close()
+
+    def _watch(
+        self,
+        painting: Generator[StageDone | StepDone, None, tuple[bytes, ...]],
+        plan: Plan,
+        batch: int,
+        admitted: Admitted,
+        pace: PreviewPace | None,
+    ) -> Generator[Event, None, tuple[bytes, ...]]:
+        """Hands on what happens during the painting, frames as checked previews."""
+        try:
+            while True:
+                happened = next(painting)
+                if isinstance(happened, StageDone):
+                    yield happened
+                    continue
+                yield _step(happened, plan, batch)
+                if happened.frame is not None and pace is not None:
+                    began = perf_counter()
+                    cleared = self._guard.screen_preview(to_jpeg(happened.frame), admitted.level)
+                    pace.spent(perf_counter() - began)
+                    yield Preview(jpeg=cleared.data, step=happened.step)
+        except StopIteration as end:
+            return end.value
+        finally:
+            painting.close()
+
+    def _release(
+        self,
+        picture: bytes,
+        seed: int,
+        plan: Plan,
+        batch: int,
+        admitted: Admitted,
+        tally: _Tally,
+    ) -> Generator[Event, None, None]:
+        """Checks, signs and saves one picture; what does not pass is gone."""
+        began = perf_counter()
+        verdict = self._guard.screen(picture, admitted.level)
+        yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
+        if not isinstance(verdict, Cleared):
+            tally.withheld += 1
+            yield Withheld(seed=seed)
+            return
+        began = perf_counter()
+        signed = sign(verdict, self._recipe(plan, seed))
+        saved = self._save(signed, plan, seed)
+        yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
+        tally.saved += 1
+        yield saved
+
+    def _save(self, signed: Signed, plan: Plan, seed: int) -> Saved:
+        path = self._gallery.save(signed, seed=seed, now=datetime.now())
+        return Saved(
+            path=str(path), seed=seed, sha256=signed.sha256, width=plan.width, height=plan.height
+        )
+
+    def _recipe(self, plan: Plan, seed: int) -> Recipe:
+        device = self._painter.device
+        return Recipe(
+            request=plan.recipe(seed),
+            model_sha256=plan.checkpoint.sha256,
+            versions=self._versions,
+            device=device.name,
+            dtype=device.dtype_name,
+            layout=device.layout,
+            attention="native",
+        )
+
+    def _started(self, plan: Plan) -> Started:
+        device = self._painter.device
+        return Started(
+            model=plan.checkpoint.name,
+            width=plan.width,
+            height=plan.height,
+            steps=plan.request.steps,
+            seeds=plan.seeds,
+            device=device.name,
+            dtype=device.dtype_name,
+            layout=device.layout,
+        )
+
+
+def _step(done: StepDone, plan: Plan, batch: int) -> Step:
+    steps, batches = plan.request.steps, len(plan.batches)
+    left = steps - done.step + steps * (batches - batch - 1)
+    return Step(
+        step=done.step,
+        steps=steps,
+        batch=batch,
+        batches=batches,
+        seconds_per_step=done.seconds_per_step,
+        seconds_left=done.seconds_per_step * left,
+    )

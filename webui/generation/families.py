@@ -1,0 +1,92 @@
+"""The families of models that are served: one row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from webui.errors import BadRequestError
+from webui.library.checkpoints import Checkpoint
+from webui.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class LatentMap:
+    """Linear map from latents to RGB in -1..1: `rgb = latents @ matrix + bias`.
+
+    Attributes:
+        matrix: One row of three numbers per latent channel.
+    """
+
+    matrix: tuple[tuple[float, float, float], ...]
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is common to all models of one architecture.
+
+    Attributes:
+        name: Short name of the architecture.
+        pipeline: Class of diffusers that runs it.
+        latent_map: For previews; a model may bring its own in `preview.json`.
+        refused: Request fields that models of this family have no use for, with the reason.
+    """
+
+    name: str
+    pipeline: str
+    latent_map: LatentMap
+    refused: MappingProxyType[str, str]
+
+
+SD1 = Family(
+    name="Stable Diffusion 1",
+    pipeline="StableDiffusionPipeline",
+    # Fitted on decoded pictures by Hugging Face forum user keturn ("Decoding latents to RGB
+    # without upscaling", 2022).
+    latent_map=LatentMap(
+        (
+            (0.298, 0.207, 0.208),
+            (0.187, 0.286, 0.173),
+            (-0.158, 0.189, 0.264),
+            (-0.184, -0.271, -0.473),
+        )
+    ),
+    refused=MappingProxyType(
+        {
+            "loras": "LoRAs cannot be applied by this version: remove them.",
+            "controls": "Controls cannot be applied by this version: remove them.",
+            "init": "An init picture cannot be used by this version: remove it.",
+            "mask": "A mask cannot be used by this version: remove it.",
+        }
+    ),
+)
+
+FAMILIES: tuple[Family, ...] = (SD1,)
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """The family whose pipeline the checkpoint names.
+
+    Raises:
+        BadRequestError: The model is of a kind that is not served.
+    """
+    for family in FAMILIES:
+        if family.pipeline == checkpoint.pipeline:
+            return family
+    served = ", ".join(family.name for family in FAMILIES)
+    raise BadRequestError(
+        f"The model {checkpoint.name!r} is a {checkpoint.pipeline}; served are: {served}.",
+        field="model",
+    )
+
+
+def refuse_unused(request: GenerationRequest, family: Family) -> None:
+    """Raises for a field that is set but would have no effect, so that nothing is ignored.
+
+    Raises:
+        BadRequestError: With the field and the reason.
+    """
+    for name, reason in family.refused.items():
+        if getattr(request, name) != GenerationRequest.model_fields[name].default:
+            raise BadRequestError(reason, field=name)

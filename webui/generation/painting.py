@@ -1,0 +1,152 @@
+"""The stages from a plan to raw pictures, each taken from the cache where nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from threading import Event
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+from webui.events import StageDone, StageName
+from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
+from webui.generation.devices import Device
+from webui.generation.finishing import decode
+from webui.generation.pipelines import Loaded, Pipelines
+from webui.generation.previews import PreviewPace
+from webui.generation.prompts import EMPTY_PROMPT
+from webui.generation.resolve import Plan
+from webui.generation.stages import LatentsKey, PicturesKey, StageCache, TextKey, keys_of, text_key
+from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
+from webui.generation.thread import DeviceThread
+
+T = TypeVar("T")
+Stopped = Callable[[], bool]
+
+
+class Painter:
+    """Runs the stages on one device. Each method is a generator of what happens meanwhile."""
+
+    def __init__(self, device: Device, *, cache_bytes: int) -> None:
+        self.device = device
+        self._pipelines = Pipelines(device)
+        self._cache = StageCache(cache_bytes)
+        self._thread = DeviceThread()
+
+    def load(self, plan: Plan) -> Generator[StageDone, None, Loaded]:
+        """The plan's model, loaded when it is not in memory.
+
+        Raises:
+            BrokenFileError: The model does not load.
+            OutOfMemoryError: The device cannot hold it.
+        """
+        reused = self._pipelines.holds(plan.checkpoint)
+        return (
+            yield from self._timed(
+                "load", lambda: self._pipelines.get(plan.checkpoint, plan.family), reused=reused
+            )
+        )
+
+    def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
+        """Text embeddings of the plan's prompts, of equal length."""
+        keys = [text_key(plan, prompt) for prompt in plan.prompts]
+        reused = all(self._cache.get(key) is not None for key in keys)
+
+        def work() -> Conditioning:
+            prompt, *negative = (self._embedding(loaded, key) for key in keys)
+            if not negative:
+                return Conditioning(prompt, None)
+            empty = self._embedding(loaded, text_key(plan, EMPTY_PROMPT))
+            return Conditioning(*pad_to_equal(prompt, negative[0], empty))
+
+        return (yield from self._timed("text", work, reused=reused))
+
+    def paint(
+        self,
+        loaded: Loaded,
+        plan: Plan,
+        batch: int,
+        conditioning: Conditioning,
+        *,
+        pace: PreviewPace | None,
+        stopped: Stopped,
+    ) -> Generator[StageDone | StepDone, None, tuple[bytes, ...]]:
+        """The pictures of one batch as PNG files without text.
+
+        Raises:
+            StoppedError: `stopped` was true at the start or at the end of a step.
+        """
+        if stopped():
+            raise StoppedError
+        latents_key, pictures_key = keys_of(plan, plan.batches[batch])
+        pictures = self._cache.get(pictures_key)
+        if pictures is not None:
+            yield StageDone(name="denoise", seconds=0, reused=True, batch=batch)
+            yield StageDone(name="decode", seconds=0, reused=True, batch=batch)
+            return pictures
+        latents = yield from self._latents(
+            latents_key, loaded, plan, batch, conditioning, pace=pace, stopped=stopped
+        )
+        pictures = yield from self._timed("decode", lambda: decode(loaded, latents), batch=batch)
+        self._cache.put(pictures_key, pictures)
+        return pictures
+
+    def close(self) -> None:
+        """Ends the device thread once its work is done."""
+        self._thread.close()
+
+    def _latents(
+        self,
+        key: LatentsKey,
+        loaded: Loaded,
+        plan: Plan,
+        batch: int,
+        conditioning: Conditioning,
+        *,
+        pace: PreviewPace | None,
+        stopped: Stopped,
+    ) -> Generator[StageDone | StepDone, None, torch.Tensor]:
+        latents = self._cache.get(key)
+        if latents is not None:
+            yield StageDone(name="denoise", seconds=0, reused=True, batch=batch)
+            return latents
+
+        def work(emit: Callable[[StepDone], None], closed: Event) -> torch.Tensor:
+            return denoise(
+                loaded,
+                plan,
+                plan.batches[batch],
+                conditioning,
+                emit=emit,
+                stopped=lambda: closed.is_set() or stopped(),
+                pace=pace,
+            )
+
+        began = perf_counter()
+        latents = yield from self._thread.stream(work)
+        self._cache.put(key, latents)
+        yield StageDone(name="denoise", seconds=perf_counter() - began, reused=False, batch=batch)
+        return latents
+
+    def _embedding(self, loaded: Loaded, key: TextKey) -> torch.Tensor:
+        embedding = self._cache.get(key)
+        if embedding is None:
+            embedding = encode_prompt(
+                key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip
+            )
+            self._cache.put(key, embedding)
+        return embedding
+
+    def _timed(
+        self, name: StageName, work: Callable[[], T], *, reused: bool = False, batch: int = 0
+    ) -> Generator[StageDone, None, T]:
+        began = perf_counter()
+        result = self._thread.call(work)
+        yield StageDone(name=name, seconds=perf_counter() - began, reused=reused, batch=batch)
+        return result
+
+
+def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:
+    """What the text encoder really sees of each prompt, for the content filter."""
+    return tuple(decoded_text(prompt, loaded.tokenizer) for prompt in plan.prompts)

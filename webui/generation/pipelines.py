@@ -1,0 +1,139 @@
+"""One set of model components in memory, loaded once and shared by everything that runs."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, cast
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.generation.devices import Device
+from webui.generation.families import Family, LatentMap
+from webui.library.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, ready to run.
+
+    Attributes:
+        pipe: The diffusers pipeline; its scheduler is replaced for each request.
+        scheduler_config: The model's own scheduler configuration, as it was on disk.
+        latent_map: Latents to RGB for previews.
+    """
+
+    checkpoint: Checkpoint
+    pipe: DiffusionPipeline
+    scheduler_config: Mapping[str, Any]
+    latent_map: LatentMap
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the first text encoder."""
+        return cast(CLIPTokenizer, self.pipe.components["tokenizer"])
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """The first text encoder."""
+        return cast(CLIPTextModel, self.pipe.components["text_encoder"])
+
+
+def quiet_libraries() -> None:
+    """Keeps progress bars and advice meant for programmers off the console."""
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+class Pipelines:
+    """Keeps the model last asked for; another one takes its place."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._loaded: Loaded | None = None
+
+    def holds(self, checkpoint: Checkpoint) -> bool:
+        """Whether that very model, by content, is in memory."""
+        return self._loaded is not None and self._loaded.checkpoint.sha256 == checkpoint.sha256
+
+    def get(self, checkpoint: Checkpoint, family: Family) -> Loaded:
+        """The model, loaded when it is not in memory yet.
+
+        Raises:
+            BrokenFileError: A part is missing or does not fit its configuration.
+            OutOfMemoryError: The device cannot hold it.
+        """
+        if self._loaded is None or not self.holds(checkpoint):
+            # Freed first, so that two models never lie in memory side by side.
+            self._loaded = None
+            gc.collect()
+            self._loaded = self._load(checkpoint, family)
+        return self._loaded
+
+    def _load(self, checkpoint: Checkpoint, family: Family) -> Loaded:
+        scheduler_config = checkpoint.config("scheduler")
+        try:
+            pipe = _from_folder(checkpoint, family, self._device.dtype)
+            self._place(pipe)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise OutOfMemoryError(
+                f"{self._device.name} has not enough memory for the model {checkpoint.name!r}."
+            ) from None
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
+            raise BrokenFileError(
+                f"The model {checkpoint.name!r} could not be loaded: {reason}", field="model"
+            ) from error
+        return Loaded(
+            checkpoint,
+            pipe,
+            MappingProxyType(scheduler_config),
+            _latent_map(checkpoint) or family.latent_map,
+        )
+
+    def _place(self, pipe: DiffusionPipeline) -> None:
+        for component in pipe.components.values():
+            if isinstance(component, torch.nn.Module):
+                component.eval().requires_grad_(False)
+                component.to(self._device.name)
+        for name in ("unet", "vae"):
+            cast(torch.nn.Module, getattr(pipe, name)).to(memory_format=self._device.memory_format)
+
+
+def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> DiffusionPipeline:
+    pipeline = cast(type[DiffusionPipeline], getattr(diffusers, family.pipeline))
+    pipe = pipeline.from_pretrained(
+        checkpoint.path,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        safety_checker=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return cast(DiffusionPipeline, pipe)
+
+
+def _latent_map(checkpoint: Checkpoint) -> LatentMap | None:
+    """The model's own map for previews, `preview.json`, where it brings one."""
+    try:
+        data = json.loads((checkpoint.path / "preview.json").read_bytes())
+        matrix = tuple((float(r), float(g), float(b)) for r, g, b in data["matrix"])
+        red, green, blue = (float(value) for value in data["bias"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise BrokenFileError(
+            f"The model {checkpoint.name!r} has a damaged preview.json: remove or mend it.",
+            field="model",
+        ) from None
+    return LatentMap(matrix, (red, green, blue))

@@ -1,0 +1,63 @@
+"""Small pictures in the making, by a linear map from the latents."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+
+from webui.generation.families import LatentMap
+
+MIN_SECONDS = 0.5
+"""At most two previews a second."""
+
+SHARE_OF_TIME = 0.08
+"""What a preview costs (map, JPEG, check) is kept under this share of the time between two."""
+
+LONGEST_SIDE = 256
+
+
+class PreviewPace:
+    """Decides when the next preview is due, so that a slow machine makes fewer."""
+
+    def __init__(self) -> None:
+        self._cost = 0.1
+        self._last = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether enough time has gone by since the last preview."""
+        waited = time.perf_counter() - self._last
+        return waited >= max(MIN_SECONDS, self._cost / SHARE_OF_TIME)
+
+    def begin(self) -> None:
+        """Counts the waiting time from now on, so that loading does not count as waiting."""
+        self._last = time.perf_counter()
+
+    def spent(self, seconds: float) -> None:
+        """Takes note of what a preview has cost."""
+        self._cost = seconds
+        self._last = time.perf_counter()
+
+
+def to_rgb(latents: torch.Tensor, latent_map: LatentMap) -> np.ndarray:
+    """The first picture of a batch at the size of its latents, uint8 of (height, width, 3).
+
+    `latents` has the shape (batch, channels, height, width), as the denoiser sees them.
+    """
+    matrix = torch.tensor(latent_map.matrix, dtype=torch.float32)
+    bias = torch.tensor(latent_map.bias, dtype=torch.float32)
+    rgb = latents[0].float().cpu().permute(1, 2, 0) @ matrix + bias
+    return ((rgb.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+
+
+def to_jpeg(rgb: np.ndarray) -> bytes:
+    """The frame as a JPEG with its longest side at 256 pixels."""
+    picture = Image.fromarray(rgb)
+    scale = LONGEST_SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=80)
+    return file.getvalue()

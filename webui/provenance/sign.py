@@ -1,0 +1,73 @@
+"""Gives a cleared picture its recipe: our JSON and the A1111 `parameters` line.
+
+The one maker of `Signed`. The pixels are not touched: text chunks are inserted into the bytes
+that passed the check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from webui.clearance import Cleared, Signed
+from webui.interchange.infotext import write_infotext
+from webui.provenance.pngtext import insert_text
+from webui.request import GenerationRequest
+
+KEY = "easel"
+"""Our own key of the PNG text; the value is one JSON object."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything needed to make one picture again.
+
+    Attributes:
+        request: The request that makes this picture alone; size and seed are filled in.
+        model_sha256: Hex digest of the model's weights.
+        versions: Package name to version, ours among them as "easel".
+        device: As torch spells it.
+        dtype: Number format of the weights.
+        layout: Memory layout of the convolutions.
+        attention: Attention backend.
+    """
+
+    request: GenerationRequest
+    model_sha256: str
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    layout: str
+    attention: str
+
+    def to_json(self) -> str:
+        """One JSON object: schema, request, model, versions, engine."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "request": self.request.model_dump(mode="json"),
+                "model": {"name": self.request.model, "sha256": self.model_sha256},
+                "versions": self.versions,
+                "engine": {
+                    "device": self.device,
+                    "dtype": self.dtype,
+                    "layout": self.layout,
+                    "attention": self.attention,
+                },
+            },
+            ensure_ascii=False,
+        )
+
+
+def sign(cleared: Cleared, recipe: Recipe) -> Signed:
+    """The picture's file: the cleared PNG with its recipe in it."""
+    parameters = write_infotext(
+        recipe.request,
+        model_hash=recipe.model_sha256[:10],
+        version=f"easel {recipe.versions['easel']}",
+    )
+    data = insert_text(cleared.data, {KEY: recipe.to_json(), "parameters": parameters})
+    return Signed(data, hashlib.sha256(data).hexdigest())
