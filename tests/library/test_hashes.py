@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from webui.library.hashes import HashBook
+
+
+def test_the_digest_is_that_of_the_bytes_and_is_kept(tmp_path: Path):
+    file, book = tmp_path / "weights", tmp_path / "hashes.json"
+    file.write_bytes(b"one")
+    assert HashBook(book).sha256(file) == hashlib.sha256(b"one").hexdigest()
+    stamp = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert HashBook(book).sha256(file) == hashlib.sha256(b"one").hexdigest()
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path):
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    book = HashBook(tmp_path / "hashes.json")
+    book.sha256(file)
+    file.write_bytes(b"three")
+    assert book.sha256(file) == hashlib.sha256(b"three").hexdigest()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"x": 5}', b"\xff"])
+def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: bytes):
+    file, book = tmp_path / "weights", tmp_path / "hashes.json"
+    file.write_bytes(b"one")
+    book.write_bytes(content)
+    assert HashBook(book).sha256(file) == hashlib.sha256(b"one").hexdigest()
