@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from webui.errors import BusyError
+from webui.events import Cancelled, Event, Failed, Finished, Preview, Queued, Terminal
+from webui.generator import Cancel, Session
+from webui.jobs import Job, Jobs
+from webui.request import GenerationRequest
+
+
+class Gated:
+    """Runs jobs that end when they are let through, and notes the order."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.gate = threading.Semaphore(0)
+
+    def generate(
+        self, request: GenerationRequest, session: Session, cancel: Cancel
+    ) -> Iterator[Event]:
+        self.order.append(request.prompt)
+        for step in range(3):
+            yield Preview(jpeg=bytes([step]), step=step)
+        while not self.gate.acquire(timeout=0.01):
+            if cancel.is_set():
+                yield Cancelled(saved=0, seconds=0)
+                return
+        yield Finished(saved=1, withheld=0, seconds=0)
+
+
+@pytest.fixture
+def generator() -> Gated:
+    return Gated()
+
+
+@pytest.fixture
+def jobs(generator: Gated) -> Iterator[Jobs]:
+    jobs = Jobs(generator, max_queued=4, max_per_session=3)
+    yield jobs
+    jobs.close()
+
+
+def submit(jobs: Jobs, prompt: str, session: str) -> Job:
+    return jobs.submit(GenerationRequest(prompt=prompt), Session(id=session))
+
+
+def last(job: Job) -> Event:
+    *_, end = job.follow()
+    return end
+
+
+def test_sessions_take_turns(jobs: Jobs, generator: Gated):
+    asked = [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("c1", "c")]
+    running = submit(jobs, *asked[0])
+    next(iter(running.follow(1)))
+    waiting = [submit(jobs, *each) for each in asked[1:]]
+    generator.gate.release(len(asked))
+    assert all(isinstance(last(job), Finished) for job in [running, *waiting])
+    assert generator.order == ["a1", "a2", "b1", "c1", "a3"]
+
+
+def test_a_waiting_job_is_told_its_place(jobs: Jobs):
+    running = submit(jobs, "one", "a")
+    next(iter(running.follow(1)))
+    submit(jobs, "two", "a")
+    third = submit(jobs, "three", "b")
+    assert next(iter(third.follow())) == Queued(position=2)
+
+
+def test_a_session_may_not_fill_the_queue(jobs: Jobs):
+    for prompt in "xyz":
+        submit(jobs, prompt, "a")
+    with pytest.raises(BusyError, match="3 of your jobs are not finished"):
+        submit(jobs, "w", "a")
+
+
+def test_a_full_queue_is_one_sentence(jobs: Jobs):
+    next(iter(submit(jobs, "running", "a").follow(1)))
+    for session in "bcde":
+        submit(jobs, session, session)
+    with pytest.raises(BusyError, match="The queue is full"):
+        submit(jobs, "f", "f")
+
+
+def test_a_late_follower_sees_everything_but_old_previews(jobs: Jobs, generator: Gated):
+    job = submit(jobs, "one", "a")
+    generator.gate.release()
+    early = list(job.follow())
+    late = list(job.follow())
+    assert sum(isinstance(event, Preview) for event in early) >= 1
+    assert [event for event in late if isinstance(event, Preview)] == [Preview(jpeg=b"\2", step=2)]
+    assert isinstance(late[-1], Finished)
+
+
+def test_closing_a_follower_does_not_end_the_job(jobs: Jobs, generator: Gated):
+    job = submit(jobs, "one", "a")
+    follower = iter(job.follow())
+    next(follower)
+    del follower
+    assert jobs.find("a") is job
+    generator.gate.release()
+    assert isinstance(last(job), Finished)
+
+
+def test_a_finished_job_is_not_found(jobs: Jobs, generator: Gated):
+    job = submit(jobs, "one", "a")
+    generator.gate.release()
+    assert isinstance(last(job), Finished)
+    assert job.finished
+    assert jobs.find("a") is None
+    assert jobs.find("b") is None
+
+
+def test_cancelling_ends_the_running_job(jobs: Jobs):
+    job = submit(jobs, "one", "a")
+    job.cancel()
+    assert isinstance(last(job), Cancelled)
+
+
+def test_closing_ends_running_and_waiting_jobs(generator: Gated):
+    jobs = Jobs(generator)
+    running = submit(jobs, "one", "a")
+    next(iter(running.follow(1)))
+    waiting = submit(jobs, "two", "a")
+    jobs.close()
+    assert isinstance(last(running), Cancelled)
+    assert isinstance(last(waiting), Failed)
+
+
+def test_every_job_ends_in_one_terminal_event(jobs: Jobs, generator: Gated):
+    job = submit(jobs, "one", "a")
+    generator.gate.release()
+    events = list(job.follow())
+    assert [isinstance(event, Terminal) for event in events].count(True) == 1

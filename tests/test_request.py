@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webui.errors import BadRequestError
+from webui.request import (
+    MAX_SEED,
+    GenerationRequest,
+    field_names,
+    nearest,
+    parse_request,
+    parse_request_json,
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "sentence"),
+    [
+        ({"width": 63}, "width", "width is 63: it must be a multiple of 8, such as 64."),
+        ({"width": 56}, "width", "width is 56: it must be at least 64."),
+        ({"height": 100_000}, "height", "height is 100000: it must be at most 2048."),
+        ({"steps": 0}, "steps", "steps is 0: it must be at least 1."),
+        ({"cfg": float("nan")}, "cfg", "cfg is nan: it must be an ordinary number."),
+        ({"cfg": float("inf")}, "cfg", "cfg is inf: it must be an ordinary number."),
+        ({"seed": MAX_SEED + 1}, "seed", f"it must be at most {MAX_SEED}."),
+        ({"prompt": "x" * 100_000}, "prompt", "100,000 characters long: at most 2,000 fit."),
+        ({"sampler": "Eular"}, "sampler", "Unknown sampler 'Eular': did you mean 'Euler'?"),
+        ({"schedule": "kerras"}, "schedule", "did you mean 'karras'?"),
+        ({"promt": "a harbour"}, "promt", "Unknown key 'promt': did you mean 'prompt'?"),
+        ({"loras": [{"name": "a", "wieght": 1}]}, "loras", "did you mean 'weight'?"),
+        ({"controls": [{"picture": "a", "strat": 0}]}, "controls", "did you mean 'start'?"),
+        ({"steps": "many"}, "steps", "steps is 'many': "),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(data: dict[str, Any], field: str, sentence: str):
+    with pytest.raises(BadRequestError) as caught:
+        parse_request(data)
+    assert sentence in caught.value.message
+    assert caught.value.message.count("\n") == 0
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{", '{"steps": }', "[" * 100_000])
+def test_a_file_that_is_no_request_is_named(text: str):
+    with pytest.raises(BadRequestError, match=r"^recipe\.json "):
+        parse_request_json(text, source="recipe.json")
+
+
+def test_a_request_survives_json():
+    request = GenerationRequest(prompt="a harbour", seed=7, cfg=6.5, width=320)
+    again = parse_request_json(request.model_dump_json(), source="x")
+    assert again == request
+    assert hash(again) == hash(request)
+
+
+def test_defaults_are_within_their_own_ranges():
+    assert parse_request(GenerationRequest().model_dump()) == GenerationRequest()
+
+
+def test_every_field_has_a_title_a_help_text_and_a_group():
+    for name, schema in GenerationRequest.model_json_schema()["properties"].items():
+        assert schema["title"], name
+        assert schema["description"].endswith("."), name
+        assert schema["group"] in {"look", "size", "sampling", "model", "loras", "control"}, name
+
+
+def test_a_far_name_lists_what_is_known():
+    assert nearest("zzzz", ("karras", "beta")) == "known are 'karras', 'beta'."
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*field_names(), "other"]),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=4,
+        ),
+    )
+)
+def test_any_data_gives_a_request_or_one_sentence(data: dict[str, Any]):
+    try:
+        request = parse_request(data)
+    except BadRequestError as error:
+        assert error.message
+        assert "\n" not in error.message
+    else:
+        assert parse_request(json.loads(request.model_dump_json())) == request
