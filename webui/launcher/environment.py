@@ -112,14 +112,12 @@ def compile_own_code() -> None:
 def _make(tools: bool, requested: str) -> None:
     machine = torch_build.fingerprint()
     wanted = torch_build.choose(torch_build.survey(), requested)
-    stamp = read_stamp()
-    if stamp is None or stamp.torch != wanted:
-        program = _make_empty()
-        stamp = None
-    else:
-        program = uv.find(SCRIPTS) or _make_empty()
-    tools = tools or bool(stamp and stamp.dev_lock)
+    old = read_stamp()
     STAMP.unlink(missing_ok=True)
+    program = uv.find(SCRIPTS) if old and old.torch == wanted else None
+    if program is None:
+        program = _make_empty()
+    tools = tools or bool(old and old.dev_lock)
     torch = _install(program, wanted, tools)
     _write_stamp(
         Stamp(
@@ -199,10 +197,9 @@ def _install_torch(program: Path, backend: str) -> bool:
             ["--torch-backend", backend, "--only-binary", ":all:", f"torch=={version}"],
         )
     except SetupError as error:
-        say(f"{error.message}")
         say(
-            "So the plain build of torch is taken, which may not use this GPU; "
-            "`python launch.py setup` tries again."
+            f"{error.message} Until then the plain build of torch is used, which may leave this "
+            "GPU idle; `python launch.py setup` tries again."
         )
         return False
     return True
