@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, get_args
 from webui.errors import BadRequestError, StartError, WebuiError
 from webui.events import Failed, Finished
 from webui.generator import Cancel, Session
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.hashes import HashBook
 from webui.request import GenerationRequest, parse_request, parse_request_json
 from webui.settings import ROOT, DeviceName, DtypeName, ServerSettings, Settings
 
 if TYPE_CHECKING:
     from webui.engine import Engine
-    from webui.process import Report
+    from webui.process import Phase, Report
 
 WITHHELD_EXIT_CODE = 3
 
@@ -54,10 +56,8 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.engine import Engine
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
-    from webui.library.checkpoints import CheckpointShelf
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Gallery
-    from webui.library.hashes import HashBook
     from webui.safety.guard import Guard
 
     quiet_libraries()
@@ -67,7 +67,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     engine = Engine(
         painter=Painter(device, cache_bytes=settings.cache_bytes),
         guard=guard,
-        shelf=CheckpointShelf(_model_folders(settings), HashBook(settings.state / "hashes.json")),
+        shelf=CheckpointShelf(_model_folders(settings), _hash_book(settings)),
         gallery=Gallery(settings.outputs, by_date=by_date),
     )
     default = GenerationRequest().model
@@ -82,6 +82,10 @@ def _model_folders(settings: Settings) -> tuple[Path, ...]:
     if not settings.models.is_dir():
         raise StartError(f"The models folder {settings.models} does not exist: create it first.")
     return tuple(dict.fromkeys((settings.models, ROOT / "models")))
+
+
+def _hash_book(settings: Settings) -> HashBook:
+    return HashBook(settings.state / "hashes.json")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,14 +142,24 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from webui.ui.server import serve
+    from webui.jobs import Jobs
+    from webui.process import EngineProcess
+    from webui.ui.server import Backend, bind, serve
 
     settings = replace(_settings(options), outputs=options.outputs)
-    _model_folders(settings)
     server = ServerSettings(
         host=options.host, port=options.port, open_browser=not options.no_browser
     )
-    return serve(server, settings, build_engine)
+    shelf = CheckpointShelf(_model_folders(settings), _hash_book(settings))
+    listener = bind(server)
+    engine = EngineProcess(build_engine, settings)
+    jobs = Jobs(engine)
+    try:
+        serve(listener, server, Backend(jobs, engine.status, shelf.names))
+    finally:
+        jobs.close()
+        engine.close()
+    return 0
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -181,9 +195,7 @@ def _is_list(schema: dict[str, Any]) -> bool:
 
 def _generate(options: argparse.Namespace) -> int:
     requests = _requests(options) * options.repeat
-    engine = build_engine(
-        replace(_settings(options), outputs=options.out), lambda *_: None, by_date=False
-    )
+    engine = build_engine(replace(_settings(options), outputs=options.out), _silent, by_date=False)
     cancel = Cancel()
     received: list[int] = []
 
@@ -198,6 +210,10 @@ def _generate(options: argparse.Namespace) -> int:
     codes = [_run(engine, request, cancel) for request in requests if not cancel.is_set()]
     engine.close()
     return 128 + received[0] if received else max(codes, default=0)
+
+
+def _silent(phase: Phase, message: str) -> None:
+    """The command line reports events only."""
 
 
 def _run(engine: Engine, request: GenerationRequest, cancel: Cancel) -> int:

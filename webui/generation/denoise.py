@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 
 from webui.generation.pipelines import Loaded
-from webui.generation.previews import PreviewPace, to_rgb
+from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
 from webui.generation.samplers import make_scheduler
 
@@ -58,22 +57,10 @@ def denoise(
     """
     pipe = _with_fresh_scheduler(loaded, plan)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    began = time.perf_counter()
-
-    def on_step_end(
-        _: DiffusionPipeline, index: int, __: int, tensors: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        if stopped():
-            raise StoppedError
-        step = index + 1
-        frame = None
-        if pace is not None and step < plan.request.steps and pace.due():
-            frame = to_rgb(tensors["latents"], loaded.latent_map)
-        emit(StepDone(step, (time.perf_counter() - began) / step, frame))
-        return tensors
-
-    run: Any = pipe
-    return run(
+    noise = _noise(loaded, plan, generators)
+    first = noise * pipe.scheduler.init_noise_sigma
+    watch = _Watch(loaded, plan, first, emit=emit, stopped=stopped, pace=pace)
+    return pipe(
         prompt_embeds=conditioning.prompt.expand(len(seeds), -1, -1),
         negative_prompt_embeds=(
             None
@@ -85,19 +72,64 @@ def denoise(
         num_inference_steps=plan.request.steps,
         guidance_scale=plan.request.cfg,
         generator=generators,
-        latents=_noise(loaded, plan, generators),
+        latents=noise,
         output_type="latent",
-        callback_on_step_end=on_step_end,
+        callback_on_step_end=watch.on_step_end,
+        callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )[0]
 
 
-def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> DiffusionPipeline:
+class _Watch:
+    """Sees every step: hands on how far it is, makes previews, leaves the loop when told."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        plan: Plan,
+        sample: torch.Tensor,
+        *,
+        emit: Callable[[StepDone], None],
+        stopped: Callable[[], bool],
+        pace: PreviewPace | None,
+    ) -> None:
+        self._sample = sample
+        self._loaded = loaded
+        self._steps = plan.request.steps
+        self._emit = emit
+        self._stopped = stopped
+        self._pace = pace
+        self._began = time.perf_counter()
+
+    def on_step_end(
+        self, pipe: Any, index: int, timestep: Any, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Called by the pipeline after each call of its denoiser."""
+        if self._stopped():
+            raise StoppedError
+        # Samplers of second order call the denoiser about twice a step.
+        share = (index + 1) / pipe.num_timesteps
+        frame = None
+        if self._pace is not None and share < 1 and self._pace.due():
+            original = predicted_original(
+                self._sample, tensors["noise_pred"], float(timestep), pipe.scheduler
+            )
+            frame = to_rgb(original, self._loaded.latent_map)
+        self._sample = tensors["latents"]
+        seconds = (time.perf_counter() - self._began) / (share * self._steps)
+        self._emit(StepDone(max(1, int(share * self._steps)), seconds, frame))
+        return tensors
+
+
+def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
     """The shared components with a scheduler of this request's own, since it holds state."""
     scheduler = make_scheduler(loaded.scheduler_config, plan.request.sampler, plan.request.schedule)
+    scheduler.set_timesteps(plan.request.steps)
     parts = loaded.pipe.components | {"scheduler": scheduler, "requires_safety_checker": False}
-    pipe = type(loaded.pipe)(**parts)
+    pipe: Any = type(loaded.pipe)(**parts)
     pipe.set_progress_bar_config(disable=True)
+    # The loop hands a callback any of its variables that are on this list.
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "noise_pred"]
     return pipe
 
 

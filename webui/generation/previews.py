@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,24 @@ class PreviewPace:
         """Takes note of what a preview has cost."""
         self._cost = seconds
         self._last = time.perf_counter()
+
+
+def predicted_original(
+    sample: torch.Tensor, output: torch.Tensor, timestep: float, scheduler: Any
+) -> torch.Tensor:
+    """What the denoiser takes the finished latents to be, in the middle of the way.
+
+    `sample` went into the step, `output` is the denoiser's answer after guidance, both of shape
+    (batch, channels, height, width). Formulas: Salimans & Ho 2022 (v), Ho et al. 2020 (epsilon).
+    """
+    kept = scheduler.alphas_cumprod[int(timestep)].to(sample.device, torch.float32)
+    signal, noise = kept.sqrt(), (1 - kept).sqrt()
+    # Schedulers in Karras' form keep the picture's scale at 1 and let the noise grow above it.
+    grown = float(scheduler.init_noise_sigma) > 1
+    sample = sample.float() * (signal if grown else 1)
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * sample - noise * output.float()
+    return (sample - noise * output.float()) / signal
 
 
 def to_rgb(latents: torch.Tensor, latent_map: LatentMap) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from webui.errors import StorageError
 
+PREFIX = ".writing-"
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes `data` to a temporary file beside `path`, then renames it into place.
@@ -22,7 +24,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=PREFIX)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -37,6 +39,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process was still writing, in `folder` and one level below it."""
+    for pattern in (f"{PREFIX}*", f"*/{PREFIX}*"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 def _sentence(path: Path, error: OSError) -> str:

@@ -1,0 +1,306 @@
+"""The whole way with the embedded model, judged by events and by measurement."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from webui.clearance import Admitted, Cleared, Discarded, Level
+from webui.cli import build_engine
+from webui.engine import Engine
+from webui.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Preview,
+    Saved,
+    StageDone,
+    Started,
+    Step,
+    Withheld,
+)
+from webui.generator import Cancel, Session
+from webui.provenance.pngtext import read_text
+from webui.request import GenerationRequest, parse_request_json
+from webui.settings import Settings
+
+SESSION = Session(id="tests", previews=False)
+PROMPT = "a person in a red shirt on a beach at sunset"
+QUICK = GenerationRequest(prompt=PROMPT, seed=7, steps=4)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The real engine and the folder it saves to."""
+
+    engine: Engine
+    outputs: Path
+
+    def run(self, request: GenerationRequest, session: Session = SESSION) -> list[Event]:
+        return list(self.engine.generate(request, session, Cancel()))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("studio")
+    settings = Settings(outputs=folder / "outputs", state=folder / "state")
+    engine = build_engine(settings, lambda phase, message: None)
+    yield Studio(engine, settings.outputs)
+    engine.close()
+
+
+def with_(request: GenerationRequest, **changes: object) -> GenerationRequest:
+    return GenerationRequest.model_validate(request.model_dump() | changes)
+
+
+def reused(events: list[Event]) -> dict[str, bool]:
+    return {event.name: event.reused for event in events if isinstance(event, StageDone)}
+
+
+def saved(events: list[Event]) -> list[Saved]:
+    return [event for event in events if isinstance(event, Saved)]
+
+
+def pixels(event: Saved) -> np.ndarray:
+    return np.asarray(Image.open(event.path).convert("RGB")).astype(np.float64)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(np.mean((a - b) ** 2))
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+def test_a_picture_is_told_in_order_and_saved(studio: Studio):
+    events = studio.run(with_(QUICK, seed=100))
+    kinds = [event.event if not isinstance(event, StageDone) else event.name for event in events]
+    assert kinds == [
+        *("started", "load", "text", "step", "step", "step", "step"),
+        *("denoise", "decode", "check", "save", "saved", "finished"),
+    ]
+    (picture,) = saved(events)
+    assert Path(picture.path).is_relative_to(studio.outputs)
+    assert pixels(picture).shape == (256, 256, 3)
+    assert pixels(picture).std() > 10
+
+
+def test_an_identical_request_is_answered_without_denoising(studio: Studio):
+    first = studio.run(QUICK)
+    second = studio.run(QUICK)
+    assert reused(second)["denoise"]
+    assert reused(second)["decode"]
+    assert reused(second)["text"]
+    assert not any(isinstance(event, Step) for event in second)
+    assert psnr(pixels(saved(first)[0]), pixels(saved(second)[0])) == float("inf")
+
+
+def test_a_changed_seed_reuses_the_text_only(studio: Studio):
+    studio.run(QUICK)
+    events = studio.run(with_(QUICK, seed=8))
+    assert reused(events)["text"]
+    assert not reused(events)["denoise"]
+
+
+def test_a_changed_prompt_is_encoded_and_denoised(studio: Studio):
+    studio.run(QUICK)
+    events = studio.run(with_(QUICK, prompt="a harbour in the snow by day"))
+    assert not reused(events)["text"]
+    assert not reused(events)["denoise"]
+
+
+def test_without_guidance_the_negative_prompt_changes_nothing(studio: Studio):
+    studio.run(with_(QUICK, cfg=1))
+    events = studio.run(with_(QUICK, cfg=1, negative_prompt="fog"))
+    assert reused(events)["denoise"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"negative_prompt": "sunset, orange sky"},
+        {"steps": 6},
+        {"cfg": 9.0},
+        {"sampler": "Euler a"},
+        {"schedule": "karras"},
+        {"seed": 9},
+        {"clip_skip": 2},
+        {"width": 320},
+        {"height": 320},
+        {"prompt": "a person in a (blue:1.4) shirt on a beach at sunset"},
+    ],
+)
+def test_every_option_changes_the_picture(studio: Studio, change: dict[str, object]):
+    base = pixels(saved(studio.run(QUICK))[0])
+    other = pixels(saved(studio.run(with_(QUICK, **change)))[0])
+    assert base.shape != other.shape or psnr(base, other) < 40
+
+
+def test_the_same_request_gives_the_same_pixels_in_another_engine(studio: Studio, tmp_path: Path):
+    again = build_engine(Settings(outputs=tmp_path, state=tmp_path / "state"), lambda *_: None)
+    fresh = saved(list(again.generate(QUICK, SESSION, Cancel())))[0]
+    again.close()
+    assert psnr(pixels(fresh), pixels(saved(studio.run(QUICK))[0])) == float("inf")
+
+
+def test_a_picture_of_a_batch_can_be_made_again_alone(studio: Studio):
+    batch = saved(studio.run(with_(QUICK, batch=3, seed=20)))
+    assert [event.seed for event in batch] == [20, 21, 22]
+    recipe = json.loads(read_text(Path(batch[1].path).read_bytes())["easel"])["request"]
+    alone = saved(studio.run(GenerationRequest.model_validate(recipe)))
+    assert len(alone) == 1
+    assert psnr(pixels(batch[1]), pixels(alone[0])) > 30
+    assert psnr(pixels(batch[0]), pixels(alone[0])) < 30
+
+
+def test_count_makes_batches_one_after_the_other(studio: Studio):
+    events = studio.run(with_(QUICK, count=2, batch=2, seed=40))
+    assert [event.seed for event in saved(events)] == [40, 41, 42, 43]
+    assert [s.batch for s in events if isinstance(s, StageDone) and s.name == "denoise"] == [0, 1]
+    last = [event for event in events if isinstance(event, Step)][-1]
+    assert (last.batch, last.batches, last.seconds_left) == (1, 2, 0)
+
+
+def test_a_drawn_seed_is_told_and_differs(studio: Studio):
+    seeds = [
+        event.seeds
+        for _ in range(2)
+        for event in studio.run(with_(QUICK, seed=None, steps=1))
+        if isinstance(event, Started)
+    ]
+    assert seeds[0] != seeds[1]
+
+
+def test_the_file_carries_the_whole_recipe(studio: Studio):
+    (picture,) = saved(studio.run(QUICK))
+    texts = read_text(Path(picture.path).read_bytes())
+    recipe = json.loads(texts["easel"])
+    request = parse_request_json(json.dumps(recipe["request"]), source="easel")
+    assert request == with_(QUICK, width=256, height=256)
+    assert recipe["model"]["name"] == "postcard"
+    assert len(recipe["model"]["sha256"]) == 64
+    assert {"easel", "torch", "diffusers"} <= set(recipe["versions"])
+    assert set(recipe["engine"]) == {"device", "dtype", "layout", "attention"}
+    assert texts["parameters"].startswith(PROMPT)
+    assert "Steps: 4, Sampler: DPM++ 2M" in texts["parameters"]
+    assert "Seed: 7, Size: 256x256" in texts["parameters"]
+
+
+def test_previews_are_small_checked_pictures(studio: Studio):
+    watching = Session(id="tests")
+    events = studio.run(with_(QUICK, steps=60, seed=300), watching)
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert previews
+    picture = Image.open(io.BytesIO(previews[-1].jpeg))
+    assert max(picture.size) == 256
+    final = pixels(saved(events)[0])
+    late = np.asarray(picture.convert("RGB")).astype(np.float64)
+    assert psnr(final, late) > 12
+
+
+def test_cancelling_takes_effect_within_a_step_and_leaves_the_model_as_it_was(studio: Studio):
+    before = pixels(saved(studio.run(QUICK))[0])
+    cancel = Cancel()
+    seen: list[Event] = []
+    request = with_(QUICK, steps=150, seed=500, sampler="Heun")
+    for event in studio.engine.generate(request, SESSION, cancel):
+        seen.append(event)
+        if isinstance(event, Step) and event.step == 2:
+            cancel.set()
+    assert isinstance(seen[-1], Cancelled)
+    assert max(event.step for event in seen if isinstance(event, Step)) <= 4
+    fresh = with_(QUICK, count=2, batch=1, seed=7)
+    assert psnr(pixels(saved(studio.run(fresh))[0]), before) == float("inf")
+
+
+def test_closing_the_iterator_frees_the_engine(studio: Studio):
+    events = studio.engine.generate(with_(QUICK, steps=150, seed=600), SESSION, Cancel())
+    assert isinstance(next(event for event in events if isinstance(event, Step)), Step)
+    del events
+    assert isinstance(studio.run(QUICK)[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"model": "postcart"}, "model"),
+        ({"prompt": "(harbour:1.2.3)"}, "prompt"),
+        ({"negative_prompt": "(harbour:99)"}, "negative_prompt"),
+        ({"clip_skip": 12}, "clip_skip"),
+        ({"loras": [{"name": "style"}]}, "loras"),
+        ({"init": "0" * 64}, "init"),
+        ({"mask": "0" * 64}, "mask"),
+        ({"controls": [{"picture": "0" * 64}]}, "controls"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_lost(
+    studio: Studio, change: dict[str, object], field: str
+):
+    *_, end = studio.run(with_(QUICK, **change))
+    assert isinstance(end, Failed)
+    assert end.exit_code == 2
+    assert end.field == field
+    assert isinstance(studio.run(QUICK)[-1], Finished)
+
+
+def test_an_empty_prompt_makes_a_picture(studio: Studio):
+    assert saved(studio.run(with_(QUICK, prompt="")))
+
+
+class Strict:
+    """A guard that withholds pictures of chosen seeds, by order of the screening."""
+
+    def __init__(self, *withheld: int) -> None:
+        self._withheld = withheld
+        self._screened = 0
+
+    def admit(self, request: GenerationRequest, session: Session) -> Admitted:
+        return Admitted(request, session, 0, ("A notice.",))
+
+    def check_decoded(self, texts: tuple[str, ...]) -> None:
+        """Nothing is found."""
+
+    def screen(self, data: bytes, level: Level) -> Cleared | Discarded:
+        self._screened += 1
+        return Discarded(level) if self._screened in self._withheld else Cleared(data, level)
+
+    def screen_preview(self, data: bytes, level: Level) -> Cleared:
+        return Cleared(data, level)
+
+
+def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(studio.engine, "_guard", Strict(2))
+    files = set(studio.outputs.rglob("*"))
+    events = studio.run(with_(QUICK, batch=3, seed=700))
+    assert [event.seed for event in saved(events)] == [700, 702]
+    assert [event.seed for event in events if isinstance(event, Withheld)] == [701]
+    assert events[-1] == Finished(saved=2, withheld=1, seconds=events[-1].seconds)  # type: ignore
+    assert {path.name.split("-")[1] for path in set(studio.outputs.rglob("*")) - files} == {
+        "700",
+        "702",
+    }
+
+
+def test_a_full_disk_fails_the_job_and_leaves_no_file(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+):
+    import errno
+    import os
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = set(studio.outputs.rglob("*"))
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        *_, end = studio.run(with_(QUICK, seed=800))
+    assert isinstance(end, Failed)
+    assert end.message.startswith("The disk is full")
+    assert set(studio.outputs.rglob("*")) == files
+    assert saved(studio.run(with_(QUICK, seed=800)))
