@@ -133,6 +133,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default=defaults.host, help="address to listen on")
     parser.add_argument("--port", type=int, default=defaults.port, help="port to listen on")
     parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further host name the page may be called by, such as a proxy's; can be repeated",
+    )
+    parser.add_argument(
         "--no-browser", action="store_true", help="do not open the page in a browser"
     )
     parser.add_argument(
@@ -148,7 +155,10 @@ def _serve(options: argparse.Namespace) -> int:
 
     settings = replace(_settings(options), outputs=options.outputs)
     server = ServerSettings(
-        host=options.host, port=options.port, open_browser=not options.no_browser
+        host=options.host,
+        port=options.port,
+        open_browser=not options.no_browser,
+        allowed_hosts=tuple(options.allow_host),
     )
     shelf = CheckpointShelf(_model_folders(settings), _hash_book(settings))
     listener = bind(server)
