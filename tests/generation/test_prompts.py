@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import re
+import time
+from typing import get_args
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from webui.errors import BadRequestError
+from webui.generation.prompts import (
+    EMPTY_PROMPT,
+    MAX_WEIGHT,
+    ParsedPrompt,
+    PromptField,
+    parse_prompt,
+)
+from webui.request import MAX_PROMPT_CHARACTERS
+
+A = pytest.approx(1.1)
+B = pytest.approx(1 / 1.1)
+
+
+def blocks(text: str) -> list[list[tuple[str, float]]]:
+    return [[(s.text, s.weight) for s in block] for block in parse_prompt(text).blocks]
+
+
+@pytest.mark.parametrize(
+    ("text", "segments"),
+    [
+        ("", []),
+        ("a red ball", [("a red ball", 1.0)]),
+        ("a (red) ball", [("a ", 1.0), ("red", A), (" ball", 1.0)]),
+        ("[red]", [("red", B)]),
+        ("(red:1.5)", [("red", 1.5)]),
+        ("(red: 1.5 )", [("red", 1.5)]),
+        ("(red:+.5)", [("red", 0.5)]),
+        ("(red:-1)", [("red", -1.0)]),
+        ("((red))", [("red", pytest.approx(1.21))]),
+        ("((red:1.2):1.5)", [("red", pytest.approx(1.8))]),
+        ("([red])", [("red", pytest.approx(1.0))]),
+        (r"\(red\) \[ball\] \\", [("(red) [ball] \\", 1.0)]),
+        (r"a \red ball" + "\\", [("a red ball", 1.0)]),
+        ("(red", [("red", A)]),
+        ("a (red ball", [("a ", 1.0), ("red ball", A)]),
+        ("[red", [("red", B)]),
+        ("red) ball]", [("red) ball]", 1.0)]),
+        ("red:1.5)", [("red:1.5)", 1.0)]),
+        ("red:1.2.3)", [("red:1.2.3)", 1.0)]),
+        ("(red:ball:1.5)", [("red:ball", 1.5)]),
+        ("(red:1,5)", [("red:1,5", A)]),
+        ("(red:)", [("red:", A)]),
+        ("[red:ball]", [("red:ball", B)]),
+        ("(red)(ball)", [("redball", A)]),
+        ("red: ball", [("red: ball", 1.0)]),
+        ("red | ball (a|b)", [("red | ball ", 1.0), ("a|b", A)]),
+        ("(red [and) ball]", [("red ", A), ("and", pytest.approx(1.0)), (" ball", B)]),
+        ("()", []),
+        ("breakfast BREAKING", [("breakfast BREAKING", 1.0)]),
+        ("2 < 3: <b> < lora:x:1>", [("2 < 3: <b> < lora:x:1>", 1.0)]),
+        ("a sandy beach", [("a sandy beach", 1.0)]),
+    ],
+)
+def test_one_block_is_read_by_a1111s_rules(text: str, segments: list[tuple[str, float]]) -> None:
+    assert blocks(text) == [segments]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("red BREAK ball", [[("red", 1.0)], [("ball", 1.0)]]),
+        ("red BREAK", [[("red", 1.0)], []]),
+        ("BREAK red", [[], [("red", 1.0)]]),
+        ("red BREAK BREAK ball", [[("red", 1.0)], [], [("ball", 1.0)]]),
+        ("(red BREAK ball:1.5)", [[("red", 1.5)], [("ball", 1.5)]]),
+        ("[red BREAK (ball)]", [[("red", B)], [("ball", pytest.approx(1.0))]]),
+        ("(red)BREAK(ball)", [[("red", A)], [("ball", A)]]),
+        ("red,BREAK\nball", [[("red,", 1.0)], [("ball", 1.0)]]),
+    ],
+)
+def test_break_ends_the_block_also_inside_brackets(
+    text: str, expected: list[list[tuple[str, float]]]
+) -> None:
+    assert blocks(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "says"),
+    [
+        ("a (red:1.2.3)", 8, "'1.2.3' is not a number"),
+        ("(red:...)", 6, "'...' is not a number"),
+        ("(red:11)", 6, "at most 10"),
+        ("(red:-10.5)", 6, "at most 10"),
+        (f"(red:{'9' * 500})", 6, "at most 10"),
+        ("((red:5):5)", 3, "weight of 25"),
+        ("(" * 30 + "red", 31, "multiply"),
+        ("a [red:ball:0.5]", 3, "prompt editing"),
+        ("[red:0.5]", 1, "prompt editing"),
+        ("[red:1.5]", 1, "prompt editing"),
+        ("[red::3]", 1, "prompt editing"),
+        ("[red: ball : 1]", 1, "prompt editing"),
+        ("[:red:.5e0]", 1, "prompt editing"),
+        ("([(red:1.2):ball:0.5])", 2, "prompt editing"),
+        ("[red:[blue:green:2]:x]", 6, "prompt editing"),
+        ("a [red|blue] ball", 3, "alternation"),
+        ("[[red|blue]]", 2, "alternation"),
+        ("red AND blue", 5, "AND"),
+        ("a ball <lora:name:0.8>", 8, "'loras'"),
+        ("<hypernet:name:1>", 1, "space after '<'"),
+    ],
+)
+def test_what_is_wrong_or_not_read_is_refused_with_its_position(
+    text: str, position: int, says: str
+) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        parse_prompt(text, "prompt")
+    assert f"character {position}:" in caught.value.message
+    assert says in caught.value.message
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    "text", [r"\[red:ball:0.5\]", r"[red\:0.5]", r"\[red|blue\]", r"[red\|blue]", "[red:a:b:0.5]"]
+)
+def test_what_is_escaped_or_a1111_takes_for_text_is_text(text: str) -> None:
+    (segment,) = parse_prompt(text).blocks[0]
+    assert segment.text in {"[red:ball:0.5]", "red:0.5", "[red|blue]", "red|blue", "red:a:b:0.5"}
+
+
+@pytest.mark.parametrize("text", ["[a (b:c:0.5]", "[a ) b:0.5]", "[a|b", "(a [b|c)"])
+def test_unbalanced_brackets_schedule_nothing(text: str) -> None:
+    parse_prompt(text)
+
+
+def test_the_negative_prompt_is_named_and_has_no_and() -> None:
+    with pytest.raises(BadRequestError, match=r"^Negative prompt, character 6:") as caught:
+        parse_prompt("(red:1..2)", "negative_prompt")
+    assert caught.value.field == "negative_prompt"
+    assert parse_prompt("HANDS AND FEET", "negative_prompt").blocks[0][0].text == "HANDS AND FEET"
+
+
+def test_a_parsed_prompt_is_a_key() -> None:
+    assert parse_prompt("") == EMPTY_PROMPT
+    assert parse_prompt("(a) BREAK b") == parse_prompt("(a)BREAK b")
+    assert hash(parse_prompt("(a) BREAK b")) == hash(parse_prompt("(a)BREAK b"))
+    assert parse_prompt("(a)") != parse_prompt("a")
+
+
+def read(text: str, field: PromptField) -> ParsedPrompt | BadRequestError:
+    try:
+        return parse_prompt(text, field)
+    except BadRequestError as error:
+        return error
+
+
+GRAMMAR = st.lists(st.sampled_from([*"()[]\\:|<>.,+- \n105a", "BREAK", " AND "])).map("".join)
+
+
+@given(st.one_of(st.text(), GRAMMAR))
+@example("(a:\u0663)")
+def test_any_text_is_read_or_refused_with_a_position_inside_it(text: str) -> None:
+    for field in get_args(PromptField):
+        parsed = read(text, field)
+        if isinstance(parsed, BadRequestError):
+            found = re.search(r"character (\d+):", parsed.message)
+            assert found
+            assert 1 <= int(found[1]) <= len(text)
+            assert parsed.field == field
+            assert "\n" not in parsed.message
+        else:
+            segments = [segment for block in parsed.blocks for segment in block]
+            assert all(s.text and abs(s.weight) <= MAX_WEIGHT for s in segments)
+
+
+@given(st.text(min_size=1))
+def test_escaped_text_comes_back_whole(text: str) -> None:
+    assume(not re.search(r"\bBREAK\b|\bAND\b|<\w+:", text))
+    escaped = re.sub(r"([()\[\]\\])", r"\\\1", text)
+    assert blocks(escaped) == [[(text, 1.0)]]
+
+
+@given(st.lists(st.floats(0.5, 1.2).map(lambda x: round(x, 3)), min_size=1, max_size=8))
+def test_nested_weights_multiply(weights: list[float]) -> None:
+    text, product = "red", 1.0
+    for weight in weights:
+        text, product = f"({text}:{weight:f})", product * weight
+    assert blocks(text) == [[("red", pytest.approx(product))]]
+
+
+@pytest.mark.parametrize("unit", ["(", "[", "(a[", ")", "\\", ":", "a ", "BREAK ", "<a", "[a:"])
+def test_the_longest_prompt_is_read_at_once(unit: str) -> None:
+    text = (unit * MAX_PROMPT_CHARACTERS)[:MAX_PROMPT_CHARACTERS]
+    start = time.perf_counter()
+    read(text, "prompt")
+    assert time.perf_counter() - start < 1

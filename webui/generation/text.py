@@ -1,0 +1,163 @@
+"""Prompts to text embeddings with CLIP, A1111's way: weights and prompts of any length.
+
+A prompt is cut into chunks of 75 tokens, each encoded on its own between the start and end tokens,
+and the encodings are joined. Weights multiply the encoding, which is then scaled back as a whole
+("Original" emphasis). An unweighted prompt of one chunk gives what diffusers' pipeline gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+
+from webui.errors import BadRequestError
+from webui.generation.prompts import Block, ParsedPrompt
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+CHUNK_TOKENS = 75
+"""Tokens of a chunk without its start and end token."""
+
+COMMA_REACH = 20
+"""How many tokens before the end of a full chunk a comma may lie to end it early."""
+
+_CENTRED = 0.02
+"""Ratio of mean to mean magnitude below which an encoding counts as centred."""
+
+
+class _Token(NamedTuple):
+    id: int
+    weight: float
+
+
+def encode_prompt(
+    parsed: ParsedPrompt, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, clip_skip: int
+) -> torch.Tensor:
+    """Text embeddings of shape (chunks * 77, width), in the encoder's dtype and on its device.
+
+    `clip_skip` counts layers from the end as A1111 does: 1 is the last layer (diffusers' None).
+
+    Raises:
+        BadRequestError: `clip_skip` reaches past the encoder's first layer.
+    """
+    layers = text_encoder.config.num_hidden_layers
+    if not 1 <= clip_skip <= layers:
+        raise BadRequestError(
+            f"Clip skip is {clip_skip}: this model's text encoder has {layers} layers.",
+            field="clip_skip",
+        )
+    chunks = _chunks(parsed, tokenizer)
+    ids, weights = _framed(chunks, tokenizer)
+    with torch.no_grad():
+        encoded = _hidden(text_encoder, ids.to(text_encoder.device), clip_skip)
+    if any(token.weight != 1 for chunk in chunks for token in chunk):
+        encoded = _weighted(encoded, weights.to(encoded.device))
+    return encoded.flatten(0, 1)
+
+
+def pad_to_equal(
+    prompt: torch.Tensor, negative_prompt: torch.Tensor, empty: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both embeddings, the shorter one continued with `empty`, the encoding of an empty prompt.
+
+    All are of shape (chunks * 77, width), `empty` of one chunk.
+    """
+    length = max(len(prompt), len(negative_prompt))
+
+    def padded(embedding: torch.Tensor) -> torch.Tensor:
+        missing = (length - len(embedding)) // len(empty)
+        return torch.cat([embedding, *[empty] * missing])
+
+    return padded(prompt), padded(negative_prompt)
+
+
+def token_count(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> int:
+    """Tokens used as A1111 counts them: all chunks but the last one count as full."""
+    *full, last = _chunks(parsed, tokenizer)
+    return len(full) * CHUNK_TOKENS + len(last)
+
+
+def decoded_text(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> str:
+    """What the encoder really sees: the tokens' own text, brackets and weights gone."""
+    ids = [token.id for chunk in _chunks(parsed, tokenizer) for token in chunk]
+    untyped: Any = tokenizer
+    return cast(str, untyped.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _chunks(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> list[list[_Token]]:
+    """Tokens of each chunk, at most 75; at least one chunk, and none for a trailing BREAK."""
+    comma = tokenizer.get_vocab().get(",</w>")
+    *first, last = parsed.blocks
+    blocks = parsed.blocks if last or not first else first
+    return [chunk for block in blocks for chunk in _cut(_tokens(block, tokenizer), comma_id=comma)]
+
+
+def _tokens(block: Block, tokenizer: CLIPTokenizer) -> list[_Token]:
+    if not block:
+        return []
+    read: Any = tokenizer(
+        [segment.text for segment in block], add_special_tokens=False, verbose=False
+    )
+    return [
+        _Token(id, segment.weight)
+        for segment, ids in zip(block, read["input_ids"], strict=True)
+        for id in ids
+    ]
+
+
+def _cut(tokens: list[_Token], *, comma_id: int | None) -> Iterator[list[_Token]]:
+    """Full chunks and a rest; a chunk ends after a comma near its end where there is one."""
+    while len(tokens) > CHUNK_TOKENS:
+        end = CHUNK_TOKENS
+        if tokens[end].id != comma_id:
+            near = range(CHUNK_TOKENS, CHUNK_TOKENS - COMMA_REACH, -1)
+            end = next((k for k in near if tokens[k - 1].id == comma_id), CHUNK_TOKENS)
+        yield tokens[:end]
+        tokens = tokens[end:]
+    yield tokens
+
+
+def _framed(
+    chunks: list[list[_Token]], tokenizer: CLIPTokenizer
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and weights of shape (chunks, 77), with start, end and padding."""
+    start, end, pad = (
+        _Token(cast(int, id), 1.0)
+        for id in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    )
+    rows = [[start, *chunk, end, *[pad] * (CHUNK_TOKENS - len(chunk))] for chunk in chunks]
+    ids = torch.tensor([[token.id for token in row] for row in rows])
+    return ids, torch.tensor([[token.weight for token in row] for row in rows])
+
+
+def _hidden(text_encoder: CLIPTextModel, ids: torch.Tensor, clip_skip: int) -> torch.Tensor:
+    """Encodings of shape (chunks, 77, width), through the final norm as the last layer's are."""
+    if clip_skip == 1:
+        return cast(torch.Tensor, text_encoder(ids).last_hidden_state)
+    states = text_encoder(ids, output_hidden_states=True).hidden_states
+    return text_encoder.final_layer_norm(states[-clip_skip])
+
+
+def _weighted(encoded: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The encoding times the weights, scaled so that each chunk keeps its mean.
+
+    Where an encoder's outputs are centred, or negative weights cancel them out, the mean says
+    nothing and dividing by it would scale at random: there the mean magnitude is kept instead.
+    """
+    before = encoded.float()
+    after = before * weights.unsqueeze(-1)
+    by_mean = _mean(before) / _mean(after)
+    by_magnitude = _mean(before.abs()) / _mean(after.abs())
+    usable = _offset(before) * _offset(after) > _CENTRED**2
+    return (after * torch.where(usable, by_mean, by_magnitude)).to(encoded.dtype)
+
+
+def _mean(encoded: torch.Tensor) -> torch.Tensor:
+    return encoded.mean(dim=(1, 2), keepdim=True)
+
+
+def _offset(encoded: torch.Tensor) -> torch.Tensor:
+    return _mean(encoded) / _mean(encoded.abs())
