@@ -1,0 +1,145 @@
+"""Stand-ins with the shape of the real thing and none of its weight."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from webui.errors import WebuiError
+from webui.events import (
+    Cancelled,
+    Event,
+    Finished,
+    Preview,
+    Saved,
+    StageDone,
+    StageName,
+    Started,
+    Step,
+    failed,
+)
+from webui.generator import Cancel, Session
+from webui.request import GenerationRequest
+
+FAKE_SIZE = 256
+"""Pixels of a side where the request leaves the size open."""
+
+
+def gradient(width: int, height: int, seed: int) -> Image.Image:
+    """A neutral picture: a soft gradient whose tint depends on the seed."""
+    ramp = Image.linear_gradient("L").resize((width, height))
+    turned = ramp.rotate(90).resize((width, height))
+    tint = Image.new("L", (width, height), 60 + seed * 37 % 150)
+    return Image.merge("RGB", (ramp, turned, tint))
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """The picture as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def png(picture: Image.Image, request: GenerationRequest) -> bytes:
+    """The picture as the bytes of a PNG file that carries its request, as a real one does."""
+    text = PngInfo()
+    text.add_text("easel", json.dumps({"request": request.model_dump(mode="json")}))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+@dataclass
+class FakeGenerator:
+    """A `webui.generator.Generator` that draws gradients and writes them to disk.
+
+    Attributes:
+        outputs: Folder for the pictures; made when it is missing.
+        seconds_per_step: How long a step takes.
+        error: Raised, as the engine would, after the first step.
+        seen: Every request that was run.
+    """
+
+    outputs: Path
+    seconds_per_step: float = 0.0
+    error: WebuiError | None = None
+    seen: list[GenerationRequest] = field(default_factory=list[GenerationRequest])
+    _drawn: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def generate(
+        self, request: GenerationRequest, session: Session, cancel: Cancel
+    ) -> Iterator[Event]:
+        """Yields what the engine would."""
+        self.seen.append(request)
+        began, saved = time.perf_counter(), 0
+        first = next(self._drawn) if request.seed is None else request.seed
+        started = Started(
+            model=request.model,
+            width=request.width or FAKE_SIZE,
+            height=request.height or FAKE_SIZE,
+            steps=request.steps,
+            seeds=tuple(range(first, first + request.count * request.batch)),
+            device="cpu",
+            dtype="float32",
+            layout="contiguous",
+        )
+        yield started
+        yield _stage("load", 0.0, 0, reused=True)
+        yield _stage("text", 0.01, 0)
+        for batch in range(request.count):
+            for step in range(1, request.steps + 1):
+                if cancel.wait(self.seconds_per_step):
+                    yield Cancelled(saved=saved, seconds=time.perf_counter() - began)
+                    return
+                yield self._step(request, batch, step)
+                if self.error is not None:
+                    yield failed(self.error)
+                    return
+                if session.previews and step % 5 == 0:
+                    small = gradient(64, 64 * started.height // started.width, first)
+                    yield Preview(jpeg=jpeg(small), step=step)
+            yield _stage("denoise", self.seconds_per_step * request.steps, batch)
+            yield _stage("decode", 0.02, batch)
+            mine = started.seeds[batch * request.batch :][: request.batch]
+            for seed in mine:
+                yield _stage("check", 0.1, batch)
+                yield self._save(started, request, seed)
+                saved += 1
+        yield Finished(saved=saved, withheld=0, seconds=time.perf_counter() - began)
+
+    def _step(self, request: GenerationRequest, batch: int, step: int) -> Step:
+        left = request.steps * (request.count - batch) - step
+        return Step(
+            step=step,
+            steps=request.steps,
+            batch=batch,
+            batches=request.count,
+            seconds_per_step=self.seconds_per_step,
+            seconds_left=self.seconds_per_step * left,
+        )
+
+    def _save(self, started: Started, request: GenerationRequest, seed: int) -> Saved:
+        data = png(gradient(started.width, started.height, seed), request)
+        self.outputs.mkdir(parents=True, exist_ok=True)
+        path = self.outputs / f"{seed}-{started.width}x{started.height}.png"
+        path.write_bytes(data)
+        return Saved(
+            path=str(path),
+            seed=seed,
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=started.width,
+            height=started.height,
+        )
+
+
+def _stage(name: StageName, seconds: float, batch: int, *, reused: bool = False) -> StageDone:
+    return StageDone(name=name, seconds=seconds, reused=reused, batch=batch)

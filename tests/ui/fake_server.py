@@ -1,0 +1,26 @@
+"""Serves the real page over a fake generator: `python -m tests.ui.fake_server FOLDER PORT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.fakes import FakeGenerator
+from webui.jobs import Jobs
+from webui.process import EngineStatus
+from webui.settings import ServerSettings
+from webui.ui.server import Backend, bind, serve
+
+
+def main(outputs: Path, port: int, seconds_per_step: float) -> None:
+    """Serves until it is told to end."""
+    settings = ServerSettings(port=port, open_browser=False)
+    listener = bind(settings)
+    jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
+    ready = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
+    serve(listener, settings, Backend(jobs, lambda: ready, lambda: ("postcard", "other")))
+    jobs.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

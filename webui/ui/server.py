@@ -1,0 +1,243 @@
+"""Listening, starting, opening the browser and ending.
+
+The address is bound and answers before Gradio is imported; Gradio is imported and the page built
+in a thread while the starting page is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+
+from webui.errors import StartError
+from webui.jobs import Jobs
+from webui.settings import ServerSettings
+from webui.ui.front import Front, Status, known_names
+
+GRACE_SECONDS = 1
+"""How long open connections may go on once the server is told to end."""
+
+_PORTS_TRIED = 20
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the page talks to.
+
+    Attributes:
+        status: How far the engine is.
+        models: Names of the models on the shelf, looked up anew each time.
+    """
+
+    jobs: Jobs
+    status: Callable[[], Status]
+    models: Callable[[], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A bound, listening socket and the address to open in a browser."""
+
+    socket: socket.socket
+    address: str
+
+
+def bind(settings: ServerSettings) -> Listener:
+    """Takes the port; connections wait in its backlog until `serve` answers them.
+
+    Raises:
+        StartError: The port is taken or not allowed, or the address is not this machine's.
+    """
+    try:
+        bound = _listen(settings.host, settings.port)
+    except (OSError, OverflowError) as error:
+        raise StartError(_why_not(error, settings)) from None
+    return Listener(socket=bound, address=_address(settings.host, bound.getsockname()[1]))
+
+
+def serve(
+    listener: Listener,
+    settings: ServerSettings,
+    backend: Backend,
+    *,
+    announce: Callable[[str], object] = print,
+) -> None:
+    """Serves the page until Ctrl+C or SIGTERM, then returns; closing `backend` is the caller's.
+
+    Args:
+        announce: Is given the line with the address, once.
+
+    Raises:
+        StartError: The page could not be built; the log has the details.
+    """
+    names = known_names(settings.host, *settings.allowed_hosts)
+    front = Front(names=names, status=backend.status, build=lambda: _in_thread(backend))
+    server = _Server(front)
+    announce(f"Easel: {listener.address}")
+    if settings.open_browser and _has_browser():
+        threading.Thread(target=webbrowser.open, args=(listener.address,), daemon=True).start()
+    with _ended_by_signals(server):
+        server.run(sockets=[listener.socket])
+    if server.failure is not None:
+        raise StartError("The page could not be built: the lines above say why.")
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that runs the page beside the connections.
+
+    Attributes:
+        failure: What kept the page from being built, once that is known.
+    """
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(
+            uvicorn.Config(
+                front,
+                # Behind a proxy that is not configured, anyone can write these headers.
+                proxy_headers=False,
+                server_header=False,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self.failure: BaseException | None = None
+        self._front = front
+
+    async def main_loop(self) -> None:
+        """Serves until told to end."""
+        page = asyncio.create_task(self._front.run_page())
+        page.add_done_callback(self._page_ended)
+        try:
+            await super().main_loop()
+        finally:
+            page.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends open connections, streams of events included, after the grace period."""
+        # Every open tab holds a stream that never ends by itself: cutting it is no error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+    def _page_ended(self, page: asyncio.Task[None]) -> None:
+        if page.cancelled() or (failure := page.exception()) is None:
+            return
+        self.failure = failure
+        logging.getLogger(__name__).error("the page could not be built", exc_info=failure)
+        self.should_exit = True
+
+
+async def _in_thread(backend: Backend) -> Starlette:
+    """Imports Gradio and builds the page off the loop, which goes on answering meanwhile.
+
+    The thread is a daemon: `asyncio.to_thread` would keep Ctrl+C waiting for the import's end.
+    """
+    loop = asyncio.get_running_loop()
+    built: asyncio.Future[Starlette] = loop.create_future()
+
+    def settle(page: Starlette | None, error: BaseException | None) -> None:
+        if built.cancelled():
+            return
+        if page is not None:
+            built.set_result(page)
+        elif error is not None:
+            built.set_exception(error)
+
+    def build() -> None:
+        page, error = None, None
+        try:
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+            from webui.ui.app import build_app
+
+            page = build_app(backend)
+        except Exception as raised:  # noqa: BLE001  (handed to whoever awaits the page)
+            error = raised
+        # The loop may be closed already when the server was ended during the import.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, page, error)
+
+    threading.Thread(target=build, name="build-page", daemon=True).start()
+    return await built
+
+
+@contextlib.contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Generator[None, None, None]:
+    """Makes Ctrl+C and SIGTERM end the server and nothing else.
+
+    uvicorn raises the signal once more after it has ended, which by default would end the
+    process before the caller has closed the engine.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, *_, where = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return socket.create_server(where[:2], family=family, backlog=128)
+
+
+def _why_not(error: Exception, settings: ServerSettings) -> str:
+    host, port = settings.host, settings.port
+    match error:
+        case OverflowError():
+            return f"Port {port} does not exist: choose one from 1024 to 65535."
+        case OSError(errno=errno.EADDRINUSE):
+            return (
+                f"Port {port} is in use: end the program that has it, or start with"
+                f" --port {_free_port(host, port)}."
+            )
+        case OSError(errno=errno.EACCES | errno.EPERM):
+            return f"Port {port} may not be used by this account: choose one above 1024."
+        case _:
+            return f"{host!r} is not an address of this machine: use --host 127.0.0.1."
+
+
+def _free_port(host: str, taken: int) -> int:
+    """The first free port after `taken`."""
+    for port in range(taken + 1, min(taken + _PORTS_TRIED, 65_536)):
+        with contextlib.suppress(OSError), _listen(host, port):
+            return port
+    return 0
+
+
+def _address(host: str, port: int) -> str:
+    """The address to open: listening everywhere includes this machine."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        everywhere = not host
+    name = "127.0.0.1" if everywhere else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _has_browser() -> bool:
+    """Whether a browser window can be shown; a text browser would take the console over."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"))

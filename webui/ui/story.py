@@ -1,0 +1,175 @@
+"""What a job's events add up to, in the words the page shows. Pure: no clock, no disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from webui.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    Preview,
+    Queued,
+    Saved,
+    StageDone,
+    StageName,
+    Started,
+    Step,
+    Terminal,
+    Withheld,
+)
+
+_STAGE_WORDS: tuple[tuple[StageName, str], ...] = (
+    ("load", "model"),
+    ("text", "text"),
+    ("denoise", ""),
+    ("decode", "decode"),
+    ("check", "check"),
+    ("save", "save"),
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A job so far. `after` folds one more event in; the rest is read off.
+
+    Attributes:
+        ahead: Jobs that run before this one; `None` once it runs or when that is not known yet.
+        saved: Pictures in the order they were saved.
+        withheld: How many pictures did not pass the check.
+        notices: Sentences for the user, each once.
+        ending: How the job ended; `None` while it goes on.
+    """
+
+    ahead: int | None = None
+    started: Started | None = None
+    step: Step | None = None
+    preview: Preview | None = None
+    stages: tuple[StageDone, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    withheld: int = 0
+    notices: tuple[str, ...] = field(default=())
+    ending: Terminal | None = None
+
+    def after(self, event: Event) -> Story:
+        """The story with `event` added to it."""
+        match event:
+            case Queued():
+                return replace(self, ahead=event.position - 1)
+            case Started():
+                return replace(self, ahead=None, started=event)
+            case Step():
+                return replace(self, step=event)
+            case Preview():
+                return replace(self, preview=event)
+            case StageDone():
+                return replace(self, stages=(*self.stages, event))
+            case Saved():
+                return replace(self, saved=(*self.saved, event))
+            case Withheld():
+                return replace(self, withheld=self.withheld + 1)._told(event.message)
+            case Notice():
+                return self._told(event.message)
+            case Finished() | Cancelled() | Failed():
+                return replace(self, ahead=None, ending=event)
+            case _:
+                assert_never(event)
+
+    def _told(self, message: str) -> Story:
+        new = () if message in self.notices else (message,)
+        return replace(self, notices=(*self.notices, *new))
+
+    @property
+    def progress(self) -> float:
+        """Share of the denoising steps that are done, 0..1 over all batches."""
+        if isinstance(self.ending, Finished):
+            return 1.0
+        if self.step is None:
+            return 0.0
+        done = self.step.batch * self.step.steps + self.step.step
+        return done / (self.step.batches * self.step.steps)
+
+
+def headline(story: Story) -> str:
+    """Where the job stands, in one line; empty when it failed (the error says it)."""
+    match story.ending:
+        case Finished(seconds=seconds):
+            withheld = f" · {story.withheld} withheld" if story.withheld else ""
+            return f"Done in {_long(seconds)}{withheld}"
+        case Cancelled(seconds=seconds):
+            return f"Stopped after {_long(seconds)}"
+        case Failed():
+            return ""
+        case None:
+            return _under_way(story)
+        case _:
+            assert_never(story.ending)
+
+
+def _under_way(story: Story) -> str:
+    if story.started is None:
+        return _waiting(story.ahead)
+    step = story.step
+    if step is None:
+        return "Reading the prompt"
+    if step.step == step.steps and step.batch + 1 == step.batches:
+        return "Developing and checking the picture"
+    batch = f"Batch {step.batch + 1} of {step.batches} · step" if step.batches > 1 else "Step"
+    return (
+        f"{batch} {step.step} of {step.steps} · {_short(step.seconds_per_step)} per step"
+        f" · {_long(step.seconds_left)} left"
+    )
+
+
+def _waiting(ahead: int | None) -> str:
+    match ahead:
+        case None:
+            return "Waiting for the engine"
+        case 0:
+            return "Next in line"
+        case 1:
+            return "Waiting for 1 job before this one"
+        case _:
+            return f"Waiting for {ahead} jobs before this one"
+
+
+def stage_line(story: Story) -> str:
+    """What each stage took, such as "text reused · 20 steps 3.1 s · check 0.2 s".
+
+    Times are summed over batches; "reused" stands only where all of a stage was reused.
+    """
+    parts: list[str] = []
+    for name, word in _STAGE_WORDS:
+        of_name = [stage for stage in story.stages if stage.name == name]
+        reused = all(stage.reused for stage in of_name)
+        if not of_name or (name == "load" and reused):
+            continue
+        label = _steps(story, len(of_name)) if name == "denoise" else word
+        took = _short(sum(stage.seconds for stage in of_name if not stage.reused))
+        parts.append(f"{label} {'reused' if reused else took}")
+    return " · ".join(parts)
+
+
+def _steps(story: Story, batches: int) -> str:
+    steps = story.started.steps if story.started else 0
+    return f"{batches} x {steps} steps" if batches > 1 else f"{steps} steps"
+
+
+def _short(seconds: float) -> str:
+    """Seconds as "0.15 s" below one and "3.1 s" above."""
+    return f"{seconds:.2f} s" if seconds < 0.95 else f"{seconds:.1f} s"
+
+
+def _long(seconds: float) -> str:
+    """Seconds as "0.4 s", "12 s", "2 min 5 s" or "1 h 10 min"."""
+    whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
