@@ -1,0 +1,77 @@
+"""The command: `python -m webui.postcard train|evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from webui.postcard.evaluation import evaluate, fresh_prompts, pictures_of, table
+from webui.postcard.judge import load_or_train_judge
+from webui.postcard.pipeline import load_pipeline
+from webui.postcard.recipe import SCENES, Training, train
+from webui.postcard.sheet import write_sheet
+
+_SHEET_SEED = 240_024
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; `arguments` default to those of the process."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    device = torch.device(given.device)
+    if given.command == "train":
+        train(
+            Training(
+                work=given.work,
+                out=given.out,
+                device=device,
+                minutes=given.minutes,
+                scenes=given.scenes,
+                shortening=given.shortening,
+            )
+        )
+    else:
+        _evaluate(given.model, given.judge, device, count=given.prompts, sheet=given.sheet)
+
+
+def _evaluate(
+    model: Path, judge_file: Path | None, device: torch.device, *, count: int, sheet: Path | None
+) -> None:
+    pipeline = load_pipeline(model, device)
+    if sheet is not None:
+        prompts = fresh_prompts(24, _SHEET_SEED)
+        write_sheet(pictures_of(pipeline, prompts), sheet)
+        sys.stdout.writelines(f"{prompt.seed}. {prompt.text}\n" for prompt in prompts)
+    figures = evaluate(pipeline, load_or_train_judge(judge_file), model, count)
+    sys.stdout.write(json.dumps(dataclasses.asdict(figures), indent=1) + "\n")
+    sys.stdout.write(table(figures) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="webui.postcard", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train every part and assemble the model")
+    training.add_argument("--out", type=Path, required=True, help="folder of the finished model")
+    training.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
+    training.add_argument("--minutes", type=float, help="wall time instead of planned steps")
+    training.add_argument("--scenes", type=int, default=SCENES, help="scenes the UNet sees")
+    training.add_argument("--shortening", type=float, default=1.0, help="share of the steps")
+    evaluation = commands.add_parser("evaluate", help="measure a finished model")
+    evaluation.add_argument("--model", type=Path, default=Path("models/postcard"))
+    evaluation.add_argument("--prompts", type=int, default=200)
+    evaluation.add_argument("--judge", type=Path, help="file to keep the trained judge in")
+    evaluation.add_argument("--sheet", type=Path, help="PNG file for 24 unpicked samples")
+    for command in (training, evaluation):
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

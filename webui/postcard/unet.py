@@ -1,0 +1,126 @@
+"""The UNet: v-prediction on normalised latents, conditioned on the frozen text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+from webui.postcard.captions import UNCONDITIONAL
+from webui.postcard.latents import CAPTIONS_PER_SCENE, TrainingSet
+from webui.postcard.text_encoder import WIDTH
+from webui.postcard.training import (
+    Budget,
+    Rates,
+    Trainer,
+    fit,
+    step_generator,
+)
+
+CHANNELS = (64, 96, 192)
+RATES = Rates(adam=1.5e-3, muon=2e-3, average=0.998)
+BATCH = 24
+_MAX_SNR = 5.0
+_DROPPED = 0.1
+
+
+def new_unet() -> UNet2DConditionModel:
+    """Return an untrained UNet (9.5 M parameters) for latents of 4 x 32 x 32."""
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Return the noise schedule of training and sampling: SD's betas, v-prediction."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.02,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
+
+def snr_weight(alpha: Tensor) -> Tensor:
+    """Return the min-SNR-5 weight of the v loss (Hang et al., arXiv:2303.09556).
+
+    `alpha` is the cumulative product of 1 - beta.
+    """
+    snr = alpha / (1 - alpha)
+    return snr.clamp(max=_MAX_SNR) / (snr + 1)
+
+
+def unet_loss(
+    unet: UNet2DConditionModel,
+    data: TrainingSet,
+    generator: torch.Generator,
+    alphas: Tensor,
+    batch: int = BATCH,
+) -> Tensor:
+    """Return the weighted v-prediction loss of one random batch.
+
+    Timesteps are stratified over the batch, which makes the loss of a small batch less noisy.
+    """
+    device = unet.device
+    chosen = torch.randint(len(data.latents), (batch,), generator=generator)
+    wording = torch.randint(CAPTIONS_PER_SCENE, (batch,), generator=generator)
+    silent = len(data.captions) - 1
+    silent = silent - torch.randint(len(UNCONDITIONAL), (batch,), generator=generator)
+    drop = torch.rand(batch, generator=generator) < _DROPPED
+    rows = torch.where(drop, silent, chosen * CAPTIONS_PER_SCENE + wording)
+    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    timesteps = (spread * len(alphas)).long().clamp(max=len(alphas) - 1)
+    clean = data.latents[chosen].float()
+    noise = torch.randn(clean.shape, generator=generator)
+    alpha = alphas[timesteps][:, None, None, None]
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    weight = data.weights[chosen].float()[:, None] * snr_weight(alpha)
+    noisy = noisy.to(device, unet.dtype).contiguous(memory_format=torch.channels_last)
+    states = data.captions[rows].to(device, unet.dtype)
+    predicted = unet(noisy, timesteps.to(device), states).sample.float()
+    return ((predicted - velocity.to(device)).square() * weight.to(device)).mean()
+
+
+def train_unet(
+    unet: UNet2DConditionModel,
+    data: TrainingSet,
+    budget: Budget,
+    checkpoint: Path,
+    *,
+    device: torch.device,
+    batch: int = BATCH,
+    seed: int = 6,
+) -> dict[str, Tensor]:
+    """Train until the budget is spent, from the checkpoint when there is one.
+
+    Returns the averaged weights in fp32, by name.
+    """
+    if device.type == "cpu":
+        # The fused CPU attention spends 30 % of a step in its backward pass at these small sizes.
+        unet.set_attn_processor(AttnProcessor())
+    trainer = Trainer(unet, RATES, device)
+    alphas = new_scheduler().alphas_cumprod
+
+    def loss_of(part: int) -> Tensor:
+        generator = step_generator(seed * 2 + part, budget.step)
+        return unet_loss(unet, data, generator, alphas, batch // trainer.parts)
+
+    return fit(trainer, budget, checkpoint, loss_of, name="unet", flat=0.4)
