@@ -263,7 +263,7 @@ class Strict:
     def admit(self, request: GenerationRequest, session: Session) -> Admitted:
         return Admitted(request, session, 0, ("A notice.",))
 
-    def check_decoded(self, texts: tuple[str, ...]) -> None:
+    def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
         """Nothing is found."""
 
     def screen(self, data: bytes, level: Level) -> Cleared | Discarded:

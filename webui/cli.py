@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -46,7 +45,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
 
     Raises:
         GuardError: A guard that must be loaded is missing.
-        StartError: The settings name a device or folder that does not exist.
+        StartError: The settings name a device that does not exist.
     """
     report("loading", "Loading torch")
     from webui.generation.devices import choose_device
@@ -62,30 +61,30 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
 
     quiet_libraries()
     report("loading", "Loading the content filter")
-    guard = Guard.load()
+    guard = Guard.load(threads=min(4, os.cpu_count() or 1))
     remove_leftovers(settings.outputs)
-    engine = Engine(
+    return Engine(
         painter=Painter(device, cache_bytes=settings.cache_bytes),
         guard=guard,
-        shelf=CheckpointShelf(_model_folders(settings), _hash_book(settings)),
+        shelf=_shelf(settings),
         gallery=Gallery(settings.outputs, by_date=by_date),
     )
-    default = GenerationRequest().model
-    report("loading", f"Loading the model {default}")
-    engine.warm(default)
-    report("ready", f"{device.name} · {device.dtype_name} · {device.layout} ({device.reason})")
+
+
+def build_warm_engine(settings: Settings, report: Report) -> Engine:
+    """An engine for a server: the default model is loaded before the first job comes."""
+    engine = build_engine(settings, report)
+    model = GenerationRequest().model
+    report("loading", f"Loading the model {model}")
+    engine.warm(model)
+    report("ready", engine.description)
     return engine
 
 
-def _model_folders(settings: Settings) -> tuple[Path, ...]:
+def _shelf(settings: Settings) -> CheckpointShelf:
     """The user's folder first, then the one with the embedded model."""
-    if not settings.models.is_dir():
-        raise StartError(f"The models folder {settings.models} does not exist: create it first.")
-    return tuple(dict.fromkeys((settings.models, ROOT / "models")))
-
-
-def _hash_book(settings: Settings) -> HashBook:
-    return HashBook(settings.state / "hashes.json")
+    folders = tuple(dict.fromkeys((settings.models, ROOT / "models")))
+    return CheckpointShelf(folders, HashBook(settings.state / "hashes.json"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,8 +122,12 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(models=options.models, device=options.device, dtype=options.dtype)
+def _settings(options: argparse.Namespace, outputs: Path) -> Settings:
+    if not options.models.is_dir():
+        raise StartError(f"The models folder {options.models} does not exist: create it first.")
+    return Settings(
+        models=options.models, outputs=outputs, device=options.device, dtype=options.dtype
+    )
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -153,19 +156,18 @@ def _serve(options: argparse.Namespace) -> int:
     from webui.process import EngineProcess
     from webui.ui.server import Backend, bind, serve
 
-    settings = replace(_settings(options), outputs=options.outputs)
+    settings = _settings(options, options.outputs)
     server = ServerSettings(
         host=options.host,
         port=options.port,
         open_browser=not options.no_browser,
         allowed_hosts=tuple(options.allow_host),
     )
-    shelf = CheckpointShelf(_model_folders(settings), _hash_book(settings))
     listener = bind(server)
-    engine = EngineProcess(build_engine, settings)
+    engine = EngineProcess(build_warm_engine, settings)
     jobs = Jobs(engine)
     try:
-        serve(listener, server, Backend(jobs, engine.status, shelf.names))
+        serve(listener, server, Backend(jobs, engine.status, _shelf(settings).names))
     finally:
         jobs.close()
         engine.close()
@@ -205,7 +207,11 @@ def _is_list(schema: dict[str, Any]) -> bool:
 
 def _generate(options: argparse.Namespace) -> int:
     requests = _requests(options) * options.repeat
-    engine = build_engine(replace(_settings(options), outputs=options.out), _silent, by_date=False)
+    settings = _settings(options, options.out)
+    for model in {request.model for request in requests}:
+        # Found here, a mistake is told before torch is imported.
+        _shelf(settings).find(model)
+    engine = build_engine(settings, _silent, by_date=False)
     cancel = Cancel()
     received: list[int] = []
 

@@ -97,7 +97,7 @@ class Engine:
         plan = resolve(admitted.request, self._shelf.find(request.model))
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
-        self._guard.check_decoded(decoded_texts(loaded, plan))
+        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
         for batch, seeds in enumerate(plan.batches):
             pace = PreviewPace() if session.previews else None
@@ -107,6 +107,12 @@ class Engine:
             pictures = yield from self._watch(painting, plan, batch, admitted, pace)
             for seed, picture in zip(seeds, pictures, strict=True):
                 yield from self._release(picture, seed, plan, batch, admitted, tally)
+
+    @property
+    def description(self) -> str:
+        """Device, number format and layout with the reason for them, as one short line."""
+        device = self._painter.device
+        return f"{device.name} · {device.dtype_name} · {device.layout} ({device.reason})"
 
     def warm(self, model: str) -> None:
         """Loads a model ahead of the first job; one that does not load is left for that job."""

@@ -13,7 +13,7 @@ import torch
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
-from webui.generation.samplers import make_scheduler
+from webui.generation.samplers import SAMPLER_TABLE, make_scheduler
 
 
 class StoppedError(Exception):
@@ -72,6 +72,7 @@ def denoise(
         num_inference_steps=plan.request.steps,
         guidance_scale=plan.request.cfg,
         generator=generators,
+        eta=SAMPLER_TABLE[plan.request.sampler].eta,
         latents=noise,
         output_type="latent",
         callback_on_step_end=watch.on_step_end,
@@ -123,10 +124,14 @@ class _Watch:
 
 def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
     """The shared components with a scheduler of this request's own, since it holds state."""
-    scheduler = make_scheduler(loaded.scheduler_config, plan.request.sampler, plan.request.schedule)
+    scheduler: Any = make_scheduler(
+        loaded.scheduler_config, plan.request.sampler, plan.request.schedule
+    )
     scheduler.set_timesteps(plan.request.steps)
-    parts = loaded.pipe.components | {"scheduler": scheduler, "requires_safety_checker": False}
+    parts = loaded.pipe.components | {"requires_safety_checker": False}
     pipe: Any = type(loaded.pipe)(**parts)
+    # Set afterwards, because the constructor rewrites a scheduler's steps_offset to its taste.
+    pipe.scheduler = scheduler
     pipe.set_progress_bar_config(disable=True)
     # The loop hands a callback any of its variables that are on this list.
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "noise_pred"]

@@ -23,7 +23,7 @@ def decode(loaded: Loaded, latents: torch.Tensor) -> tuple[bytes, ...]:
     """
     vae: Any = loaded.pipe.vae
     pictures: list[bytes] = []
-    for latent in latents.split(1):
+    for latent in torch.split(latents, 1):
         decoded = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0].float()
         if not torch.isfinite(decoded).all():
             raise EngineError(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import diffusers
 import torch
 import transformers
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from webui.errors import BrokenFileError, OutOfMemoryError
@@ -110,7 +110,8 @@ class Pipelines:
 
 
 def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> DiffusionPipeline:
-    pipeline = cast(type[DiffusionPipeline], getattr(diffusers, family.pipeline))
+    # diffusers declares neither its classes' keyword arguments nor what they give back.
+    pipeline: Any = getattr(diffusers, family.pipeline)
     pipe = pipeline.from_pretrained(
         checkpoint.path,
         dtype=dtype,
@@ -120,7 +121,7 @@ def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> 
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    return cast(DiffusionPipeline, pipe)
+    return pipe
 
 
 def _latent_map(checkpoint: Checkpoint) -> LatentMap | None:

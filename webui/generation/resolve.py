@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from webui.errors import BrokenFileError
 from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.generation.samplers import check_sampler
@@ -53,7 +54,7 @@ def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
-    check_sampler(request.sampler, request.schedule)
+    check_sampler(request.sampler, request.schedule, request.steps)
     trained = trained_size(checkpoint)
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(
@@ -85,8 +86,12 @@ def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
 
 def trained_size(checkpoint: Checkpoint) -> int:
     """Side in pixels of the pictures the model was trained on."""
-    latent_side = checkpoint.config("unet").get("sample_size")
-    levels = checkpoint.config("vae").get("block_out_channels")
-    if isinstance(latent_side, int) and isinstance(levels, list):
-        return latent_side * 2 ** (len(levels) - 1)
-    return 512
+    try:
+        levels = len(checkpoint.config("vae")["block_out_channels"])
+        return int(checkpoint.config("unet")["sample_size"]) * 2 ** (levels - 1)
+    except (KeyError, TypeError, ValueError):
+        raise BrokenFileError(
+            f"The model {checkpoint.name!r} does not say its size: mend unet/config.json and"
+            " vae/config.json.",
+            field="model",
+        ) from None
