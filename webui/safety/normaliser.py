@@ -1,0 +1,108 @@
+"""Reads a disguised text the way a person does: as plain lower-case ASCII.
+
+The order matters. Look-alike letters are mapped before compatibility forms are resolved,
+because resolving first would turn some of them into other letters; invisible characters go
+before apostrophes and digits are judged by their neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from anyascii import anyascii
+from ftfy import fix_text
+
+from webui.errors import GuardError
+
+_FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0"
+"""Characters that Unicode calls letters or symbols and that print nothing."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_TAG = re.compile(r"<[^<>]*>")
+_BLOCK_WORD = re.compile(r"\b(?:BREAK|AND)\b")
+_WEIGHT = re.compile(r":\s*[-+]?[\d.]+\s*(?=[)\]])")
+_BRACKET = re.compile(r"[()\[\]{}\\]")
+_APOSTROPHE = re.compile(r"(?<=[a-z0-9])['`](?=[a-z0-9])")
+_SYMBOL_LETTERS = (
+    (re.compile(r"@(?=[a-z0-9])|(?<=[a-z0-9])@"), "a"),
+    (re.compile(r"\$(?=[a-z0-9$])|(?<=[a-z0-9$])\$"), "s"),
+    (re.compile(r"(?<=[a-z0-9])[!|](?=[a-z0-9!|])"), "i"),
+)
+
+
+def without_syntax(text: str) -> str:
+    """The words of a prompt without weights, brackets, escapes, tags, BREAK and AND.
+
+    What the syntax held apart is joined, as the tokenizer will see it: "a(b:1.2)c" is "abc".
+    """
+    text = _BLOCK_WORD.sub(" ", _TAG.sub("", text))
+    return _BRACKET.sub("", _WEIGHT.sub("", text))
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Folds any text to lower-case ASCII.
+
+    Attributes:
+        lookalikes: Code point of a letter -> the Latin letter it looks like.
+    """
+
+    lookalikes: Mapping[int, str]
+
+    @staticmethod
+    def load(file: Path) -> Normaliser:
+        """Reads a table with one Latin letter and all that look like it on each line.
+
+        Raises:
+            GuardError: The file is missing or no such table.
+        """
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            rows = [line.split(" ") for line in lines if line and not line.startswith("#")]
+            table = {ord(like): letter for letter, likes in rows for like in likes}
+        except (OSError, ValueError) as error:
+            raise GuardError(
+                f"The word filter's table {file.name} cannot be read; run"
+                " `python launch.py setup` again."
+            ) from error
+        return Normaliser(table)
+
+    def readings(self, text: str) -> frozenset[str]:
+        """Every way the text can be read: with and without prompt syntax, unquoted, folded."""
+        mended = text if text.isascii() and "&" not in text else _mend(text)
+        written = {mended}
+        if "%" in mended:
+            written.add(unquote(unquote(mended)))
+        written |= {without_syntax(one) for one in written}
+        return frozenset(folded for one in written for folded in self._folds(one))
+
+    def _folds(self, text: str) -> tuple[str, ...]:
+        by_sound = _plain(text)
+        if text.isascii():
+            return (by_sound,)
+        return by_sound, _plain(text.translate(self.lookalikes))
+
+
+def _mend(text: str) -> str:
+    """Undoes mojibake and HTML entities; compatibility forms are left for later."""
+    return fix_text(text, unescape_html=True, normalization=None)
+
+
+def _plain(text: str) -> str:
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        shown = "".join(filter(_is_shown, decomposed))
+        text = anyascii(shown.casefold())
+    text = _APOSTROPHE.sub("", _CONTROL.sub("", text.lower()))
+    for pattern, letter in _SYMBOL_LETTERS:
+        text = pattern.sub(letter, text)
+    return text
+
+
+def _is_shown(character: str) -> bool:
+    return character not in _FILLERS and unicodedata.category(character) not in ("Mn", "Me", "Cf")

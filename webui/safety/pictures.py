@@ -1,0 +1,133 @@
+"""Looks at a picture from several sides and reports the worst that was seen."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from webui.errors import BrokenFileError
+from webui.safety.detector import LABELS, SIDE, Detector, Views
+from webui.safety.policy import Scores
+
+Picture = NDArray[np.uint8]
+"""Height x width x 3, RGB, 0..255."""
+
+MAX_SIDE = 4096
+TILED_ABOVE = 640
+"""A picture longer than this is also looked at in tiles: reduced to one view, a small figure
+in it would be lost."""
+
+_TILE_OVERLAP = 0.25
+MOSAIC = 12
+_ORIENTATION = 0x0112
+_GENITALIA = ("FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED")
+_ANUS = ("ANUS_EXPOSED",)
+_BUST_OR_BUTTOCKS = ("FEMALE_BREAST_EXPOSED", "BUTTOCKS_EXPOSED")
+
+
+def decode(data: bytes) -> Picture:
+    """The pixels a viewer will show for these bytes.
+
+    Raises:
+        BrokenFileError: Not one still, opaque, upright RGB picture as PNG or JPEG of at most
+            `MAX_SIDE` pixels a side; anything else could show more than what is checked.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            if not _shows_only_its_pixels(picture):
+                raise ValueError(f"{picture.mode} {picture.size}")
+            return np.asarray(picture.convert("RGB"))
+    except Exception as error:
+        # Decoders raise a dozen unrelated types on damaged files, SyntaxError among them.
+        raise BrokenFileError("The picture is damaged, or no plain RGB picture.") from error
+
+
+def _shows_only_its_pixels(picture: Image.Image) -> bool:
+    plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
+    still = getattr(picture, "n_frames", 1) == 1
+    upright = picture.getexif().get(_ORIENTATION, 1) == 1
+    return plain and still and upright and max(picture.size) <= MAX_SIDE
+
+
+def worst_scores(detector: Detector, views: Views) -> Scores:
+    """The worst of each kind over all views. A score that no working detector gives is 1."""
+    found = np.asarray(detector.scores(views), dtype=np.float64)
+    if found.shape != (len(views), len(LABELS)):
+        found = np.ones((1, len(LABELS)))
+    sound = np.where((found >= 0) & (found <= 1), found, 1.0).max(axis=0)
+    worst = dict(zip(LABELS, sound.tolist(), strict=True))
+    return Scores(
+        genitalia=max(worst[label] for label in _GENITALIA),
+        anus=max(worst[label] for label in _ANUS),
+        bust_or_buttocks=max(worst[label] for label in _BUST_OR_BUTTOCKS),
+    )
+
+
+def all_views(picture: Picture) -> Views:
+    """The whole picture as it is, turned by 180 degrees, inverted and with red and blue
+    swapped, then the tiles of a large one."""
+    whole = _fitted(picture)
+    turned = whole[::-1, ::-1]
+    views = [whole, turned, 255 - whole, whole[..., ::-1]]
+    return np.stack([_padded(view) for view in (*views, *map(_fitted, _tiles(picture)))])
+
+
+def whole_view(picture: Picture) -> Views:
+    """The whole picture as the only view, for small frames."""
+    return _padded(_fitted(picture))[None]
+
+
+def mosaic(picture: Picture) -> Picture:
+    """The picture as 12 x 12 squares of one colour each, in its own size."""
+    height, width = picture.shape[:2]
+    coarse = cv2.resize(picture, (MOSAIC, MOSAIC), interpolation=cv2.INTER_AREA)
+    return np.asarray(
+        cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
+    )
+
+
+def encode_jpeg(picture: Picture) -> bytes:
+    """The picture as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _tiles(picture: Picture) -> Iterator[Picture]:
+    """Overlapping squares that cover the picture, the last of a row flush with its end."""
+    height, width = picture.shape[:2]
+    if max(height, width) <= TILED_ABOVE:
+        return
+    side = max(SIDE, min(height, width, TILED_ABOVE))
+    for top in _offsets(height, side):
+        for left in _offsets(width, side):
+            yield picture[top : top + side, left : left + side]
+
+
+def _offsets(length: int, side: int) -> list[int]:
+    if length <= side:
+        return [0]
+    count = 1 + math.ceil((length - side) / (side * (1 - _TILE_OVERLAP)))
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _fitted(picture: Picture) -> Picture:
+    """The picture so that its longer side is `SIDE`. Shrinking averages: no pixel is skipped."""
+    height, width = picture.shape[:2]
+    scale = SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, size, interpolation=method), dtype=np.uint8)
+
+
+def _padded(view: Picture) -> Picture:
+    """A view on a black square, at its top left as the detector's package does."""
+    square = np.zeros((SIDE, SIDE, 3), np.uint8)
+    square[: view.shape[0], : view.shape[1]] = view
+    return square

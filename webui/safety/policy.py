@@ -1,0 +1,154 @@
+"""What each level allows: one table for pictures, one for prompts, and the level's ceilings.
+
+Monotone by construction and by test: a higher score, one more cue or a stricter level never
+allows more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from webui.clearance import Level
+
+Cue = Literal["sexual", "nudity", "swimwear", "undress", "clothing", "youth"]
+"""What a word list is about. "undress" is the wish to take clothing off somebody; "clothing"
+is found only where a prompt steers away from it."""
+
+CUES = cast(tuple[Cue, ...], get_args(Cue))
+
+GuardName = Literal["detector", "words", "nsfw", "face age", "explicit", "text"]
+
+STRICT: Level = 0
+LEVELS = cast(tuple[Level, ...], get_args(Level))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the guards saw in a picture: the worst over all its views, each 0..1.
+
+    Attributes:
+        genitalia: Exposed, the higher of the two labels.
+        anus: Exposed.
+        bust_or_buttocks: Exposed, the higher of the two labels.
+        genitalia_share: Share of the picture's area that the box covers; 1 when not measured.
+        explicit: The explicit classifier's score, `None` when none is loaded.
+        suggestive: The suggestive classifier's score, `None` when none is loaded.
+    """
+
+    genitalia: float
+    anus: float
+    bust_or_buttocks: float
+    genitalia_share: float = 1.0
+    explicit: float | None = None
+    suggestive: float | None = None
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """One column of the table. A score at a threshold is over it; `None` allows all."""
+
+    blocks: frozenset[Cue]
+    needs: frozenset[GuardName]
+    genitalia: float
+    anus: float
+    bust_or_buttocks: float | None
+    explicit: float
+    suggestive: float | None
+    genitalia_share: float = 0.0
+    genitalia_explicit: float = 0.0
+
+
+_RULES: tuple[_Rules, _Rules, _Rules] = (
+    _Rules(
+        blocks=frozenset({"sexual", "nudity", "undress", "swimwear"}),
+        needs=frozenset({"detector", "words"}),
+        genitalia=0.15,
+        anus=0.15,
+        bust_or_buttocks=0.20,
+        explicit=0.15,
+        suggestive=0.45,
+    ),
+    _Rules(
+        blocks=frozenset({"sexual", "nudity", "undress"}),
+        needs=frozenset({"detector", "words", "nsfw", "face age"}),
+        genitalia=0.25,
+        anus=0.25,
+        bust_or_buttocks=0.35,
+        explicit=0.20,
+        suggestive=None,
+    ),
+    _Rules(
+        blocks=frozenset({"sexual"}),
+        needs=frozenset({"detector", "words", "nsfw", "face age", "explicit", "text"}),
+        genitalia=0.35,
+        anus=0.25,
+        bust_or_buttocks=None,
+        explicit=0.30,
+        suggestive=None,
+        genitalia_share=0.02,
+        genitalia_explicit=0.20,
+    ),
+)
+
+
+def as_level(value: object) -> Level:
+    """The level a value names. `True`, `"2"`, `2.0`, 3 and all else that is none are strict."""
+    for level in LEVELS:
+        if type(value) is int and value == level:
+            return level
+    return STRICT
+
+
+def effective_level(*ceilings: object) -> Level:
+    """The lowest of all ceilings; strict when there are none, or one is no level."""
+    return as_level(min(map(as_level, ceilings), default=STRICT))
+
+
+def highest_level(loaded: frozenset[GuardName]) -> Level:
+    """The highest level whose guards, and those of every level below it, are all loaded."""
+    reached = [n for n in LEVELS if all(_RULES[m].needs <= loaded for m in LEVELS[: n + 1])]
+    return as_level(max(reached, default=STRICT))
+
+
+def refuses(cues: frozenset[Cue], level: object, *, brings_picture: bool) -> bool:
+    """Whether a request with these cues is refused.
+
+    Args:
+        cues: What was found in the prompt.
+        level: Level the request would run at.
+        brings_picture: Whether the request starts from, or is steered by, a picture brought in.
+    """
+    about_young = "youth" in cues and not cues.isdisjoint({"sexual", "nudity", "undress"})
+    of_somebody = brings_picture and not cues.isdisjoint({"undress", "clothing"})
+    rules = _RULES[effective_level(level, prompt_ceiling(cues))]
+    return about_young or of_somebody or not cues.isdisjoint(rules.blocks)
+
+
+def prompt_ceiling(cues: frozenset[Cue]) -> Level:
+    """The highest level a prompt with these cues may run at."""
+    return STRICT if "youth" in cues else LEVELS[-1]
+
+
+def withholds(scores: Scores, level: object) -> bool:
+    """Whether a picture with these scores may not be shown."""
+    rules = _RULES[as_level(level)]
+    explicit = None if scores.explicit is None else trusted(scores.explicit)
+    large = trusted(scores.genitalia_share) >= rules.genitalia_share
+    acts = explicit is None or explicit >= rules.genitalia_explicit
+    return (
+        (_over(scores.genitalia, rules.genitalia) and (large or acts))
+        or _over(scores.anus, rules.anus)
+        or _over(scores.bust_or_buttocks, rules.bust_or_buttocks)
+        or _over(scores.explicit, rules.explicit)
+        or _over(scores.suggestive, rules.suggestive)
+    )
+
+
+def trusted(score: float) -> float:
+    """The score itself, or 1 for one that no working guard gives (NaN, below 0, above 1)."""
+    return score if 0.0 <= score <= 1.0 else 1.0
+
+
+def _over(score: float | None, threshold: float | None) -> bool:
+    return score is not None and threshold is not None and trusted(score) >= threshold
