@@ -1,4 +1,4 @@
-"""Serves the real page over a fake generator: `python -m tests.ui.fake_server FOLDER PORT`."""
+"""Serves the real page over a fake generator: `python -m tests.ui.fake_server FOLDER PORT PACE`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from webui.process import EngineStatus
 from webui.settings import ServerSettings
 from webui.ui.server import Backend, bind, serve
 
+READY = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
+
 
 def main(outputs: Path, port: int, seconds_per_step: float) -> None:
     """Serves until it is told to end."""
     settings = ServerSettings(port=port, open_browser=False)
     listener = bind(settings)
     jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
-    ready = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
-    serve(listener, settings, Backend(jobs, lambda: ready, lambda: ("postcard", "other")))
-    jobs.close()
+    try:
+        serve(listener, settings, Backend(jobs, lambda: READY, lambda: ("postcard", "other")))
+    finally:
+        jobs.close()
 
 
 if __name__ == "__main__":

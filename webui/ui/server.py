@@ -31,6 +31,7 @@ from webui.ui.front import Front, Status, known_names
 GRACE_SECONDS = 1
 """How long open connections may go on once the server is told to end."""
 
+_LAST_PORT = 65_535
 _PORTS_TRIED = 20
 
 
@@ -62,9 +63,11 @@ def bind(settings: ServerSettings) -> Listener:
     Raises:
         StartError: The port is taken or not allowed, or the address is not this machine's.
     """
+    if not 0 <= settings.port <= _LAST_PORT:
+        raise StartError(f"Port {settings.port} does not exist: choose one from 1024 to 65535.")
     try:
         bound = _listen(settings.host, settings.port)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise StartError(_why_not(error, settings)) from None
     return Listener(socket=bound, address=_address(settings.host, bound.getsockname()[1]))
 
@@ -202,11 +205,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server(where[:2], family=family, backlog=128)
 
 
-def _why_not(error: Exception, settings: ServerSettings) -> str:
+def _why_not(error: OSError | UnicodeError, settings: ServerSettings) -> str:
     host, port = settings.host, settings.port
     match error:
-        case OverflowError():
-            return f"Port {port} does not exist: choose one from 1024 to 65535."
         case OSError(errno=errno.EADDRINUSE):
             return (
                 f"Port {port} is in use: end the program that has it, or start with"
@@ -220,7 +221,7 @@ def _why_not(error: Exception, settings: ServerSettings) -> str:
 
 def _free_port(host: str, taken: int) -> int:
     """The first free port after `taken`."""
-    for port in range(taken + 1, min(taken + _PORTS_TRIED, 65_536)):
+    for port in range(taken + 1, min(taken + _PORTS_TRIED, _LAST_PORT) + 1):
         with contextlib.suppress(OSError), _listen(host, port):
             return port
     return 0

@@ -1,0 +1,101 @@
+"""Starts a server as its own process, the way a user does, and ends it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Served:
+    """A running server.
+
+    Attributes:
+        address: What it printed, such as "http://127.0.0.1:41234".
+        seconds: From the start of the process to that line.
+    """
+
+    process: subprocess.Popen[str]
+    address: str
+    seconds: float
+
+    @property
+    def port(self) -> int:
+        """The port that was chosen."""
+        return int(self.address.rpartition(":")[2])
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` says."""
+        with urlopen(self.address + "/status", timeout=10) as answer:
+            return json.load(answer)
+
+    def wait_for(self, *, phase: str = "ready", seconds: float = 120) -> None:
+        """Waits until the page is there and the engine is in that phase."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = self.status()
+            if status["page"] and status["phase"] == phase:
+                return
+            assert status["phase"] != "failed", status["message"]
+            assert time.monotonic() < deadline, status
+            time.sleep(0.1)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Sends the signal and gives the seconds until the process was gone."""
+        began = time.perf_counter()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        return time.perf_counter() - began
+
+    def kill(self) -> None:
+        """Ends it by force if it is still there."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(arguments: Sequence[str], *, log: Path) -> Served:
+    """Runs `python -m` with `arguments` and waits for the line with the address.
+
+    Args:
+        log: File that gets what the server writes to stderr.
+    """
+    began = time.perf_counter()
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_into, args=(process, lines), daemon=True).start()
+    try:
+        line = lines.get(timeout=60)
+    except queue.Empty:
+        process.kill()
+        raise
+    found = re.fullmatch(r"Easel: (http://\S+)\n", line)
+    assert found, line + log.read_text()
+    return Served(process, found[1], time.perf_counter() - began)
+
+
+def _read_into(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put("")

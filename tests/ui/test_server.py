@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from tests.fakes import FakeGenerator
+from tests.ui.fake_server import READY
+from tests.ui.served import Served, start
+from webui.errors import StartError
+from webui.jobs import Jobs
+from webui.settings import ServerSettings
+from webui.ui.server import Backend, bind, serve
+
+SLOW_STEP = 2.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[Served, None, None]:
+    log = tmp_path / "stderr.txt"
+    arguments = ("tests.ui.fake_server", str(tmp_path / "out"), "0", str(SLOW_STEP))
+    served = start(arguments, log=log)
+    yield served
+    served.kill()
+
+
+def stderr_of(tmp_path: Path) -> str:
+    return (tmp_path / "stderr.txt").read_text()
+
+
+def test_a_taken_port_is_one_sentence_naming_a_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError) as caught:
+            bind(ServerSettings(port=port))
+    message = caught.value.message
+    assert message.startswith(f"Port {port} is in use: ")
+    suggested = int(message.rpartition("--port ")[2].rstrip("."))
+    with bind(ServerSettings(port=suggested)).socket as free:
+        assert free.getsockname()[1] == suggested
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (ServerSettings(port=100_000), "Port 100000 does not exist"),
+        (ServerSettings(host="203.0.113.7", port=0), "'203.0.113.7' is not an address"),
+        (ServerSettings(host="no such host", port=0), "'no such host' is not an address"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_one_sentence(
+    settings: ServerSettings, words: str
+) -> None:
+    with pytest.raises(StartError, match=words):
+        bind(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("0.0.0.0", "http://127.0.0.1:"),
+        ("localhost", "http://localhost:"),
+    ],
+)
+def test_the_printed_address_can_be_opened(host: str, address: str) -> None:
+    listener = bind(ServerSettings(host=host, port=0))
+    with listener.socket as bound:
+        assert listener.address == f"{address}{bound.getsockname()[1]}"
+        socket.create_connection(("127.0.0.1", bound.getsockname()[1])).close()
+
+
+def test_the_starting_page_answers_before_gradio_is_there_and_the_signal_ends_it_then(
+    server: Served, tmp_path: Path
+) -> None:
+    with urlopen(server.address, timeout=5) as answer:
+        assert "Easel is starting" in answer.read().decode()
+    assert not server.status()["page"]
+    assert server.seconds < 10, "the address has to come before the heavy imports"
+    assert server.end(signal.SIGTERM) < 5
+    assert server.process.returncode == 0
+    assert stderr_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_tabs_open_and_a_job_running(
+    server: Served, tmp_path: Path, number: signal.Signals
+) -> None:
+    server.wait_for()
+    tab = Tab(server.port)
+    tab.click("generate")
+    assert tab.hears("Step 1 of 20"), "the job has to be running"
+    assert server.end(number) < 5
+    assert server.process.returncode == 0
+    assert stderr_of(tmp_path) == ""
+
+
+def test_a_page_that_cannot_be_built_ends_the_server_with_one_sentence(tmp_path: Path) -> None:
+    def no_shelf() -> tuple[str, ...]:
+        raise OSError("the shelf is gone")
+
+    settings = ServerSettings(port=0, open_browser=False)
+    jobs = Jobs(FakeGenerator(tmp_path))
+    said: list[str] = []
+    backend = Backend(jobs, lambda: READY, no_shelf)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StartError, match="could not be built"):
+        serve(bind(settings), settings, backend, announce=said.append)
+    assert said[0].startswith("Easel: http://127.0.0.1:")
+    assert signal.getsignal(signal.SIGTERM) is handler
+    jobs.close()
+
+
+class Tab:
+    """What a browser's tab says to Gradio, without a browser."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._cookie = ""
+        page = self._ask("GET", "/")
+        self._cookie = (page.getheader("set-cookie") or "").partition(";")[0]
+        page.read()
+        self._config: dict[str, Any] = json.load(self._ask("GET", "/config"))
+        self._alive = self._ask("GET", "/gradio_api/heartbeat/tab")
+
+    def click(self, element: str) -> None:
+        """Presses the button with that element id, with every widget untouched."""
+        components = {c["id"]: c for c in self._config["components"]}
+        button = next(i for i, c in components.items() if c["props"].get("elem_id") == element)
+        event = next(d for d in self._config["dependencies"] if [button, "click"] in d["targets"])
+        body = {
+            "session_hash": "tab",
+            "fn_index": event["id"],
+            "data": [components[i]["props"].get("value") for i in event["inputs"]],
+        }
+        assert self._ask("POST", "/gradio_api/queue/join", json.dumps(body)).status == 200
+
+    def hears(self, text: str) -> bool:
+        """Whether that text comes along the stream of events."""
+        events = self._ask("GET", "/gradio_api/queue/data?session_hash=tab")
+        return any(text in line.decode() for line in events)
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        headers = {"cookie": self._cookie, "content-type": "application/json"}
+        connection.request(method, path, body=body, headers=headers)
+        return connection.getresponse()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from functools import reduce
+
+import pytest
+
+from webui.errors import EngineError
+from webui.events import (
+    Cancelled,
+    Event,
+    Finished,
+    Notice,
+    Preview,
+    Queued,
+    Saved,
+    StageDone,
+    StageName,
+    Started,
+    Step,
+    Withheld,
+    failed,
+)
+from webui.ui.story import Story, headline, stage_line
+
+
+def started(steps: int = 20) -> Started:
+    return Started(
+        model="m",
+        width=256,
+        height=256,
+        steps=steps,
+        seeds=(1,),
+        device="cpu",
+        dtype="bfloat16",
+        layout="channels_last",
+    )
+
+
+def step(number: int, *, batch: int = 0, batches: int = 1) -> Step:
+    return Step(
+        step=number,
+        steps=20,
+        batch=batch,
+        batches=batches,
+        seconds_per_step=0.15,
+        seconds_left=125.0,
+    )
+
+
+def stage(name: StageName, seconds: float, *, reused: bool = False, batch: int = 0) -> StageDone:
+    return StageDone(name=name, seconds=seconds, reused=reused, batch=batch)
+
+
+def told(*events: Event) -> Story:
+    return reduce(Story.after, events, Story())
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ((), "Waiting for the engine"),
+        ((Queued(position=1),), "Next in line"),
+        ((Queued(position=2),), "Waiting for 1 job before this one"),
+        ((Queued(position=4),), "Waiting for 3 jobs before this one"),
+        ((Queued(position=4), started()), "Reading the prompt"),
+        ((started(), step(7)), "Step 7 of 20 · 0.15 s per step · 2 min 5 s left"),
+        (
+            (started(), step(20, batch=0, batches=2)),
+            "Batch 1 of 2 · step 20 of 20 · 0.15 s per step · 2 min 5 s left",
+        ),
+        ((started(), step(20)), "Developing and checking the picture"),
+        ((Finished(saved=1, withheld=0, seconds=3.14),), "Done in 3.1 s"),
+        (
+            (Withheld(seed=1), Finished(saved=0, withheld=1, seconds=61.0)),
+            "Done in 1 min 1 s · 1 withheld",
+        ),
+        ((Cancelled(saved=0, seconds=12.2),), "Stopped after 12 s"),
+        ((Finished(saved=1, withheld=0, seconds=4_260.0),), "Done in 1 h 11 min"),
+        ((failed(EngineError("It broke.")),), ""),
+    ],
+)
+def test_headline_says_where_the_job_stands(events: tuple[Event, ...], line: str) -> None:
+    assert headline(told(*events)) == line
+
+
+def test_stage_line_tells_reused_stages_from_computed_ones() -> None:
+    story = told(
+        started(),
+        stage("load", 0.0, reused=True),
+        stage("text", 0.0, reused=True),
+        stage("denoise", 3.1),
+        stage("check", 0.2),
+    )
+    assert stage_line(story) == "text reused · 20 steps 3.1 s · check 0.20 s"
+
+
+def test_stage_line_adds_batches_up_and_calls_a_stage_reused_only_when_all_of_it_was() -> None:
+    story = told(
+        started(),
+        stage("load", 1.25),
+        stage("denoise", 0.0, reused=True),
+        stage("denoise", 2.0, batch=1),
+        stage("check", 0.5),
+        stage("check", 0.25, batch=1),
+        stage("save", 0.0, reused=True, batch=1),
+    )
+    assert stage_line(story) == "model 1.2 s · 2 x 20 steps 2.0 s · check 0.75 s · save reused"
+
+
+def test_progress_counts_steps_over_all_batches() -> None:
+    assert told(started()).progress == 0
+    assert told(started(), step(10)).progress == pytest.approx(0.5)
+    assert told(started(), step(10, batch=1, batches=2)).progress == pytest.approx(0.75)
+    assert told(Finished(saved=1, withheld=0, seconds=1)).progress == 1
+
+
+def test_pictures_previews_and_notices_are_kept_in_order_and_notices_once() -> None:
+    first, second = (
+        Saved(path=f"{n}.png", seed=n, sha256=str(n), width=8, height=8) for n in (1, 2)
+    )
+    story = told(
+        Notice(message="a"),
+        Preview(jpeg=b"1", step=1),
+        first,
+        Notice(message="a"),
+        Withheld(seed=3, message="b"),
+        Preview(jpeg=b"2", step=2),
+        second,
+    )
+    assert story.saved == (first, second)
+    assert story.preview == Preview(jpeg=b"2", step=2)
+    assert story.notices == ("a", "b")
+    assert story.withheld == 1
+    assert story.ending is None
