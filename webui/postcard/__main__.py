@@ -15,6 +15,7 @@ from webui.postcard.evaluation import evaluate, fresh_prompts, pictures_of, tabl
 from webui.postcard.judge import load_or_train_judge
 from webui.postcard.pipeline import load_pipeline
 from webui.postcard.recipe import SCENES, Training, train
+from webui.postcard.record import record_figures
 from webui.postcard.sheet import write_sheet
 
 _SHEET_SEED = 240_024
@@ -50,6 +51,7 @@ def _evaluate(
         write_sheet(pictures_of(pipeline, prompts), sheet)
         sys.stdout.writelines(f"{prompt.seed}. {prompt.text}\n" for prompt in prompts)
     figures = evaluate(pipeline, load_or_train_judge(judge_file), model, count)
+    record_figures(model, figures)
     sys.stdout.write(json.dumps(dataclasses.asdict(figures), indent=1) + "\n")
     sys.stdout.write(table(figures) + "\n")
 

@@ -43,8 +43,8 @@ class Canvas:
 
     def polygon(self, corners: Sequence[Point], colour: Rgb) -> None:
         """Fill the polygon through `corners`."""
-        fixed = np.array([[(_fixed(x), _fixed(y)) for x, y in corners]], np.int32)
-        cv2.fillPoly(self.image, fixed, colour, cv2.LINE_AA, _SHIFT)
+        fixed = np.array([(_fixed(x), _fixed(y)) for x, y in corners], np.int32)
+        cv2.fillPoly(self.image, [fixed], colour, cv2.LINE_AA, _SHIFT)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Rgb) -> None:
         """Fill the axis-parallel rectangle between two corners."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from webui.postcard.canvas import Image
 from webui.postcard.figure import Skeleton, pose_skeleton
 from webui.postcard.scenes import Person, Scene, figure_column
-from webui.postcard.vocabulary import COLOURS, RGB, Colour, shade
+from webui.postcard.vocabulary import COLOURS, RGB, Colour, Rgb, shade
 
 _NECK, _HIPS, _KNEES = 1, (8, 11), (9, 12)
 _SHADES = (0.0, 0.14)
@@ -18,7 +18,9 @@ _SHADES = (0.0, 0.14)
 def nearest_colour(patch: NDArray[np.uint8]) -> Colour:
     """Return the named colour nearest in CIELAB to the median of N x 3 pixels."""
     median = np.median(patch.reshape(-1, 3), axis=0).astype(np.uint8)
-    tones = [(colour, shade(RGB[colour], share)) for colour in COLOURS for share in _SHADES]
+    tones: list[tuple[Colour, Rgb]] = [
+        (colour, shade(RGB[colour], share)) for colour in COLOURS for share in _SHADES
+    ]
     table = np.array([[median], *([tone] for _, tone in tones)], np.float32) / 255
     lab = cv2.cvtColor(table, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     distance = np.linalg.norm(lab[1:] - lab[0], axis=1)

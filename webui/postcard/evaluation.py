@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
 from webui.postcard.canvas import Image
 from webui.postcard.captions import caption

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from webui.postcard.canvas import Image
+from webui.postcard.edges import read_tensors, seed_initial_weights, tensor_of, write_tensors
 from webui.postcard.scenes import Scene, draw_scene, random_scene
 from webui.postcard.training import Budget, Rates, Trainer, learning_rate
 from webui.postcard.vocabulary import COLOURS, POSES, SETTINGS, THINGS, TIMES
@@ -79,7 +79,7 @@ def classes_of(scene: Scene) -> list[int]:
 def judge_input(images: Sequence[Image]) -> Tensor:
     """Return 256 x 256 pictures as the judge reads them, N x 3 x 96 x 96 in -1..1."""
     small = [cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in images]
-    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return tensor_of(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _drawn_batch(random: Random, size: int) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ def _drawn_batch(random: Random, size: int) -> tuple[Tensor, Tensor]:
 
 def _spoiled(x: Tensor, generator: torch.Generator) -> Tensor:
     """Shift, blur and noise drawings a little, so that softer pictures are read as well."""
-    down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
+    down, right = (int(torch.randint(-3, 4, (1,), generator=generator)) for _ in range(2))
     x = torch.roll(x, (down, right), (2, 3))
     if torch.rand(1, generator=generator).item() < 0.5:
         x = F.avg_pool2d(x, 3, 1, 1)
@@ -100,7 +100,7 @@ def _spoiled(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def train_judge(steps: int = STEPS, seed: int = 21, batch: int = 48) -> Judge:
     """Train a judge on fresh drawings, on the CPU."""
-    torch.manual_seed(seed)
+    seed_initial_weights(seed)
     judge = Judge()
     trainer = Trainer(judge, _RATES, torch.device("cpu"))
     budget = Budget(steps)
@@ -129,11 +129,11 @@ def load_or_train_judge(file: Path | None) -> Judge:
     """Return the judge kept in `file` (safetensors); train it, and keep it, when there is none."""
     if file is not None and file.exists():
         judge = Judge()
-        judge.load_state_dict(load_file(file))
+        judge.load_state_dict(read_tensors(file))
         return judge.eval()
     judge = train_judge()
     if file is not None:
-        save_file({name: value.contiguous() for name, value in judge.state_dict().items()}, file)
+        write_tensors(judge.state_dict(), file)
     return judge
 
 

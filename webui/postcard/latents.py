@@ -10,14 +10,24 @@ from random import Random
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from webui.postcard.canvas import Image
 from webui.postcard.captions import UNCONDITIONAL, caption
+from webui.postcard.edges import (
+    bias,
+    convolution,
+    encode_pictures,
+    pieces,
+    read_captions,
+    read_tensors,
+    tensor_of,
+    where,
+    write_tensors,
+)
 from webui.postcard.scenes import Scene, draw_scene, random_scene
 from webui.postcard.text_encoder import tokens
 from webui.postcard.training import CPU_PARTS, one_core_each
@@ -42,16 +52,16 @@ class TrainingSet:
     def save(self, path: Path) -> None:
         """Write the set to a safetensors file."""
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        save_file(tensors, path)
+        write_tensors(tensors, path)
 
     @staticmethod
     def load(path: Path) -> TrainingSet:
         """Read a set written by `save`."""
-        return TrainingSet(**load_file(path))
+        return TrainingSet(**read_tensors(path))
 
 
 @torch.no_grad()
-def fold_normalisation(vae: AutoencoderKL, seed: int = 5, count: int = 256) -> None:
+def fold_normalisation(vae: AutoencoderKL, *, count: int, seed: int = 5) -> None:
     """Give every latent channel mean 0 and deviation 1, inside the quant convolutions.
 
     The scaling factor stays 1, so every consumer of the VAE sees the same latents.
@@ -60,22 +70,21 @@ def fold_normalisation(vae: AutoencoderKL, seed: int = 5, count: int = 256) -> N
     images = np.stack([draw_scene(random_scene(random)).image for _ in range(count)])
     latents = encode(vae, images)
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    into, out = vae.quant_conv, vae.post_quant_conv
-    device, dtype = into.weight.device, into.weight.dtype
+    into, out = convolution(vae.quant_conv), convolution(vae.post_quant_conv)
+    device, dtype = where(vae)
     mean, deviation = mean.to(device, dtype), deviation.to(device, dtype)
     into.weight[:4] /= deviation[:, None, None, None]
-    into.bias[:4] = (into.bias[:4] - mean) / deviation
-    into.bias[4:] -= 2 * deviation.log()
-    out.bias += out.weight[:, :, 0, 0] @ mean
+    bias(into)[:4] = (bias(into)[:4] - mean) / deviation
+    bias(into)[4:] -= 2 * deviation.log()
+    bias(out).add_(out.weight[:, :, 0, 0] @ mean)
     out.weight *= deviation[None, :, None, None]
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: NDArray[np.uint8]) -> Tensor:
     """Return the latents (N x 4 x 32 x 32, fp32) of N pictures."""
-    parts = pixels(images).split(_BATCH)
-    means = [vae.encode(x.to(vae.device, vae.dtype)).latent_dist.mean for x in parts]
-    return torch.cat(means).float().cpu()
+    means = [encode_pictures(vae, x)[0] for x in pieces(pixels(images), _BATCH)]
+    return torch.cat(means).cpu()
 
 
 def subject_weights(scene: Scene, image: Image) -> NDArray[np.float32]:
@@ -84,17 +93,16 @@ def subject_weights(scene: Scene, image: Image) -> NDArray[np.float32]:
     The subject is wherever the picture differs from the same scene drawn empty.
     """
     empty = draw_scene(dataclasses.replace(scene, person=None, object=None)).image
-    subject = (image != empty).any(-1).astype(np.float32)
+    subject: NDArray[np.float32] = (image != empty).any(axis=-1).astype(np.float32)
     covered = cv2.resize(subject, (32, 32), interpolation=cv2.INTER_AREA)
-    return (1 + _SUBJECT_WEIGHT * covered).astype(np.float32)
+    return 1 + _SUBJECT_WEIGHT * np.asarray(covered, np.float32)
 
 
 @torch.no_grad()
 def encode_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     """Return N x 77 x width hidden states in the encoder's type."""
-    parts = tokens(tokenizer, texts).split(64)
-    states = [encoder(part.to(encoder.device)).last_hidden_state.cpu() for part in parts]
-    return torch.cat(states)
+    parts = pieces(tokens(tokenizer, texts), 64)
+    return torch.cat([read_captions(encoder, part).cpu() for part in parts])
 
 
 def make_training_set(
@@ -133,6 +141,6 @@ def _draw_part(vae: AutoencoderKL, random: Random) -> _Part:
     weights = [subject_weights(*pair) for pair in zip(batch, images, strict=True)]
     return _Part(
         latents=encode(vae, np.stack(images)).half(),
-        weights=torch.from_numpy(np.stack(weights)).half(),
+        weights=tensor_of(np.stack(weights)).half(),
         texts=[caption(s, random) for s in batch for _ in range(CAPTIONS_PER_SCENE)],
     )

@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from webui.postcard.edges import (
+    load_tokenizer,
+    place,
+    read_tensors,
+    seed_initial_weights,
+    write_tensors,
+)
 from webui.postcard.latents import TrainingSet, fold_normalisation, make_training_set
 from webui.postcard.pipeline import assemble
+from webui.postcard.record import record_training
 from webui.postcard.text_encoder import AttributeReader, new_text_encoder, train_text_encoder
 from webui.postcard.tokenizer import make_tokenizer
 from webui.postcard.training import Budget
@@ -60,26 +68,22 @@ def train(training: Training) -> None:
     """Train every part that is not finished yet and assemble the pipeline in `out`."""
     training.work.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(True)
-    torch.manual_seed(_SEED)
+    seed_initial_weights(_SEED)
     tokenizer = _tokenizer(training)
     encoder = _text_encoder(training, tokenizer)
     vae = _vae(training)
     data = _training_set(training, vae, encoder, tokenizer)
-    torch.manual_seed(_SEED)
-    unet = new_unet()
-    result = training.work / "unet.done.safetensors"
-    if not result.exists():
-        checkpoint = training.work / "unet.safetensors"
-        budget = training.budget(UNET)
-        save_file(train_unet(unet, data, budget, checkpoint, device=training.device), result)
-    _fill(unet, load_file(result))
+    unet = _unet(training, data)
     assemble(training.out, vae=vae, encoder=encoder, tokenizer=tokenizer, unet=unet)
+    device = training.device.type
+    scenes = training.scenes
+    record_training(training.out, training.work, device=device, scenes=scenes, seed=_SEED)
 
 
 def _tokenizer(training: Training) -> CLIPTokenizer:
     folder = training.work / "tokenizer"
     if folder.exists():
-        return CLIPTokenizer.from_pretrained(str(folder))
+        return load_tokenizer(folder)
     return make_tokenizer(folder)
 
 
@@ -95,24 +99,24 @@ def _text_encoder(training: Training, tokenizer: CLIPTokenizer) -> CLIPTextModel
             training.work / "text_encoder.safetensors",
             device=training.device,
         )
-        save_file(weights, result)
-    _fill(reader, load_file(result))
+        write_tensors(weights, result)
+    _fill(reader, read_tensors(result))
     return reader.encoder
 
 
 def _vae(training: Training) -> AutoencoderKL:
     """Return the trained autoencoder, normalised, in fp32 on the CPU."""
     result = training.work / "vae.done.safetensors"
-    torch.manual_seed(_SEED)
+    seed_initial_weights(_SEED)
     vae = new_vae()
     if not result.exists():
         checkpoint = training.work / "vae.safetensors"
         budget = training.budget(VAE)
         weights = train_vae(vae, budget, checkpoint, device=training.device)
         _fill(vae, weights)
-        fold_normalisation(vae)
-        save_file(dict(vae.state_dict()), result)
-    _fill(vae, load_file(result))
+        fold_normalisation(vae, count=min(256, training.scenes))
+        write_tensors(vae.state_dict(), result)
+    _fill(vae, read_tensors(result))
     return vae
 
 
@@ -122,15 +126,29 @@ def _training_set(
     result = training.work / "training_set.safetensors"
     if not result.exists():
         for model in (vae, encoder):
-            model.to(device=training.device, dtype=torch.bfloat16)
+            place(model, training.device, torch.bfloat16)
         data = make_training_set(vae, encoder, tokenizer, scenes=training.scenes)
         data.save(result)
         for model in (vae, encoder):
-            model.to(device="cpu", dtype=torch.float32)
+            place(model, torch.device("cpu"), torch.float32)
     return TrainingSet.load(result)
+
+
+def _unet(training: Training, data: TrainingSet) -> UNet2DConditionModel:
+    """Return the trained UNet in fp32 on the CPU."""
+    result = training.work / "unet.done.safetensors"
+    seed_initial_weights(_SEED)
+    unet = new_unet()
+    if not result.exists():
+        checkpoint = training.work / "unet.safetensors"
+        budget = training.budget(UNET)
+        weights = train_unet(unet, data, budget, checkpoint, device=training.device)
+        write_tensors(weights, result)
+    _fill(unet, read_tensors(result))
+    return unet
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Put fp32 weights into a model that may have been trained in bf16 elsewhere."""
-    model.to(device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format)
+    place(model, torch.device("cpu"), torch.float32)
     model.load_state_dict(weights)

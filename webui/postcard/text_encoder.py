@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from webui.postcard.captions import ACTIONS, HOURS, PLACES, caption
+from webui.postcard.edges import read_captions, tokenized
 from webui.postcard.scenes import Scene, random_scene
 from webui.postcard.tokenizer import MAX_LENGTH
 from webui.postcard.training import Budget, Rates, Trainer, fit
@@ -60,23 +62,16 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             num_attention_heads=4,
             max_position_embeddings=MAX_LENGTH,
             projection_dim=WIDTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=cast(int, tokenizer.bos_token_id),
+            eos_token_id=cast(int, tokenizer.eos_token_id),
+            pad_token_id=cast(int, tokenizer.pad_token_id),
         )
     )
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Return N x 77 token numbers, padded and cut as the diffusers pipeline does."""
-    encoded = tokenizer(
-        list(captions),
-        padding="max_length",
-        max_length=MAX_LENGTH,
-        truncation=True,
-        return_tensors="pt",
-    )
-    return encoded.input_ids
+    """Return N x 77 token numbers."""
+    return tokenized(tokenizer, captions, MAX_LENGTH)
 
 
 def asked(scene: Scene, text: str) -> list[int]:
@@ -132,7 +127,7 @@ class AttributeReader(nn.Module):
 
     def forward(self, token_numbers: Tensor) -> list[Tensor]:
         """Return N x classes logits for every attribute from N x 77 token numbers."""
-        states = self.encoder(token_numbers).last_hidden_state
+        states = read_captions(self.encoder, token_numbers)
         scores = self.queries @ self.keys(states).transpose(1, 2) * (4 / WIDTH**0.5)
         pooled = scores.softmax(-1) @ self.values(states)
         return [head(pooled[:, index]).float() for index, head in enumerate(self.heads)]

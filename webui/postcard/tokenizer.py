@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import CLIPTokenizer
 
 from webui.postcard.captions import UNCONDITIONAL, caption
+from webui.postcard.edges import load_tokenizer, save_tokenizer
 from webui.postcard.scenes import random_scene
 
 MAX_LENGTH = 77
@@ -37,9 +38,9 @@ def make_tokenizer(folder: Path, seed: int = 3) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in learned)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder), model_max_length=MAX_LENGTH)
-    tokenizer.save_pretrained(str(folder))
-    return CLIPTokenizer.from_pretrained(str(folder))
+    tokenizer = load_tokenizer(folder, model_max_length=MAX_LENGTH)
+    save_tokenizer(tokenizer, folder)
+    return load_tokenizer(folder)
 
 
 def _learn_merges(seed: int) -> list[tuple[str, str]]:

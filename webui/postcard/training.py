@@ -12,15 +12,15 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from webui.postcard.edges import place, read_about, read_tensors, write_tensors
 
 _log = logging.getLogger(__name__)
 _CHECKPOINT_SECONDS = 180.0
@@ -94,11 +94,10 @@ class Trainer:
             for m, matrix in zip(masters, hidden, strict=True)
         ]
         self.averages = [m.detach().clone() for m in self.masters]
-        model.to(device=device, dtype=torch.bfloat16, memory_format=torch.channels_last)
+        place(model, device, torch.bfloat16, torch.channels_last)
         self.live = [p for p in model.parameters() if p.requires_grad]
         self.optimisers = _optimisers(self.masters, hidden, rates, self.parts)
         self.updates = 0
-        self._range = range(self.parts)
         self._pool = one_core_each(self.parts)
 
     def update(self, loss_of: Callable[[int], Tensor], factor: float) -> float:
@@ -107,28 +106,33 @@ class Trainer:
         `loss_of(part)` gives the loss of every part of the batch, 0..`parts` - 1, and may be
         called from several threads at once.
         """
-        results = list(self._pool.map(lambda part: self._gradients(loss_of(part)), self._range))
+
+        def gradients(part: int) -> tuple[float, Sequence[Tensor | None]]:
+            # autograd.grad hands the gradients back instead of adding them to the shared .grad,
+            # where two threads would race.
+            loss = loss_of(part)
+            return float(loss.detach()), torch.autograd.grad(loss, self.live, allow_unused=True)
+
+        def step(pair: tuple[torch.optim.Optimizer, float]) -> None:
+            for group in pair[0].param_groups:
+                group["lr"] = pair[1] * factor
+            pair[0].step()
+
+        results = list(self._pool.map(gradients, range(self.parts)))
         for index, master in enumerate(self.masters):
-            given = [gradients[index] for _, gradients in results if gradients[index] is not None]
+            given = [g for _, parts in results if (g := parts[index]) is not None]
             if given:
                 total = torch.stack([g.float() for g in given]).sum(0) / self.parts
                 master.grad = total.contiguous().view(master.shape)
         nn.utils.clip_grad_norm_(self.masters, _CLIP)
-        for optimiser, rate in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * factor
-        list(self._pool.map(lambda pair: pair[0].step(), self.optimisers))
+        list(self._pool.map(step, self.optimisers))
         self.updates += 1
         decay = min(self.rates.average, (1 + self.updates) / (20 + self.updates))
         values = [master.detach() for master in self.masters]
-        torch._foreach_lerp_(self.averages, values, 1 - decay)
+        for average, value in zip(self.averages, values, strict=True):
+            average.lerp_(value, 1 - decay)
         self._copy_into(self.live, values)
         return float(sum(loss for loss, _ in results) / self.parts)
-
-    def _gradients(self, loss: Tensor) -> tuple[float, tuple[Tensor | None, ...]]:
-        # autograd.grad hands the gradients back instead of adding them to the shared .grad,
-        # where two threads would race.
-        return float(loss.detach()), torch.autograd.grad(loss, self.live, allow_unused=True)
 
     def averaged(self) -> dict[str, Tensor]:
         """Return the moving average of the trained weights in fp32, by parameter name."""
@@ -157,25 +161,24 @@ class Trainer:
             for index, state in optimiser.state_dict()["state"].items():
                 for key, value in state.items():
                     tensors[f"optimiser.{number}.{index}.{key}"] = torch.as_tensor(value)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
         about = {"step": str(budget.step), "seconds": str(budget.seconds)}
         partial = path.with_suffix(".partial")
-        save_file(tensors, partial, metadata={**about, "updates": str(self.updates)})
+        write_tensors(tensors, partial, {**about, "updates": str(self.updates)})
         partial.replace(path)
 
     def load(self, path: Path, budget: Budget) -> None:
         """Go on from a file written by `save`; `budget` is set to where it was."""
-        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimisers]
-        with safe_open(path, framework="pt") as file, torch.no_grad():
-            about = file.metadata()
+        tensors, about = read_tensors(path), read_about(path)
+        with torch.no_grad():
             for index, name in enumerate(self.names):
-                self.masters[index].copy_(file.get_tensor(f"master.{name}"))
-                self.averages[index].copy_(file.get_tensor(f"average.{name}"))
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                if name.startswith("optimiser."):
-                    _, number, index, key = name.split(".")
-                    slot = states[int(number)].setdefault(int(index), {})
-                    slot[key] = file.get_tensor(name)
+                self.masters[index].copy_(tensors[f"master.{name}"])
+                self.averages[index].copy_(tensors[f"average.{name}"])
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimisers]
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, number, index, key = name.split(".")
+                states[int(number)].setdefault(int(index), {})[key] = tensor
         for (optimiser, _), state in zip(self.optimisers, states, strict=True):
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         self._copy_into(self.live, [master.detach() for master in self.masters])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from webui.postcard.captions import UNCONDITIONAL
+from webui.postcard.edges import predict
 from webui.postcard.latents import CAPTIONS_PER_SCENE, TrainingSet
 from webui.postcard.text_encoder import WIDTH
 from webui.postcard.training import (
@@ -78,7 +80,6 @@ def unet_loss(
 
     Timesteps are stratified over the batch, which makes the loss of a small batch less noisy.
     """
-    device = unet.device
     chosen = torch.randint(len(data.latents), (batch,), generator=generator)
     wording = torch.randint(CAPTIONS_PER_SCENE, (batch,), generator=generator)
     silent = len(data.captions) - 1
@@ -93,9 +94,8 @@ def unet_loss(
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
     velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
     weight = data.weights[chosen].float()[:, None] * snr_weight(alpha)
-    noisy = noisy.to(device, unet.dtype).contiguous(memory_format=torch.channels_last)
-    states = data.captions[rows].to(device, unet.dtype)
-    predicted = unet(noisy, timesteps.to(device), states).sample.float()
+    predicted = predict(unet, noisy, timesteps, data.captions[rows])
+    device = predicted.device
     return ((predicted - velocity.to(device)).square() * weight.to(device)).mean()
 
 

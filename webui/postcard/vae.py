@@ -9,10 +9,22 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from webui.postcard.canvas import SIZE
+from webui.postcard.edges import (
+    bias,
+    convolution,
+    decode_latents,
+    encode_pictures,
+    new_autoencoder,
+    pieces,
+    tensor_of,
+)
 from webui.postcard.scenes import draw_scene, random_scene
 from webui.postcard.training import (
     Budget,
@@ -45,7 +57,7 @@ RATES = Rates(adam=2e-3, muon=3e-3, average=0.995)
 def new_vae() -> AutoencoderKL:
     """Return an untrained autoencoder (0.94 M parameters) that already carries colours through."""
     levels = len(CHANNELS)
-    vae = AutoencoderKL(
+    vae = new_autoencoder(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=CHANNELS,
@@ -69,63 +81,68 @@ def _carry_colours(vae: AutoencoderKL) -> None:
     GroupNorm's scale; silu(x) - silu(-x) = x reads the colours out again.
     """
     for module in vae.modules():
-        match type(module).__name__:
-            case "ResnetBlock2D":
+        match module:
+            case ResnetBlock2D():
                 _quieten(module)
-            case "Downsample2D":
-                _carry(module.conv, [(0, 0), (0, 1), (1, 0), (1, 1)])
-            case "Upsample2D":
-                _carry(module.conv, [(1, 1)])
+            case Downsample2D():
+                _carry(convolution(module.conv), [(0, 0), (0, 1), (1, 0), (1, 1)])
+            case Upsample2D():
+                _carry(convolution(module.conv), [(1, 1)])
             case _:
                 pass
-    for part, gain in ((vae.encoder, 1.0), (vae.decoder, 0.5)):
-        weight, bias = part.conv_in.weight, part.conv_in.bias
-        weight[:_CARRIED] = 0
-        bias[:_CARRIED] = 0
-        for colour in range(3):
-            weight[colour, colour, 1, 1] = gain
-            weight[colour + 3, colour, 1, 1] = -gain
-        bias[6], bias[7] = _ANCHOR, -_ANCHOR
+    for layer, gain in ((vae.encoder.conv_in, 1.0), (vae.decoder.conv_in, 0.5)):
+        _split_signs(layer, gain)
     _read_out(vae.encoder.conv_out, keep=slice(3, 4))
     vae.encoder.conv_out.weight[4:] *= 0.1
-    vae.encoder.conv_out.bias[4:] = -5.0
+    bias(vae.encoder.conv_out)[4:] = -5.0
     _read_out(vae.decoder.conv_out, keep=slice(0, 0))
-    for quant in (vae.quant_conv, vae.post_quant_conv):
-        quant.weight.copy_(torch.eye(quant.weight.shape[0])[:, :, None, None])
-        quant.bias.zero_()
+    for quant in (convolution(vae.quant_conv), convolution(vae.post_quant_conv)):
+        quant.weight.copy_(torch.eye(len(quant.weight))[:, :, None, None])
+        bias(quant).zero_()
 
 
-def _quieten(block: nn.Module) -> None:
-    block.conv2.weight *= 0.3
-    block.conv2.weight[:_CARRIED] *= 0.3
-    block.conv2.bias.zero_()
-    if block.conv_shortcut is not None:
+def _quieten(block: ResnetBlock2D) -> None:
+    last = convolution(block.conv2)
+    last.weight *= 0.3
+    last.weight[:_CARRIED] *= 0.3
+    bias(last).zero_()
+    if isinstance(block.conv_shortcut, nn.Conv2d):
         _carry(block.conv_shortcut, [(0, 0)])
 
 
-def _carry(conv: nn.Conv2d, taps: list[tuple[int, int]]) -> None:
-    conv.weight[:_CARRIED] = 0
-    if conv.bias is not None:
-        conv.bias[:_CARRIED] = 0
+def _carry(layer: nn.Conv2d, taps: list[tuple[int, int]]) -> None:
+    """Pass the carried channels on, averaged over the given taps of the kernel."""
+    layer.weight[:_CARRIED] = 0
+    bias(layer)[:_CARRIED] = 0
     for channel in range(_CARRIED):
         for row, column in taps:
-            conv.weight[channel, channel, row, column] = 1 / len(taps)
+            layer.weight[channel, channel, row, column] = 1 / len(taps)
 
 
-def _read_out(conv: nn.Conv2d, keep: slice) -> None:
-    """Read RGB from the carried +-RGB; `keep` are outputs that stay as initialised."""
-    kept = conv.weight[keep].clone() * 4
-    conv.weight[:3] *= 0.1
+def _split_signs(layer: nn.Conv2d, gain: float) -> None:
+    """Put three input channels into the carried ones: as they are, negated, and two constants."""
+    layer.weight[:_CARRIED] = 0
+    bias(layer)[:_CARRIED] = 0
     for colour in range(3):
-        conv.weight[colour, colour, 1, 1] += 2
-        conv.weight[colour, colour + 3, 1, 1] -= 2
-    conv.weight[keep] = kept
-    conv.bias.zero_()
+        layer.weight[colour, colour, 1, 1] = gain
+        layer.weight[colour + 3, colour, 1, 1] = -gain
+    bias(layer)[6], bias(layer)[7] = _ANCHOR, -_ANCHOR
+
+
+def _read_out(layer: nn.Conv2d, keep: slice) -> None:
+    """Read RGB from the carried +-RGB; `keep` are outputs that stay as initialised."""
+    kept = layer.weight[keep].clone() * 4
+    layer.weight[:3] *= 0.1
+    for colour in range(3):
+        layer.weight[colour, colour, 1, 1] += 2
+        layer.weight[colour, colour + 3, 1, 1] -= 2
+    layer.weight[keep] = kept
+    bias(layer).zero_()
 
 
 def pixels(images: np.ndarray) -> Tensor:
     """Return N x H x W x 3 pictures (0..255) as N x 3 x H x W in -1..1, channels last."""
-    values = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    values = tensor_of(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return values.contiguous(memory_format=torch.channels_last)
 
 
@@ -154,10 +171,8 @@ def reconstruction_loss(decoded: Tensor, target: Tensor, progress: float) -> Ten
 
 def vae_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor, progress: float) -> Tensor:
     """Return the loss of a batch x (N x 3 x H x W); `noise` is that of the latents."""
-    latents = vae.encode(x.to(vae.dtype)).latent_dist
-    mean, logvar = latents.mean.float(), latents.logvar.float()
-    z = mean + torch.exp(0.5 * logvar) * noise
-    decoded = vae.decode(z.to(vae.dtype)).sample.float()
+    mean, logvar = encode_pictures(vae, x)
+    decoded = decode_latents(vae, mean + torch.exp(0.5 * logvar) * noise)
     divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
     return reconstruction_loss(decoded, x, progress) + _KL * divergence
 
@@ -193,8 +208,8 @@ def train_vae(
 def measure_vae(vae: AutoencoderKL, images: np.ndarray) -> tuple[float, list[float]]:
     """Return the PSNR in dB over N x H x W x 3 pictures and each latent channel's deviation."""
     x = pixels(images)
-    latents = [vae.encode(part.to(vae.device, vae.dtype)).latent_dist.mean for part in x.split(4)]
-    decoded = torch.cat([vae.decode(z).sample.float().cpu() for z in latents])
+    latents = [encode_pictures(vae, part)[0] for part in pieces(x, 4)]
+    decoded = torch.cat([decode_latents(vae, z).cpu() for z in latents])
     error = ((decoded.clamp(-1, 1) - x) / 2).square().mean()
-    deviations = torch.cat(latents).float().std((0, 2, 3))
+    deviations = torch.cat(latents).std((0, 2, 3))
     return float(-10 * error.log10()), [round(float(d), 3) for d in deviations]
