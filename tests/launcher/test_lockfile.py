@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,32 @@ def test_the_locks_hold_what_pyproject_asks_for() -> None:
             versions = pins.get(canonicalize_name(requirement.name), set())
             assert versions, f"{lock.name} lacks {requirement.name}: python launch.py lock"
             assert all(requirement.specifier.contains(version) for version in versions)
+
+
+def _imported(folder: str) -> set[str]:
+    """Top-level modules that a folder's files import, at whatever depth."""
+    nodes = [
+        node
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    absolute = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    plain = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    return {name.partition(".")[0] for name in (*absolute, *plain)}
+
+
+@pytest.mark.parametrize("folder", ["webui", "tests", "benchmarks"])
+def test_pyproject_asks_for_whatever_is_imported(folder: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = project["project"]["dependencies"]
+    if folder == "tests":
+        lines = lines + project["dependency-groups"]["dev"]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines}
+    own = {"benchmarks", "tests", "webui"}
+    providers = packages_distributions()
+    for module in sorted(_imported(folder) - own - sys.stdlib_module_names):
+        found = {canonicalize_name(name) for name in providers.get(module, ())}
+        assert found & asked, f"{folder} imports {module}, which pyproject.toml does not ask for"
 
 
 def test_the_locks_agree() -> None:
