@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -90,15 +91,22 @@ def _imported(folder: str) -> set[str]:
     return {name.partition(".")[0] for name in (*absolute, *plain)}
 
 
+@pytest.fixture(scope="module")
+def providers() -> Mapping[str, list[str]]:
+    """Distributions by the top-level modules they provide; reading them takes a second."""
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("folder", ["webui", "tests", "benchmarks"])
-def test_pyproject_asks_for_whatever_is_imported(folder: str) -> None:
+def test_pyproject_asks_for_whatever_is_imported(
+    folder: str, providers: Mapping[str, list[str]]
+) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = project["project"]["dependencies"]
     if folder == "tests":
         lines = lines + project["dependency-groups"]["dev"]
     asked = {canonicalize_name(Requirement(line).name) for line in lines}
     own = {"benchmarks", "tests", "webui"}
-    providers = packages_distributions()
     for module in sorted(_imported(folder) - own - sys.stdlib_module_names):
         found = {canonicalize_name(name) for name in providers.get(module, ())}
         assert found & asked, f"{folder} imports {module}, which pyproject.toml does not ask for"
