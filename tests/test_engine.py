@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +50,15 @@ class Studio:
         return list(self.engine.generate(request, session, Cancel()))
 
 
+def silent(phase: str, message: str) -> None:
+    """Nobody watches the engine being built."""
+
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("studio")
     settings = Settings(outputs=folder / "outputs", state=folder / "state")
-    engine = build_engine(settings, lambda phase, message: None)
+    engine = build_engine(settings, silent)
     yield Studio(engine, settings.outputs)
     engine.close()
 
@@ -138,12 +144,14 @@ def test_without_guidance_the_negative_prompt_changes_nothing(studio: Studio):
 )
 def test_every_option_changes_the_picture(studio: Studio, change: dict[str, object]):
     base = pixels(saved(studio.run(QUICK))[0])
-    other = pixels(saved(studio.run(with_(QUICK, **change)))[0])
+    events = studio.run(with_(QUICK, **change))
+    assert saved(events), events
+    other = pixels(saved(events)[0])
     assert base.shape != other.shape or psnr(base, other) < 40
 
 
 def test_the_same_request_gives_the_same_pixels_in_another_engine(studio: Studio, tmp_path: Path):
-    again = build_engine(Settings(outputs=tmp_path, state=tmp_path / "state"), lambda *_: None)
+    again = build_engine(Settings(outputs=tmp_path, state=tmp_path / "state"), silent)
     fresh = saved(list(again.generate(QUICK, SESSION, Cancel())))[0]
     again.close()
     assert psnr(pixels(fresh), pixels(saved(studio.run(QUICK))[0])) == float("inf")
@@ -280,7 +288,9 @@ def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest
     events = studio.run(with_(QUICK, batch=3, seed=700))
     assert [event.seed for event in saved(events)] == [700, 702]
     assert [event.seed for event in events if isinstance(event, Withheld)] == [701]
-    assert events[-1] == Finished(saved=2, withheld=1, seconds=events[-1].seconds)  # type: ignore
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.saved, end.withheld) == (2, 1)
     assert {path.name.split("-")[1] for path in set(studio.outputs.rglob("*")) - files} == {
         "700",
         "702",
@@ -290,9 +300,6 @@ def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest
 def test_a_full_disk_fails_the_job_and_leaves_no_file(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ):
-    import errno
-    import os
-
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

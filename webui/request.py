@@ -329,15 +329,15 @@ def _sentence(error: ErrorDetails) -> str:
             limit = context["max_length"]
             return f"{where} is {len(str(value)):,} characters long: at most {limit:,} fit."
         case "greater_than_equal":
-            return f"{where} is {_short(value)}: it must be at least {context['ge']}."
+            return f"{where} is {value}: it must be at least {context['ge']}."
         case "less_than_equal":
-            return f"{where} is {_short(value)}: it must be at most {context['le']}."
+            return f"{where} is {value}: it must be at most {context['le']}."
         case "multiple_of":
             step = int(context["multiple_of"])
             above = int(cast(int, value)) // step * step + step
-            return f"{where} is {_short(value)}: it must be a multiple of {step}, such as {above}."
+            return f"{where} is {value}: it must be a multiple of {step}, such as {above}."
         case "finite_number":
-            return f"{where} is {_short(value)}: it must be an ordinary number."
+            return f"{where} is {value}: it must be an ordinary number."
         case _:
             reason = error["msg"][:1].lower() + error["msg"][1:]
             return f"{where} is {_short(value)}: {reason}."

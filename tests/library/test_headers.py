@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from webui.errors import BrokenFileError
 from webui.library.headers import read_header
@@ -14,7 +14,7 @@ from webui.library.headers import read_header
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
     path = tmp_path / "part.safetensors"
-    save_file({"a": np.zeros((2, 3), np.float16)}, path, metadata={"made": "here"})
+    path.write_bytes(save({"a": np.zeros((2, 3), np.float16)}, metadata={"made": "here"}))
     return path
 
 
