@@ -268,6 +268,8 @@ def run_engine(connection: Connection[Any, Any], build: Build, settings: Setting
         for event in events:
             send(_Happened(job=command.job, event=event))
         del inbox.cancels[command.job]
+    # Everything is written; taking torch apart in order would only cost seconds.
+    os._exit(0)
 
 
 def _built(build: Build, settings: Settings, report: Report) -> Generator | Failed:

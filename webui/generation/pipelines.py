@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ import diffusers
 import torch
 import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from webui.errors import BrokenFileError, OutOfMemoryError
@@ -49,6 +51,8 @@ class Loaded:
 
 def quiet_libraries() -> None:
     """Keeps progress bars and advice meant for programmers off the console."""
+    # tqdm's own lock takes a semaphore of the system, reported as leaked when a process is killed.
+    tqdm.set_lock(threading.RLock())
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
