@@ -29,8 +29,13 @@ class Check:
     prepare: Callable[[], Mapping[str, str]] | None = None
 
 
-def _browser() -> Mapping[str, str]:
-    return {chromium.VARIABLE: chromium.ensure()}
+def _tests() -> Mapping[str, str]:
+    # The models in the tests are so small that threads spend their time waiting for each other.
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
+
+def _browser_tests() -> Mapping[str, str]:
+    return {**_tests(), chromium.VARIABLE: chromium.ensure()}
 
 
 def _no_version_query() -> Mapping[str, str]:
@@ -43,8 +48,8 @@ CHECKS = (
     Check("ruff format", (PYTHON, "-m", "ruff", "format", "--check", ".")),
     Check("pyright", (PYTHON, "-m", "pyright"), _no_version_query),
     Check("import layers", (SCRIPTS / "lint-imports",)),
-    Check("unit and engine tests", (PYTHON, "-m", "pytest", "-m", "not browser")),
-    Check("browser tests", (PYTHON, "-m", "pytest", "-m", "browser"), _browser),
+    Check("unit and engine tests", (PYTHON, "-m", "pytest", "-m", "not browser"), _tests),
+    Check("browser tests", (PYTHON, "-m", "pytest", "-m", "browser"), _browser_tests),
 )
 
 
