@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 
 from webui import __version__
-from webui.clearance import Admitted, Cleared, Signed
+from webui.clearance import Admitted, Cleared
 from webui.errors import OutOfMemoryError, WebuiError
 from webui.events import (
     Cancelled,
@@ -31,6 +31,7 @@ from webui.events import (
 )
 from webui.generation.denoise import StepDone, StoppedError
 from webui.generation.painting import Painter, decoded_texts
+from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
 from webui.generator import Cancel, Session
@@ -42,6 +43,17 @@ from webui.safety.guard import Guard
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An admitted request on its way."""
+
+    admitted: Admitted
+    plan: Plan
+    loaded: Loaded
+    pace: PreviewPace | None
+    tally: _Tally
 
 
 @dataclass
@@ -99,14 +111,14 @@ class Engine:
         loaded = yield from self._painter.load(plan)
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
+        job = _Job(admitted, plan, loaded, PreviewPace() if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
-            pace = PreviewPace() if session.previews else None
             painting = self._painter.paint(
-                loaded, plan, batch, conditioning, pace=pace, stopped=cancel.is_set
+                loaded, plan, batch, conditioning, pace=job.pace, stopped=cancel.is_set
             )
-            pictures = yield from self._watch(painting, plan, batch, admitted, pace)
+            pictures = yield from self._watch(painting, job, batch)
             for seed, picture in zip(seeds, pictures, strict=True):
-                yield from self._release(picture, seed, plan, batch, admitted, tally)
+                yield from self._release(picture, seed, job, batch)
 
     @property
     def description(self) -> str:
@@ -127,10 +139,8 @@ class Engine:
     def _watch(
         self,
         painting: Generator[StageDone | StepDone, None, tuple[bytes, ...]],
-        plan: Plan,
+        job: _Job,
         batch: int,
-        admitted: Admitted,
-        pace: PreviewPace | None,
     ) -> Generator[Event, None, tuple[bytes, ...]]:
         """Hands on what happens during the painting, frames as checked previews."""
         try:
@@ -139,11 +149,12 @@ class Engine:
                 if isinstance(happened, StageDone):
                     yield happened
                     continue
-                yield _step(happened, plan, batch)
-                if happened.frame is not None and pace is not None:
+                yield _step(happened, job.plan, batch)
+                if happened.frame is not None and job.pace is not None:
                     began = perf_counter()
-                    cleared = self._guard.screen_preview(to_jpeg(happened.frame), admitted.level)
-                    pace.spent(perf_counter() - began)
+                    jpeg = to_jpeg(happened.frame)
+                    cleared = self._guard.screen_preview(jpeg, job.admitted.level)
+                    job.pace.spent(perf_counter() - began)
                     yield Preview(jpeg=cleared.data, step=happened.step)
         except StopIteration as end:
             return end.value
@@ -151,45 +162,39 @@ class Engine:
             painting.close()
 
     def _release(
-        self,
-        picture: bytes,
-        seed: int,
-        plan: Plan,
-        batch: int,
-        admitted: Admitted,
-        tally: _Tally,
+        self, picture: bytes, seed: int, job: _Job, batch: int
     ) -> Generator[Event, None, None]:
         """Checks, signs and saves one picture; what does not pass is gone."""
         began = perf_counter()
-        verdict = self._guard.screen(picture, admitted.level)
+        verdict = self._guard.screen(picture, job.admitted.level)
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
-            tally.withheld += 1
+            job.tally.withheld += 1
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        signed = sign(verdict, self._recipe(plan, seed))
-        saved = self._save(signed, plan, seed)
-        yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
-        tally.saved += 1
-        yield saved
-
-    def _save(self, signed: Signed, plan: Plan, seed: int) -> Saved:
+        signed = sign(verdict, self._recipe(job, seed))
         path = self._gallery.save(signed, seed=seed, now=datetime.now())
-        return Saved(
-            path=str(path), seed=seed, sha256=signed.sha256, width=plan.width, height=plan.height
+        yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
+        job.tally.saved += 1
+        yield Saved(
+            path=str(path),
+            seed=seed,
+            sha256=signed.sha256,
+            width=job.plan.width,
+            height=job.plan.height,
         )
 
-    def _recipe(self, plan: Plan, seed: int) -> Recipe:
+    def _recipe(self, job: _Job, seed: int) -> Recipe:
         device = self._painter.device
         return Recipe(
-            request=plan.recipe(seed),
-            model_sha256=plan.checkpoint.sha256,
+            request=job.plan.recipe(seed),
+            model_sha256=job.plan.checkpoint.sha256,
             versions=self._versions,
             device=device.name,
             dtype=device.dtype_name,
             layout=device.layout,
-            attention="native",
+            attention=job.loaded.attention,
         )
 
     def _started(self, plan: Plan) -> Started:

@@ -48,6 +48,12 @@ class Loaded:
         """The first text encoder."""
         return cast(CLIPTextModel, self.pipe.components["text_encoder"])
 
+    @property
+    def attention(self) -> str:
+        """Name of diffusers' attention processor that the denoiser uses."""
+        unet: Any = self.pipe.components["unet"]
+        return type(next(iter(unet.attn_processors.values()))).__name__
+
 
 def quiet_libraries() -> None:
     """Keeps progress bars and advice meant for programmers off the console."""

@@ -33,10 +33,6 @@ class PreviewPace:
         waited = time.perf_counter() - self._last
         return waited >= max(MIN_SECONDS, self._cost / SHARE_OF_TIME)
 
-    def begin(self) -> None:
-        """Counts the waiting time from now on, so that loading does not count as waiting."""
-        self._last = time.perf_counter()
-
     def spent(self, seconds: float) -> None:
         """Takes note of what a preview has cost."""
         self._cost = seconds

@@ -32,7 +32,7 @@ class Recipe:
         device: As torch spells it.
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
-        attention: Attention backend.
+        attention: Name of the attention processor, which picks the kernel.
     """
 
     request: GenerationRequest
