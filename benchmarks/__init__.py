@@ -1,0 +1,1 @@
+"""What Easel costs and gains beside plain diffusers: `python -m webui bench`."""

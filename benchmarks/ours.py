@@ -1,0 +1,132 @@
+"""Easel's engine, joined as the server joins it, and watched while it makes a picture."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+from PIL import Image
+
+from benchmarks.measure import BenchmarkError, Run, between
+from webui.engine import Engine
+from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, Step
+from webui.generation.devices import Device
+from webui.generation.painting import Painter
+from webui.generation.pipelines import Loaded, quiet_libraries
+from webui.generation.resolve import Plan, resolve
+from webui.generator import Cancel, Session
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.gallery import Gallery
+from webui.library.hashes import HashBook
+from webui.request import GenerationRequest
+from webui.safety.guard import Guard
+from webui.settings import GIB
+
+R = TypeVar("R")
+
+
+class Ours:
+    """An engine on a device, with models from some folders and its files in `work`."""
+
+    def __init__(self, device: Device, models: Sequence[Path], work: Path) -> None:
+        quiet_libraries()
+        self.device = device
+        self._shelf = CheckpointShelf(tuple(models), HashBook(work / "hashes.json"))
+        self._painter = Painter(device, cache_bytes=GIB)
+        self._engine = Engine(
+            painter=self._painter,
+            guard=Guard.load(),
+            shelf=self._shelf,
+            gallery=Gallery(work / "outputs"),
+        )
+
+    def __enter__(self) -> Ours:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+
+    def loaded(self, request: GenerationRequest) -> Loaded:
+        """The components the engine runs that request on."""
+        return _result(self._painter.load(self._plan(request)))
+
+    def run(self, request: GenerationRequest, *, previews: bool = False) -> Run:
+        """Makes one picture.
+
+        Raises:
+            BenchmarkError: The job failed, or the cache answered what should have been computed.
+        """
+        session = Session(id="benchmark", previews=previews)
+        return watch(lambda: self._engine.generate(request, session, Cancel()))
+
+    def picture(self, request: GenerationRequest) -> Image.Image:
+        """The picture as it is before the check, for comparing."""
+        plan = self._plan(request)
+        loaded = self.loaded(request)
+        conditioning = _result(self._painter.encode(loaded, plan))
+        painting = self._painter.paint(
+            loaded, plan, 0, conditioning, pace=None, stopped=lambda: False
+        )
+        return Image.open(io.BytesIO(_result(painting)[0]))
+
+    def _plan(self, request: GenerationRequest) -> Plan:
+        return resolve(request, self._shelf.find(request.model))
+
+
+def watch(start: Callable[[], Iterator[Event]]) -> Run:
+    """Starts a job and takes the time of its events.
+
+    Raises:
+        BenchmarkError: The job failed, or the cache answered what should have been computed.
+    """
+    began = before = perf_counter()
+    decoded, saved = began, None
+    stages: dict[str, float] = {}
+    ends: list[float] = []
+    previews: list[float] = []
+    for event in start():
+        now = perf_counter()
+        match event:
+            case StageDone():
+                if event.reused and event.name != "load":
+                    raise BenchmarkError(f"The cache answered the stage {event.name!r}.")
+                stages[event.name] = event.seconds
+                decoded = now if event.name == "decode" else decoded
+            case Step():
+                ends.append(now)
+            case Preview():
+                # A preview is made between the event of its step and its own.
+                previews.append(now - before)
+            case Saved():
+                saved = now - began
+            case Finished():
+                return Run(
+                    decoded=decoded - began,
+                    decode=decoded - ends[-1],
+                    steps=between(ends),
+                    whole=now - began,
+                    saved=saved,
+                    stages=stages,
+                    previews=tuple(previews),
+                )
+            case Failed():
+                raise BenchmarkError(f"The engine failed: {event.message}")
+            case _:
+                pass
+        before = now
+    raise BenchmarkError("The engine stopped before the picture was done.")
+
+
+def _result(stage: Generator[object, None, R]) -> R:
+    """Runs a generator to its end for what it returns."""
+    result: list[R] = []
+
+    def whole() -> Iterator[object]:
+        result.append((yield from stage))
+
+    deque(whole(), maxlen=0)
+    return result[0]

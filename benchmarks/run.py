@@ -1,0 +1,96 @@
+"""Runs the benchmarks by name, prints every figure as it comes, and keeps the table."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from benchmarks.figures import Figure, table
+from benchmarks.machine import describe
+from benchmarks.workbench import Effort, Workbench
+from webui.errors import BadRequestError
+from webui.generation.pipelines import quiet_libraries
+from webui.request import nearest
+from webui.settings import ROOT
+
+NAMES = ("startup", "memory", "postcard", "overhead", "layout")
+"""In the order they run: processes of their own first, while this one is still small."""
+
+RESULTS = ROOT / "benchmarks" / "results.md"
+
+
+class Benchmark(Protocol):
+    """What each module named in `NAMES` offers."""
+
+    def run(self, bench: Workbench) -> list[Figure]:
+        """Measures; takes from seconds to a quarter of an hour."""
+        ...
+
+
+def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
+    """Measures, prints, and writes the table to `benchmarks/results.md` when nothing is left out.
+
+    Args:
+        names: Benchmarks to run; none: all of them.
+        out: File for all measurements as JSON.
+
+    Raises:
+        BadRequestError: There is no benchmark of that name.
+        BenchmarkError: A measurement would not mean what it says.
+    """
+    with tempfile.TemporaryDirectory(prefix="easel-bench-") as work:
+        bench = Workbench(Effort(), ROOT / "models", Path(work))
+        report = measure(bench, names or NAMES)
+    print("\n" + report.to_markdown())
+    if out is not None:
+        out.write_text(report.to_json(), encoding="utf-8")
+    if set(report.names) == set(NAMES):
+        RESULTS.write_text(report.to_markdown(), encoding="utf-8")
+    return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, and on what."""
+
+    names: tuple[str, ...]
+    machine: dict[str, str]
+    figures: tuple[Figure, ...]
+
+    def to_markdown(self) -> str:
+        """The table under the machine's description."""
+        lines = [f"- {name}: {value}" for name, value in self.machine.items()]
+        return "# Measured\n\n" + "\n".join(lines) + "\n\n" + table(self.figures)
+
+    def to_json(self) -> str:
+        """Everything, single measurements included."""
+        figures = [figure.to_json() for figure in self.figures]
+        return json.dumps({"machine": self.machine, "figures": figures}, indent=1) + "\n"
+
+
+def measure(bench: Workbench, names: Sequence[str]) -> Report:
+    """Runs the named benchmarks on that bench.
+
+    Raises:
+        BadRequestError: There is no benchmark of that name; nothing has been run then.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise BadRequestError(f"Unknown benchmark {name!r}: {nearest(name, NAMES)}")
+    quiet_libraries()
+    machine = describe()
+    figures: list[Figure] = []
+    for name in [name for name in NAMES if name in names]:
+        module = cast(Benchmark, importlib.import_module(f"benchmarks.{name}"))
+        for figure in module.run(bench):
+            what, measured, asked, beside = figure.cells()
+            print(f"{what}: {measured} (asked: {asked or 'nothing'}; {beside})", flush=True)
+            figures.append(figure)
+        gc.collect()
+    return Report(tuple(names), machine, tuple(figures))

@@ -1,0 +1,62 @@
+"""What all benchmarks work on: the models, a folder for their files, and how long to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.models import SD15, ModelShape, write_random_model
+from benchmarks.ours import Ours
+from webui.generation.devices import Device
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        shape: The random model that stands for a full-size one.
+        side: Side of its pictures in pixels.
+        steps: Denoising steps of its pictures.
+        rounds: How often pictures of that model are made by each side.
+        postcard_side, postcard_steps, postcard_rounds: The same for the embedded model.
+        starts: How often the server is started.
+        children: How often each process is run whose memory is measured.
+    """
+
+    shape: ModelShape = SD15
+    side: int = 512
+    steps: int = 4
+    rounds: int = 5
+    postcard_side: int = 256
+    postcard_steps: int = 20
+    postcard_rounds: int = 15
+    starts: int = 5
+    children: int = 2
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Where things are.
+
+    Attributes:
+        models: Folder with the embedded model.
+        work: Folder for the random model, pictures and file hashes; emptied by its owner.
+    """
+
+    effort: Effort
+    models: Path
+    work: Path
+
+    def ours(self, device: Device) -> Ours:
+        """An engine that finds the embedded model and the random one."""
+        return Ours(device, (self.random_model.parent, self.models), self.work)
+
+    @cached_property
+    def random_model(self) -> Path:
+        """The folder of the random model, written when it is first asked for."""
+        folder = self.work / "models" / self.effort.shape.name
+        if not folder.exists():
+            write_random_model(folder, self.effort.shape)
+        return folder

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import run
+from benchmarks.figures import Figure
+from benchmarks.machine import describe
+from benchmarks.workbench import Workbench
+from webui.errors import BadRequestError
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Every benchmark replaced by one that gives its name; the list says which have run."""
+    ran: list[str] = []
+    for name in run.NAMES:
+
+        def measured(bench: Workbench, name: str = name) -> list[Figure]:
+            ran.append(name)
+            return [Figure(name, 1.0, "s", "nothing")]
+
+        monkeypatch.setattr(importlib.import_module(f"benchmarks.{name}"), "run", measured)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results.md")
+    return ran
+
+
+def test_without_names_all_run_and_the_table_is_kept(stand_ins: list[str], tmp_path: Path):
+    assert run.run_benchmarks([], tmp_path / "out.json") == 0
+    assert stand_ins == list(run.NAMES)
+    kept = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| startup | 1.00 s |  | nothing |" in kept
+    data = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [figure["what"] for figure in data["figures"]] == list(run.NAMES)
+    assert "torch" in data["machine"]["versions"]
+
+
+def test_some_names_are_printed_and_do_not_replace_the_kept_table(
+    stand_ins: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run.run_benchmarks(["layout", "memory"], None) == 0
+    assert stand_ins == ["memory", "layout"]
+    printed = capsys.readouterr().out
+    assert "layout: 1.00 s (asked: nothing; nothing)" in printed
+    assert "| memory | 1.00 s |  | nothing |" in printed
+    assert not (tmp_path / "results.md").exists()
+
+
+def test_an_unknown_name_is_an_error_before_anything_runs(stand_ins: list[str]):
+    with pytest.raises(BadRequestError, match="did you mean 'memory'"):
+        run.run_benchmarks(["layout", "memry"], None)
+    assert stand_ins == []
+
+
+def test_the_machine_is_described_in_single_lines():
+    machine = describe()
+    assert {"processor", "units", "memory", "versions", "measured"} <= set(machine)
+    assert all(value and "\n" not in value for value in machine.values())
