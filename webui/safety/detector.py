@@ -1,7 +1,8 @@
 """The picture detector: NudeNet's ONNX file, run directly on the CPU.
 
 The package's own wrapper is not used: it answers "nothing found" for arrays it cannot read,
-wants BGR, and hides an exposed label behind a covered one that scores higher at the same place.
+swaps red and blue of the files it opens, and hides an exposed label behind a covered one that
+scores higher at the same place.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Term:
 
     @staticmethod
     def of(cue: Cue, text: str, *, whole: bool) -> Term:
-        """The term spelled `text`, which is lower-case letters without spaces."""
-        runs = [match.group() for match in _RUN.finditer(text)]
+        """The term spelled `text`, which is lower-case letters and digits without spaces."""
+        runs = [match.group() for match in _RUN.finditer(text.translate(_LEET))]
         letters = "".join(run[0] for run in runs)
         return Term(cue, letters, tuple(map(len, runs)), len(text) <= SHORT, whole)
 

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.safety.stubs import CallStub, ScoreStub, picture_bytes
+from webui.errors import BrokenFileError
+from webui.safety.detector import LABELS, SIDE, Views
+from webui.safety.pictures import (
+    MAX_SIDE,
+    MOSAIC,
+    all_views,
+    decode,
+    encode_jpeg,
+    mosaic,
+    whole_view,
+    worst_scores,
+)
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def rgb(width: int, height: int, colour: tuple[int, int, int] = (90, 150, 80)) -> Image.Image:
+    return Image.new("RGB", (width, height), colour)
+
+
+def test_the_pixels_are_those_of_the_bytes() -> None:
+    pixels = decode(saved(rgb(20, 10)))
+    assert pixels.shape == (10, 20, 3)
+    assert pixels.dtype == np.uint8
+    assert (pixels == (90, 150, 80)).all()
+    assert decode(saved(rgb(20, 10), "JPEG")).shape == (10, 20, 3)
+    assert decode(saved(Image.new("L", (20, 10), 7))).tolist() == [[[7] * 3] * 20] * 10
+
+
+def rotated_by_tag() -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    return saved(rgb(20, 10), "JPEG", exif=tags)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no picture",
+        picture_bytes()[:-40],
+        picture_bytes(kind="JPEG")[: len(picture_bytes(kind="JPEG")) // 2],
+        saved(rgb(20, 10), "GIF"),
+        saved(rgb(20, 10), "BMP"),
+        saved(Image.new("RGBA", (20, 10))),
+        saved(Image.new("LA", (20, 10))),
+        saved(rgb(20, 10).convert("P")),
+        saved(Image.new("I;16", (20, 10))),
+        saved(rgb(20, 10), transparency=(90, 150, 80)),
+        saved(rgb(20, 10), save_all=True, append_images=[rgb(20, 10, (0, 0, 0))]),
+        rotated_by_tag(),
+        saved(rgb(MAX_SIDE + 1, 1)),
+    ],
+    ids=[
+        "empty", "text", "cut PNG", "cut JPEG", "GIF", "BMP", "alpha", "grey alpha", "palette",
+        "16 bits", "transparent colour", "animated", "rotated by a tag", "too large",
+    ],
+)  # fmt: skip
+def test_what_could_show_more_than_its_pixels_is_not_read(data: bytes) -> None:
+    with pytest.raises(BrokenFileError):
+        decode(data)
+
+
+def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2] = (200, 100, 0)
+    return picture
+
+
+def test_a_small_picture_has_four_views() -> None:
+    whole, turned, inverted, swapped = all_views(half_and_half(256, 256))
+    assert whole[10, 10].tolist() == [200, 100, 0]
+    assert turned[10, 10].tolist() == [0, 0, 0]
+    assert turned[-10, -10].tolist() == [200, 100, 0]
+    assert inverted[10, 10].tolist() == [55, 155, 255]
+    assert swapped[10, 10].tolist() == [0, 100, 200]
+
+
+def test_the_turned_view_of_a_wide_picture_keeps_its_content_at_the_top() -> None:
+    _, turned, inverted, _ = all_views(half_and_half(640, 320))
+    assert turned[SIDE // 2 - 5, 10].tolist() == [200, 100, 0]
+    assert not turned[SIDE // 2 :].any()
+    assert not inverted[SIDE // 2 :].any()
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(641, 64), (1024, 1024), (2048, 64), (704, 1408), (2048, 2048), (1, 900)]
+)
+def test_every_pixel_of_a_large_picture_is_in_a_tile_at_half_size_or_more(
+    width: int, height: int
+) -> None:
+    cell = 8
+    y, x = np.mgrid[0:height, 0:width] // cell
+    picture = np.stack([x, y, np.full_like(x, 255)], axis=-1).astype(np.uint8)
+    tiles = all_views(picture)[4:]
+    cells = tiles[tiles[..., 2] == 255][:, :2]
+    seen = np.zeros((y.max() + 1, x.max() + 1), int)
+    np.add.at(seen, (cells[:, 1], cells[:, 0]), 1)
+    full = seen[: max(1, height // cell), : max(1, width // cell)]
+    assert (full >= min(cell, width) * min(cell, height) / 5).all()
+    assert (seen > 0).all()
+
+
+def test_no_pixel_is_skipped_when_a_picture_is_reduced() -> None:
+    picture = np.zeros((640, 640, 3), np.uint8)
+    picture[::2, ::2] = 255
+    assert 50 < whole_view(picture).mean() < 80
+    picture = np.roll(picture, 1, axis=(0, 1))
+    assert 50 < whole_view(picture).mean() < 80
+
+
+def test_the_whole_view_is_the_first_of_all() -> None:
+    picture = half_and_half(300, 200)
+    assert (whole_view(picture)[0] == all_views(picture)[0]).all()
+    assert whole_view(picture).shape == (1, SIDE, SIDE, 3)
+
+
+def test_the_worst_view_counts() -> None:
+    def last_view_only(views: Views) -> NDArray[np.float32]:
+        scores = np.zeros((len(views), len(LABELS)), np.float32)
+        scores[-1, LABELS.index("MALE_GENITALIA_EXPOSED")] = 0.5
+        scores[0, LABELS.index("BUTTOCKS_EXPOSED")] = 0.25
+        scores[1, LABELS.index("ANUS_EXPOSED")] = 0.125
+        scores[:, LABELS.index("FACE_FEMALE")] = 0.9
+        return scores
+
+    scores = worst_scores(CallStub(last_view_only), all_views(half_and_half(64, 64)))
+    assert (scores.genitalia, scores.bust_or_buttocks, scores.anus) == (0.5, 0.25, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("FEMALE_GENITALIA_EXPOSED", "genitalia"),
+        ("MALE_GENITALIA_EXPOSED", "genitalia"),
+        ("ANUS_EXPOSED", "anus"),
+        ("FEMALE_BREAST_EXPOSED", "bust_or_buttocks"),
+        ("BUTTOCKS_EXPOSED", "bust_or_buttocks"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("score", "counts_as"), [(0.5, 0.5), (float("nan"), 1.0), (-0.1, 1.0), (1.5, 1.0)]
+)
+def test_each_label_counts_and_an_impossible_score_is_one(
+    label: str, kind: str, score: float, counts_as: float
+) -> None:
+    scores = worst_scores(ScoreStub(**{label: score}), whole_view(half_and_half(64, 64)))
+    values = {name: getattr(scores, name) for name in ("genitalia", "anus", "bust_or_buttocks")}
+    assert values == dict.fromkeys(values, 0.0) | {kind: counts_as}
+
+
+@pytest.mark.parametrize("shape", [(0, 18), (3, 18), (4, 17), (4, 18, 1), (18,), ()])
+def test_missing_scores_count_as_one(shape: tuple[int, ...]) -> None:
+    stub = CallStub(lambda views: np.zeros(shape, np.float32))
+    scores = worst_scores(stub, all_views(half_and_half(64, 64)))
+    assert (scores.genitalia, scores.anus, scores.bust_or_buttocks) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (96, 96), (5, 3), (320, 40)])
+def test_a_mosaic_has_at_most_144_colours_and_the_size_of_the_picture(
+    width: int, height: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    coarse = mosaic(noise)
+    assert coarse.shape == noise.shape
+    assert len({tuple(colour) for colour in coarse.reshape(-1, 3).tolist()}) <= MOSAIC**2
+
+
+def test_a_jpeg_shows_the_picture() -> None:
+    picture = half_and_half(64, 64)
+    again = decode(encode_jpeg(picture))
+    assert np.abs(again.astype(int) - picture).mean() < 5
