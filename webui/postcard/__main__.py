@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -18,16 +19,20 @@ from webui.postcard.recipe import SCENES, Training, train
 from webui.postcard.record import record_figures
 from webui.postcard.sheet import write_sheet
 
+_MODEL = Path("models/postcard")
 _SHEET_SEED = 240_024
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; `arguments` default to those of the process."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     device = torch.device(given.device)
     if given.command == "train":
+        if given.work.exists() and not given.resume:
+            parser.error(f"{given.work} holds a started training: --resume it, or name another")
         train(
             Training(
                 work=given.work,
@@ -60,13 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="webui.postcard", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train every part and assemble the model")
-    training.add_argument("--out", type=Path, required=True, help="folder of the finished model")
-    training.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
+    training.add_argument("--out", type=Path, default=_MODEL, help="folder of the finished model")
+    work = Path(tempfile.gettempdir()) / "postcard-training"
+    training.add_argument("--work", type=Path, default=work, help="folder of checkpoints")
+    training.add_argument("--resume", action="store_true", help="go on from --work")
     training.add_argument("--minutes", type=float, help="wall time instead of planned steps")
     training.add_argument("--scenes", type=int, default=SCENES, help="scenes the UNet sees")
     training.add_argument("--shortening", type=float, default=1.0, help="share of the steps")
     evaluation = commands.add_parser("evaluate", help="measure a finished model")
-    evaluation.add_argument("--model", type=Path, default=Path("models/postcard"))
+    evaluation.add_argument("--model", type=Path, default=_MODEL)
     evaluation.add_argument("--prompts", type=int, default=200)
     evaluation.add_argument("--judge", type=Path, help="file to keep the trained judge in")
     evaluation.add_argument("--sheet", type=Path, help="PNG file for 24 unpicked samples")
