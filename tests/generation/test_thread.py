@@ -33,13 +33,13 @@ def test_a_stream_yields_what_is_emitted_and_returns_the_result(thread: DeviceTh
             emit(number)
         return "done"
 
-    stream = thread.stream(work)
-    seen: list[int] = []
-    with pytest.raises(StopIteration) as end:
-        while True:
-            seen.append(next(stream))
-    assert seen == [0, 1, 2]
-    assert end.value.value == "done"
+    results: list[str] = []
+
+    def watched() -> Iterator[int]:
+        results.append((yield from thread.stream(work)))
+
+    assert list(watched()) == [0, 1, 2]
+    assert results == ["done"]
 
 
 def test_an_error_comes_out_of_the_stream(thread: DeviceThread):

@@ -58,7 +58,8 @@ class Loaded:
 def quiet_libraries() -> None:
     """Keeps progress bars and advice meant for programmers off the console."""
     # tqdm's own lock takes a semaphore of the system, reported as leaked when a process is killed.
-    tqdm.set_lock(threading.RLock())
+    bars: Any = tqdm
+    bars.set_lock(threading.RLock())
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
