@@ -15,7 +15,7 @@ from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
-from webui.generation.prompts import parse_prompt
+from webui.generation.prompts import EMPTY_PROMPT
 from webui.generation.resolve import Plan
 from webui.generation.stages import LatentsKey, StageCache, TextKey, keys_of, text_key
 from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
@@ -57,7 +57,7 @@ class Painter:
             prompt, *negative = (self._embedding(loaded, key) for key in keys)
             if not negative:
                 return Conditioning(prompt, None)
-            empty = self._embedding(loaded, text_key(plan, parse_prompt("")))
+            empty = self._embedding(loaded, text_key(plan, EMPTY_PROMPT))
             return Conditioning(*pad_to_equal(prompt, negative[0], empty))
 
         return (yield from self._timed("text", work, reused=reused))
