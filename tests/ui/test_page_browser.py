@@ -72,9 +72,9 @@ def page(fake: Served, context: BrowserContext) -> Page:
 
 def opened(page: Page, served: Served) -> Page:
     page.goto(served.address)
-    # The script of the page has drawn: the buttons do what they say.
+    # The script of the page has drawn, and one of the two buttons is there to be pressed.
     page.wait_for_selector("body[data-job]", state="attached")
-    expect(page.locator("#generate")).to_be_visible()
+    expect(page.locator("#generate:visible, #stop:visible")).to_have_count(1)
     return page
 
 
@@ -133,7 +133,7 @@ def test_a_picture_is_made_by_clicking_on_the_real_server(
         expect(page.locator("#engine")).to_have_attribute("data-phase", "ready")
 
         page.wait_for_timeout(500)
-        page.screenshot(path=tmp_path / "screenshot.png")
+        page.screenshot(path=tmp_path / "screenshot.png", full_page=True)
         if os.environ.get("EASEL_SCREENSHOTS"):
             (ROOT / "docs").mkdir(exist_ok=True)
             shutil.copy(tmp_path / "screenshot.png", ROOT / "docs" / "screenshot.png")
@@ -227,15 +227,16 @@ def test_a_bad_value_is_one_sentence_and_nothing_is_lost(page: Page) -> None:
 def test_a_job_outlives_its_tab_and_is_found_again(
     page: Page, fake: Served, context: BrowserContext
 ) -> None:
-    page.locator("#field-steps input[type=number]").fill("150")
+    page.get_by_text("More settings").click()
+    page.locator("#field-count input[type=number]").fill("100")
     page.locator("#generate").click()
-    expect(page.locator(".headline")).to_contain_text("of 150")
+    expect(page.locator(".headline")).to_contain_text("Batch 1 of 100")
     page.close()
     again = opened(context.new_page(), fake)
-    expect(again.locator(".headline")).to_contain_text("of 150")
-    expect(again.locator("#stop")).to_be_visible()
-    expect(again.locator(".headline")).to_contain_text("Done in")
-    expect(tiles(again)).to_have_count(1)
+    expect(tiles(again).nth(1)).to_be_visible()
+    expect(again.locator(".headline")).to_contain_text("of 100")
+    again.locator("#stop").click()
+    expect(again.locator(".headline")).to_contain_text("Stopped after")
 
 
 def test_another_browser_sees_none_of_it(page: Page, fake: Served, chromium: Browser) -> None:

@@ -29,6 +29,12 @@ SIDE_BY_SIDE = ("width", "height")
 AT_HAND = ("steps", "cfg", "sampler", "seed", "model")
 """Fields always in sight beside the picture; those named nowhere here are folded away."""
 
+MOST_TABS = 256
+"""Tabs that can watch a job at the same time; more are told to wait."""
+
+SECONDS_ASLEEP = 0.02
+"""How long Gradio's queue sleeps when there is nothing to do; the most a click waits."""
+
 View = dict[str, Any]
 
 
@@ -61,7 +67,16 @@ def build_page(backend: Backend, pictures: Pictures) -> gr.Blocks:
         stop.click(desk.stop, job, None, **quiet)
         page.load(desk.models, None, widgets["model"], **quiet)
         page.load(desk.resume, None, shown, **quiet)
+    _set_pace(page)
     return page
+
+
+def _set_pace(page: gr.Blocks) -> None:
+    # A tab that watches a job holds one of these places until the job ends, waiting included.
+    page.max_threads = MOST_TABS
+    page.queue(api_open=False, max_size=MOST_TABS)
+    # Gradio looks for work a thousand times a second by default, at the expense of the engine.
+    cast(Any, page)._queue.sleep_when_free = SECONDS_ASLEEP
 
 
 def _lay_out(widgets: Mapping[str, Component]) -> None:

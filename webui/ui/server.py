@@ -79,7 +79,9 @@ def serve(
     *,
     announce: Callable[[str], object] = print,
 ) -> None:
-    """Serves the page until Ctrl+C or SIGTERM, then returns; closing `backend` is the caller's.
+    """Serves the page until Ctrl+C or SIGTERM, ends the jobs and returns.
+
+    The engine behind the jobs is the caller's to close.
 
     Args:
         announce: Is given the line with the address, once.
@@ -89,7 +91,7 @@ def serve(
     """
     names = known_names(settings.host, *settings.allowed_hosts)
     front = Front(names=names, status=backend.status, build=lambda: _in_thread(backend))
-    server = _Server(front)
+    server = _Server(front, backend.jobs)
     announce(f"Easel: {listener.address}")
     if settings.open_browser and _has_browser():
         threading.Thread(target=webbrowser.open, args=(listener.address,), daemon=True).start()
@@ -106,7 +108,7 @@ class _Server(uvicorn.Server):
         failure: What kept the page from being built, once that is known.
     """
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, jobs: Jobs) -> None:
         super().__init__(
             uvicorn.Config(
                 front,
@@ -122,19 +124,19 @@ class _Server(uvicorn.Server):
         )
         self.failure: BaseException | None = None
         self._front = front
+        self._jobs = jobs
 
     async def main_loop(self) -> None:
         """Serves until told to end."""
         page = asyncio.create_task(self._front.run_page())
         page.add_done_callback(self._page_ended)
-        try:
-            await super().main_loop()
-        finally:
-            page.cancel()
+        await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends open connections, streams of events included, after the grace period."""
-        # Every open tab holds a stream that never ends by itself: cutting it is no error.
+        """Ends jobs and connections, streams of events included, after the grace period."""
+        # Tabs are told how their jobs end and then close their streams in order.
+        self._jobs.close()
+        # Every open tab holds one more stream, which never ends by itself: cutting it is no error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 
