@@ -17,6 +17,7 @@ from PIL import Image
 from webui.clearance import Admitted, Cleared, Discarded, Level
 from webui.cli import build_engine
 from webui.engine import Engine
+from webui.errors import RefusedError
 from webui.events import (
     Cancelled,
     Event,
@@ -54,13 +55,48 @@ def silent(phase: str, message: str) -> None:
     """Nobody watches the engine being built."""
 
 
+class Scripted:
+    """A guard that withholds pictures by their number and refuses where it is told to.
+
+    What the real guard thinks of a picture of four steps is not what is tested here.
+    """
+
+    def __init__(self, *withheld: int, refuses: bool = False) -> None:
+        self._withheld = withheld
+        self._refuses = refuses
+        self._screened = 0
+
+    def admit(self, request: GenerationRequest, session: Session) -> Admitted:
+        if self._refuses:
+            raise RefusedError("Refused.")
+        return Admitted(request, session, 0, ("A notice.",))
+
+    def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
+        """Nothing is found."""
+
+    def screen(self, data: bytes, level: Level) -> Cleared | Discarded:
+        self._screened += 1
+        return Discarded(level) if self._screened in self._withheld else Cleared(data, level)
+
+    def screen_preview(self, data: bytes, level: Level) -> Cleared:
+        return Cleared(data, level)
+
+
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """The engine as it is built for users."""
     folder = tmp_path_factory.mktemp("studio")
     settings = Settings(outputs=folder / "outputs", state=folder / "state")
     engine = build_engine(settings, silent)
     yield Studio(engine, settings.outputs)
     engine.close()
+
+
+@pytest.fixture
+def studio(guarded: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """The same engine with a guard that lets everything through."""
+    monkeypatch.setattr(guarded.engine, "_guard", Scripted())
+    return guarded
 
 
 def with_(request: GenerationRequest, **changes: object) -> GenerationRequest:
@@ -84,15 +120,15 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
 
 
-def test_a_picture_is_told_in_order_and_saved(studio: Studio):
-    events = studio.run(with_(QUICK, seed=100))
+def test_a_picture_is_told_in_order_and_saved(guarded: Studio):
+    events = guarded.run(with_(QUICK, prompt="a beach by day", steps=12))
     kinds = [event.event if not isinstance(event, StageDone) else event.name for event in events]
     assert kinds == [
-        *("started", "load", "text", "step", "step", "step", "step"),
+        *("started", "load", "text", *["step"] * 12),
         *("denoise", "decode", "check", "save", "saved", "finished"),
     ]
     (picture,) = saved(events)
-    assert Path(picture.path).is_relative_to(studio.outputs)
+    assert Path(picture.path).is_relative_to(guarded.outputs)
     assert pixels(picture).shape == (256, 256, 3)
     assert pixels(picture).std() > 10
 
@@ -150,8 +186,11 @@ def test_every_option_changes_the_picture(studio: Studio, change: dict[str, obje
     assert base.shape != other.shape or psnr(base, other) < 40
 
 
-def test_the_same_request_gives_the_same_pixels_in_another_engine(studio: Studio, tmp_path: Path):
+def test_the_same_request_gives_the_same_pixels_in_another_engine(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     again = build_engine(Settings(outputs=tmp_path, state=tmp_path / "state"), silent)
+    monkeypatch.setattr(again, "_guard", Scripted())
     fresh = saved(list(again.generate(QUICK, SESSION, Cancel())))[0]
     again.close()
     assert psnr(pixels(fresh), pixels(saved(studio.run(QUICK))[0])) == float("inf")
@@ -200,7 +239,7 @@ def test_the_file_carries_the_whole_recipe(studio: Studio):
     assert "Seed: 7, Size: 256x256" in texts["parameters"]
 
 
-def test_previews_are_small_checked_pictures(studio: Studio):
+def test_previews_are_small_pictures_of_what_is_coming(studio: Studio):
     watching = Session(id="tests")
     events = studio.run(with_(QUICK, steps=60, seed=300), watching)
     previews = [event for event in events if isinstance(event, Preview)]
@@ -261,29 +300,8 @@ def test_an_empty_prompt_makes_a_picture(studio: Studio):
     assert saved(studio.run(with_(QUICK, prompt="")))
 
 
-class Strict:
-    """A guard that withholds pictures of chosen seeds, by order of the screening."""
-
-    def __init__(self, *withheld: int) -> None:
-        self._withheld = withheld
-        self._screened = 0
-
-    def admit(self, request: GenerationRequest, session: Session) -> Admitted:
-        return Admitted(request, session, 0, ("A notice.",))
-
-    def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
-        """Nothing is found."""
-
-    def screen(self, data: bytes, level: Level) -> Cleared | Discarded:
-        self._screened += 1
-        return Discarded(level) if self._screened in self._withheld else Cleared(data, level)
-
-    def screen_preview(self, data: bytes, level: Level) -> Cleared:
-        return Cleared(data, level)
-
-
 def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(studio.engine, "_guard", Strict(2))
+    monkeypatch.setattr(studio.engine, "_guard", Scripted(2))
     files = set(studio.outputs.rglob("*"))
     events = studio.run(with_(QUICK, batch=3, seed=700))
     assert [event.seed for event in saved(events)] == [700, 702]
@@ -295,6 +313,13 @@ def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest
         "700",
         "702",
     }
+
+
+def test_a_refused_request_is_not_begun(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(studio.engine, "_guard", Scripted(refuses=True))
+    (event,) = studio.run(with_(QUICK, seed=750))
+    assert isinstance(event, Failed)
+    assert (event.kind, event.exit_code) == ("RefusedError", 3)
 
 
 def test_a_full_disk_fails_the_job_and_leaves_no_file(
