@@ -33,9 +33,9 @@ def test_a_start_is_observed_from_the_address_to_the_end(tmp_path: Path):
     start = startup.observe([sys.executable, str(SERVER)], tmp_path)
     assert 0 < start.address < start.answer < start.page < start.ready
     # The stand-in wants to be asked that often before it is ready.
-    assert start.page - start.answer >= ASKED_BEFORE_PAGE * startup.POLL_SECONDS
-    assert start.ready - start.answer >= ASKED_BEFORE_ENGINE * startup.POLL_SECONDS
-    assert start.back >= ASKED_BEFORE_ENGINE * startup.POLL_SECONDS
+    assert start.page - start.answer >= (ASKED_BEFORE_PAGE - 1) * startup.POLL_SECONDS
+    assert start.ready - start.answer >= (ASKED_BEFORE_ENGINE - 1) * startup.POLL_SECONDS
+    assert start.back >= (ASKED_BEFORE_ENGINE - 1) * startup.POLL_SECONDS
     assert start.end > 0
     # Its engine sees its end and ends by itself.
     assert wait_until(lambda: children() == before)
