@@ -54,8 +54,9 @@ def place(
     layout: torch.memory_format = torch.contiguous_format,
 ) -> Module:
     """Move a module to a device, a type and a memory layout, in place, and return it."""
-    untyped: Any = module
-    untyped.to(device=device, dtype=dtype, memory_format=layout)
+    # The plain `to`: that of diffusers warns at every cast.
+    untyped: Any = nn.Module
+    untyped.to(module, device=device, dtype=dtype, memory_format=layout)
     return module
 
 
@@ -154,7 +155,7 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 def read_pipeline(folder: Path) -> StableDiffusionPipeline:
     """Return the pipeline saved in `folder` in bf16, without a progress bar."""
     untyped: Any = StableDiffusionPipeline
-    pipeline = untyped.from_pretrained(str(folder), torch_dtype=torch.bfloat16)
+    pipeline = untyped.from_pretrained(str(folder), dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
     return cast(StableDiffusionPipeline, pipeline)
 

@@ -56,7 +56,7 @@ def fit_preview(vae: AutoencoderKL, seed: int = 8, count: int = 64) -> dict[str,
     target = tensor_of(blocks).float() / 127.5 - 1
     ones = torch.ones(len(latents), 1)
     solution = np.linalg.lstsq(torch.cat([latents, ones], 1).numpy(), target.numpy())[0]
-    rows = solution.round(5).tolist()
+    rows = solution.astype(np.float64).round(5).tolist()
     return {"matrix": rows[:4], "bias": rows[4]}
 
 

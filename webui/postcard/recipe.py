@@ -38,7 +38,7 @@ class Length:
 
 VAE = Length(2_000, 0.11)
 TEXT_ENCODER = Length(400, 0.03)
-UNET = Length(5_500, 0.82)
+UNET = Length(4_500, 0.82)
 SCENES = 12_000
 _SEED = 0
 
