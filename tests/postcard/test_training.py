@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -87,6 +88,42 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(value, resumed[name])
 
 
+def _train_part(part: str, tokenizer: CLIPTokenizer, checkpoint: Path) -> dict[str, Tensor]:
+    seed_initial_weights(0)
+    match part:
+        case "vae":
+            stages = (Stage(1.0, 64, 2),)
+            return train_vae(new_vae(), Budget(4), checkpoint, device=_CPU, stages=stages)
+        case "text encoder":
+            reader = AttributeReader(new_text_encoder(tokenizer))
+            return train_text_encoder(
+                reader, tokenizer, Budget(4), checkpoint, device=_CPU, batch=4
+            )
+        case _:
+            return train_unet(new_unet(), _small_set(), Budget(4), checkpoint, device=_CPU, batch=2)
+
+
+@pytest.mark.parametrize("part", ["vae", "text encoder", "unet"])
+def test_every_part_resumes_exactly(
+    part: str, tokenizer: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _train_part(part, tokenizer, tmp_path / "whole.safetensors")
+    update = Trainer.update
+
+    def stop_after_two(trainer: Trainer, loss_of: Callable[[int], Tensor], factor: float) -> float:
+        if trainer.updates == 2:
+            raise KeyboardInterrupt
+        return update(trainer, loss_of, factor)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Trainer, "update", stop_after_two)
+        interrupted.setattr("webui.postcard.training.CHECKPOINT_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            _train_part(part, tokenizer, tmp_path / "halves.safetensors")
+    resumed = _train_part(part, tokenizer, tmp_path / "halves.safetensors")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
 def test_the_rate_warms_up_stays_and_falls() -> None:
     assert learning_rate(Budget(1000, step=0), 0.4) < 0.05
     assert learning_rate(Budget(1000, step=300), 0.4) == 1.0
@@ -105,7 +142,7 @@ def test_the_autoencoder_carries_colours_untrained_and_gets_better(tmp_path: Pat
     assert before > 15
     assert min(deviations) > 0.1
     stages = (Stage(1.0, 64, 8),)
-    train_vae(vae, Budget(60), tmp_path / "vae.safetensors", device=_CPU, stages=stages)
+    train_vae(vae, Budget(40), tmp_path / "vae.safetensors", device=_CPU, stages=stages)
     after, _ = measure_vae(vae, drawings)
     assert after > before + 1
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from webui.postcard.edges import place, read_about, read_tensors, write_tensors
 
 _log = logging.getLogger(__name__)
-_CHECKPOINT_SECONDS = 180.0
+CHECKPOINT_SECONDS = 180.0
 _REPORT_STEPS = 50
 CPU_PARTS = 2
 """Parts a batch is cut into on the CPU; fixed, so that every machine trains alike."""
@@ -121,6 +121,7 @@ class Trainer:
         results = list(self._pool.map(gradients, range(self.parts)))
         for index, master in enumerate(self.masters):
             given = [g for _, parts in results if (g := parts[index]) is not None]
+            master.grad = None
             if given:
                 total = torch.stack([g.float() for g in given]).sum(0) / self.parts
                 master.grad = total.contiguous().view(master.shape)
@@ -262,7 +263,7 @@ def fit(
     """
     if checkpoint.exists():
         trainer.load(checkpoint, budget)
-    watch = Stopwatch(budget, every=_CHECKPOINT_SECONDS)
+    watch = Stopwatch(budget, every=CHECKPOINT_SECONDS)
     recent: list[float] = []
     while budget.progress < 1:
         recent.append(trainer.update(loss_of, learning_rate(budget, flat)))
