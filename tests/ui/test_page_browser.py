@@ -194,6 +194,8 @@ def test_the_pictures_of_the_session_are_there_newest_first_and_can_be_chosen(pa
 
 def test_stop_and_escape_end_a_long_job(page: Page) -> None:
     page.locator("#field-steps input[type=number]").fill("150")
+    page.get_by_text("More settings").click()
+    page.locator("#field-count input[type=number]").fill("100")
     for stop in (lambda: page.locator("#stop").click(), lambda: page.keyboard.press("Escape")):
         page.keyboard.press("Control+Enter")
         expect(page.locator(".headline")).to_contain_text("of 150 · 0.05 s per step")
@@ -201,9 +203,8 @@ def test_stop_and_escape_end_a_long_job(page: Page) -> None:
         began = time.perf_counter()
         stop()
         expect(page.locator(".headline")).to_contain_text("Stopped after")
-        assert time.perf_counter() - began < 5, "150 steps take longer than that"
+        assert time.perf_counter() - began < 60, "100 batches take ten minutes"
         page.wait_for_selector("body[data-job=idle]")
-    expect(tiles(page)).to_have_count(0)
 
 
 def test_a_bad_value_is_one_sentence_and_nothing_is_lost(page: Page) -> None:

@@ -55,7 +55,7 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
 _OPEN_PATHS = re.compile(
     r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static|pictures)/.+"
-    r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events))?"
+    r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id))?"
 )
 """What the page asks for. The rest of Gradio's routes (files, proxy, deep links, monitoring,
 recorded runs, direct calls, cancelling another's event) guards nothing by itself and stays shut.

@@ -6,15 +6,10 @@ const light = find(".light");
 // Components are mounted in no particular order: those outside this one are looked up when needed.
 const outside = (id) => document.getElementById(id);
 
-// A server that was killed and started anew takes the click, but this page does not hear of it.
-const OUT_OF_TOUCH = "This page has lost touch with the server: reload it.";
-const SILENCE_MS = 15000;
-
 let view = { busy: false, waiting: false, pictures: [], notices: [], progress: 0 };
 let chosen = null;
 let stopping = false;
 let begun = false;
-let clickedAt = null;
 let engineLine = "";
 let engineReady = false;
 
@@ -111,7 +106,6 @@ function drawProblem() {
 
 function receive() {
   if (!props.value) return;
-  clickedAt = null;
   const before = view;
   view = props.value;
   if (!view.busy) stopping = false;
@@ -134,11 +128,6 @@ async function ask() {
   if (engine && engine.textContent !== engineLine) engine.textContent = engineLine;
   if (engine) engine.dataset.phase = status.phase;
   if (view.waiting) drawProgress();
-  if (clickedAt && Date.now() - clickedAt > SILENCE_MS && status.phase !== "lost") {
-    clickedAt = null;
-    view = { ...view, busy: false, waiting: false, problem: { message: OUT_OF_TOUCH } };
-    draw();
-  }
   setTimeout(ask, document.hidden ? 10000 : engineReady ? 3000 : 700);
 }
 
@@ -148,7 +137,6 @@ function begin() {
     ...view, busy: true, waiting: true, headline: "", stages: "", notices: [], progress: 0,
     preview: null, problem: null,
   };
-  clickedAt = Date.now();
   // Stop takes the place of Generate: the second half of a double click must not hit it.
   begun = true;
   setTimeout(() => { begun = false; draw(); }, 600);
