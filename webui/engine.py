@@ -79,6 +79,7 @@ class Engine:
         self._guard = guard
         self._shelf = shelf
         self._gallery = gallery
+        self._pace = PreviewPace()
         self._lock = Lock()
         self._versions = {"easel": __version__} | {
             name: importlib.metadata.version(name) for name in VERSIONED
@@ -111,7 +112,7 @@ class Engine:
         loaded = yield from self._painter.load(plan)
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
-        job = _Job(admitted, plan, loaded, PreviewPace() if session.previews else None, tally)
+        job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
             painting = self._painter.paint(
                 loaded, plan, batch, conditioning, pace=job.pace, stopped=cancel.is_set

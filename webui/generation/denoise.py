@@ -101,6 +101,8 @@ class _Watch:
         self._stopped = stopped
         self._pace = pace
         self._began = time.perf_counter()
+        if pace is not None:
+            pace.begin()
 
     def on_step_end(
         self, pipe: Any, index: int, timestep: Any, tensors: dict[str, torch.Tensor]

@@ -112,12 +112,24 @@ class Pipelines:
         )
 
     def _place(self, pipe: DiffusionPipeline) -> None:
-        for component in pipe.components.values():
+        for name, component in pipe.components.items():
             if isinstance(component, torch.nn.Module):
-                component.eval().requires_grad_(False)
-                component.to(self._device.name)
-        for name in ("unet", "vae"):
-            cast(torch.nn.Module, getattr(pipe, name)).to(memory_format=self._device.memory_format)
+                convolves = name in ("unet", "vae")
+                _own(component, self._device, convolves=convolves)
+
+
+def _own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
+    """Gives the module weights of its own on the device, in the device's layout.
+
+    Straight from loading they are views of the mapped file: a second copy beside the converted
+    ones for as long as any of them is left, and a crash when somebody cuts the file short.
+    """
+    module.eval().requires_grad_(False)
+    for tensor in (*module.parameters(), *module.buffers()):
+        layout = torch.contiguous_format
+        if convolves and tensor.ndim == 4:
+            layout = device.memory_format
+        tensor.data = tensor.data.to(device.name, copy=True, memory_format=layout)
 
 
 def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> DiffusionPipeline:

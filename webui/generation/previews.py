@@ -18,14 +18,23 @@ MIN_SECONDS = 0.5
 SHARE_OF_TIME = 0.08
 """What a preview costs (map, JPEG, check) is kept under this share of the time between two."""
 
+FIRST_GUESS_SECONDS = 0.04
+
 LONGEST_SIDE = 256
 
 
 class PreviewPace:
-    """Decides when the next preview is due, so that a slow machine makes fewer."""
+    """Decides when the next preview is due, so that a slow machine makes fewer.
+
+    One for the life of an engine: what a preview costs here is learned from the first one.
+    """
 
     def __init__(self) -> None:
-        self._cost = 0.1
+        self._cost = FIRST_GUESS_SECONDS
+        self._last = time.perf_counter()
+
+    def begin(self) -> None:
+        """Starts the clock of a new denoising."""
         self._last = time.perf_counter()
 
     def due(self) -> bool:
