@@ -107,6 +107,10 @@ def test_stage_line_adds_batches_up_and_calls_a_stage_reused_only_when_all_of_it
     assert stage_line(story) == "model 1.2 s · 2 x 20 steps 2.0 s · check 0.75 s · save reused"
 
 
+def test_a_single_step_is_a_step() -> None:
+    assert stage_line(told(started(steps=1), stage("denoise", 0.5))) == "1 step 0.50 s"
+
+
 def test_progress_counts_steps_over_all_batches() -> None:
     assert told(started()).progress == 0
     assert told(started(), step(10)).progress == pytest.approx(0.5)

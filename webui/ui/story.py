@@ -155,7 +155,8 @@ def stage_line(story: Story) -> str:
 
 def _steps(story: Story, batches: int) -> str:
     steps = story.started.steps if story.started else 0
-    return f"{batches} x {steps} steps" if batches > 1 else f"{steps} steps"
+    word = "step" if steps == 1 else "steps"
+    return f"{batches} x {steps} {word}" if batches > 1 else f"{steps} {word}"
 
 
 def _short(seconds: float) -> str:
