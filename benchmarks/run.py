@@ -34,7 +34,7 @@ class Benchmark(Protocol):
 
 
 def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
-    """Measures, prints, and writes the table to `benchmarks/results.md` when nothing is left out.
+    """Measures, prints, and keeps the table in `benchmarks/results.md`: all of it, or the rows run.
 
     Args:
         names: Benchmarks to run; none: all of them.
@@ -52,7 +52,22 @@ def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
         out.write_text(report.to_json(), encoding="utf-8")
     if set(report.names) == set(NAMES):
         RESULTS.write_text(report.to_markdown(), encoding="utf-8")
+    elif RESULTS.exists():
+        kept = RESULTS.read_text(encoding="utf-8")
+        RESULTS.write_text(renewed(kept, report), encoding="utf-8")
     return 0
+
+
+def renewed(kept: str, report: Report) -> str:
+    """The kept table with the rows that were measured anew.
+
+    It stays as it is when it was measured on another machine or with other versions.
+    """
+    described = [line for line in report.described() if not line.startswith("- measured:")]
+    if not set(described) <= set(kept.splitlines()):
+        return kept
+    rows = {row.split(" | ")[0]: row for row in table(report.figures).splitlines()}
+    return "".join(rows.get(line.split(" | ")[0], line) + "\n" for line in kept.splitlines())
 
 
 @dataclass(frozen=True)
@@ -65,8 +80,11 @@ class Report:
 
     def to_markdown(self) -> str:
         """The table under the machine's description."""
-        lines = [f"- {name}: {value}" for name, value in self.machine.items()]
-        return "# Measured\n\n" + "\n".join(lines) + "\n\n" + table(self.figures)
+        return "# Measured\n\n" + "\n".join(self.described()) + "\n\n" + table(self.figures)
+
+    def described(self) -> list[str]:
+        """The machine and the versions, a line each."""
+        return [f"- {name}: {value}" for name, value in self.machine.items()]
 
     def to_json(self) -> str:
         """Everything, single measurements included."""

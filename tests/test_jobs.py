@@ -121,6 +121,14 @@ def test_cancelling_ends_the_running_job(jobs: Jobs):
     assert isinstance(last(job), Cancelled)
 
 
+def test_a_waiting_job_is_cancelled_at_once_and_the_others_move_up(jobs: Jobs):
+    next(iter(submit(jobs, "running", "a").follow(1)))
+    second, third = submit(jobs, "second", "b"), submit(jobs, "third", "c")
+    second.cancel()
+    assert isinstance(last(second), Cancelled)
+    assert next(iter(third.follow(1))) == Queued(position=1)
+
+
 def test_closing_ends_running_and_waiting_jobs(generator: Gated):
     jobs = Jobs(generator)
     running = submit(jobs, "one", "a")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from webui.errors import BusyError, EngineError
-from webui.events import Event, Preview, Queued, Terminal, failed
+from webui.events import Cancelled, Event, Preview, Queued, Terminal, failed
 from webui.generator import Cancel, Generator, Session
 from webui.request import GenerationRequest
 
@@ -16,11 +16,17 @@ from webui.request import GenerationRequest
 class Job:
     """One request on its way; any number of followers can watch it, now or later."""
 
-    def __init__(self, request: GenerationRequest, session: Session) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        session: Session,
+        withdraw: Callable[[Job], None],
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.request = request
         self.session = session
         self.cancelled = Cancel()
+        self._withdraw = withdraw
         self._events: list[Event | None] = []
         self._preview: int | None = None
         self._changed = threading.Condition()
@@ -32,8 +38,9 @@ class Job:
         return self._finished
 
     def cancel(self) -> None:
-        """Ends the job within one step; one that waits never starts."""
+        """Ends the job within one step; one that waits ends at once."""
         self.cancelled.set()
+        self._withdraw(self)
 
     def follow(self, start: int = 0) -> Iterator[Event]:
         """The events from number `start` on, live until the terminal one.
@@ -93,7 +100,7 @@ class Jobs:
         Raises:
             BusyError: The queue is full, or the session has too many unfinished jobs.
         """
-        job = Job(request, session)
+        job = Job(request, session, self._withdraw)
         with self._changed:
             if len(self._unfinished(session.id)) >= self._max_per_session:
                 raise BusyError(
@@ -123,6 +130,18 @@ class Jobs:
             self._changed.notify_all()
         for job in jobs:
             job.add(failed(EngineError("The server was stopped before this job's turn came.")))
+
+    def _withdraw(self, job: Job) -> None:
+        """Takes a cancelled job out of the queue; one that runs ends by itself."""
+        with self._changed:
+            waiting = self._waiting.get(job.session.id, deque())
+            if job not in waiting:
+                return
+            waiting.remove(job)
+            if not waiting:
+                del self._waiting[job.session.id]
+            self._tell_positions()
+        job.add(Cancelled(saved=0, seconds=0))
 
     def _unfinished(self, session_id: str) -> list[Job]:
         running = self._running

@@ -49,6 +49,29 @@ def test_some_names_are_printed_and_do_not_replace_the_kept_table(
     assert not (tmp_path / "results.md").exists()
 
 
+def test_some_names_renew_their_rows_of_the_kept_table(
+    stand_ins: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run.run_benchmarks([], None)
+    again = importlib.import_module("benchmarks.memory")
+    monkeypatch.setattr(again, "run", lambda bench: [Figure("memory", 2.0, "s", "anew")])
+    run.run_benchmarks(["memory"], None)
+    kept = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| memory | 2.00 s |  | anew |" in kept
+    assert "| startup | 1.00 s |  | nothing |" in kept
+    assert kept.count("| memory |") == 1
+
+
+def test_rows_of_another_machine_are_not_mixed_in(
+    stand_ins: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run.run_benchmarks([], None)
+    kept = (tmp_path / "results.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(run, "describe", lambda: describe() | {"processor": "another"})
+    run.run_benchmarks(["memory"], None)
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == kept
+
+
 def test_an_unknown_name_is_an_error_before_anything_runs(stand_ins: list[str]):
     with pytest.raises(BadRequestError, match="did you mean 'memory'"):
         run.run_benchmarks(["layout", "memry"], None)
