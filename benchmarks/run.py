@@ -34,7 +34,7 @@ class Benchmark(Protocol):
 
 
 def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
-    """Measures, prints, and keeps the table in `benchmarks/results.md`: all of it, or the rows run.
+    """Measures, prints, keeps the table in `benchmarks/results.md`; some names renew theirs only.
 
     Args:
         names: Benchmarks to run; none: all of them.
@@ -50,24 +50,25 @@ def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
     print("\n" + report.to_markdown())
     if out is not None:
         out.write_text(report.to_json(), encoding="utf-8")
-    if set(report.names) == set(NAMES):
-        RESULTS.write_text(report.to_markdown(), encoding="utf-8")
-    elif RESULTS.exists():
-        kept = RESULTS.read_text(encoding="utf-8")
-        RESULTS.write_text(renewed(kept, report), encoding="utf-8")
+    kept = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    everything = set(report.names) == set(NAMES)
+    RESULTS.write_text(
+        report.to_markdown() if everything else renewed(kept, report), encoding="utf-8"
+    )
     return 0
 
 
 def renewed(kept: str, report: Report) -> str:
-    """The kept table with the rows that were measured anew.
+    """The kept table with the rows that were measured anew, new ones at its end.
 
-    It stays as it is when it was measured on another machine or with other versions.
+    A table of another machine or of other versions gives way to the new one.
     """
     described = [line for line in report.described() if not line.startswith("- measured:")]
     if not set(described) <= set(kept.splitlines()):
-        return kept
+        return report.to_markdown()
     rows = {row.split(" | ")[0]: row for row in table(report.figures).splitlines()}
-    return "".join(rows.get(line.split(" | ")[0], line) + "\n" for line in kept.splitlines())
+    lines = [rows.pop(line.split(" | ")[0], line) for line in kept.splitlines()]
+    return "\n".join([*lines, *rows.values()]) + "\n"
 
 
 @dataclass(frozen=True)

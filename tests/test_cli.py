@@ -116,7 +116,9 @@ def test_generate_prints_events_and_reuses_across_repeats(tmp_path: Path):
 
 def test_a_file_of_requests_runs_in_one_process_with_flags_on_top(tmp_path: Path):
     requests = tmp_path / "requests.jsonl"
-    requests.write_text('{"prompt": "a beach by day", "seed": 1}\n\n{"prompt": "a meadow by day", "seed": 2}\n')
+    requests.write_text(
+        '{"prompt": "a beach by day", "seed": 1}\n\n{"prompt": "a meadow by day", "seed": 2}\n'
+    )
     done = run("generate", "--request", str(requests), "--steps", "8", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     events = events_of(done.stdout)
