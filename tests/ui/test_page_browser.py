@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+import urllib.request
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,13 @@ def test_a_picture_is_made_by_clicking_on_the_real_server(
     arguments = ("webui", "serve", "--port", "0", "--no-browser", "--outputs", str(outputs))
     served = start(arguments, log=tmp_path / "stderr.txt")
     try:
+        # Asked before the browser is, which can take longer to open a page than Gradio to load.
+        with urllib.request.urlopen(served.address) as answer:
+            assert b"<title>Easel is starting</title>" in answer.read()
         page = context.new_page()
         asked: set[str] = set()
         page.on("request", lambda request: asked.add(request.url.partition("://")[2]))
         page.goto(served.address)
-        assert page.title() == "Easel is starting"
         page.wait_for_selector("body[data-job=idle]")
         # Clicked at once: the job waits for the engine, which is still loading.
         page.locator("#field-prompt textarea").fill(PROMPT)
@@ -158,6 +161,9 @@ def test_values_reach_the_request(page: Page) -> None:
     page.locator("#field-sampler input").click()
     page.get_by_role("option", name="Heun", exact=True).click()
     page.get_by_text("More settings").click()
+    # A field that has just been mounted may still be given its first value, faster than a person
+    # types but not faster than this test.
+    page.wait_for_timeout(500)
     page.locator("#field-negative_prompt textarea").fill("fog")
     generate(page)
     made = request_in(shown(page))
