@@ -28,7 +28,7 @@ class Effort:
     shape: ModelShape = SD15
     side: int = 512
     steps: int = 4
-    rounds: int = 5
+    rounds: int = 3
     postcard_side: int = 256
     postcard_steps: int = 20
     postcard_rounds: int = 15
