@@ -21,12 +21,21 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SESSION_COOKIE = "easel_session"
+LOCAL = "easel.local"
+"""Key of the scope: whether the asker is known to sit at this machine."""
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 STARTING_PAGE = Path(__file__).parent / "assets" / "starting.html"
 
 MAX_BODY_BYTES = 1024**2
-"""Largest body taken: a request is text, and pictures are not brought in yet."""
+"""Largest body taken, where it is no file: a request is text."""
+
+MAX_FILE_BYTES = 64 * 1024**2
+"""Largest file that can be brought in."""
+
+_FILES = frozenset({"/read", "/presets/import"})
+"""Where files are brought in."""
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SOURCES = (
@@ -54,10 +63,11 @@ _HEADERS = (
 _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
 _OPEN_PATHS = re.compile(
-    r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static|pictures)/.+"
-    r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id))?"
+    r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static)/.+"
+    r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id)"
+    r"|(page|texts|shelf|look|read|pictures|history|presets|words)(/.+)?)?"
 )
-"""What the page asks for. The rest of Gradio's routes (files, proxy, deep links, monitoring,
+"""What the page asks for; the last line are our own routes (`webui.ui.routes`). The rest of Gradio's routes (files, proxy, deep links, monitoring,
 recorded runs, direct calls, cancelling another's event) guards nothing by itself and stays shut.
 """
 
@@ -179,8 +189,10 @@ def _refusal(scope: Scope, names: frozenset[str]) -> Response | None:
     length = headers.get("content-length", "")
     if not length.isdecimal():
         return PlainTextResponse("The length of the request must be given.", 411)
-    if int(length) > MAX_BODY_BYTES:
-        return PlainTextResponse(f"At most {MAX_BODY_BYTES} bytes can be sent.", 413)
+    most = MAX_FILE_BYTES if scope["path"] in _FILES else MAX_BODY_BYTES
+    if int(length) > most:
+        sentence = f"This is too large: at most {most // 1024**2} MiB can be sent."
+        return JSONResponse({"message": sentence, "field": None}, 413)
     return None
 
 
@@ -196,14 +208,36 @@ def _session_of(scope: Scope) -> tuple[str, bool]:
 
 
 def _with_session(scope: Scope, session: str) -> Scope:
-    """The scope as the page gets it: our cookie alone, and no word of a proxy's."""
+    """The scope as the page gets it: our cookie alone, and no word of a proxy's.
+
+    `LOCAL` in it says whether the asker is known to sit at this machine.
+    """
     headers = [
         (name, value)
         for name, value in scope["headers"]
         if name != b"cookie" and not _FORWARDED.fullmatch(name)
     ]
     headers.append((b"cookie", f"{SESSION_COOKIE}={session}".encode()))
-    return {**scope, "headers": headers}
+    return {**scope, "headers": headers, LOCAL: _is_local(scope)}
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether nobody but a person at this machine can be asking.
+
+    A tunnel connects from this machine too, but goes by another name or says whom it forwards.
+    """
+    forwarded = any(_FORWARDED.fullmatch(name) for name, _ in scope["headers"])
+    client = scope.get("client")
+    host = Headers(scope=scope).get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+    return not forwarded and client is not None and _loopback(client[0]) and _loopback(name)
+
+
+def _loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name.casefold().removesuffix(".") == "localhost"
 
 
 def _with_headers(send: Send, new_session: str | None) -> Send:

@@ -1,0 +1,1 @@
+"""What the page's script asks for beside Gradio's events: JSON, files and pictures."""

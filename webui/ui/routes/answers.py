@@ -1,0 +1,31 @@
+"""How errors are answered: one sentence, the field it is about, and the error's HTTP status."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from webui.errors import WebuiError
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Answers every `WebuiError` of the app's routes, and bodies that are not as asked for.
+
+    Routes below `app` that are mounted (Gradio's) keep their own ways.
+    """
+    app.add_exception_handler(WebuiError, _known)
+    app.add_exception_handler(RequestValidationError, _malformed)
+
+
+def _known(_: Request, error: Exception) -> JSONResponse:
+    known = cast(WebuiError, error)
+    return JSONResponse({"message": known.message, "field": known.field}, known.status)
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    first = cast(RequestValidationError, error).errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"message": f"{where}: {first['msg']}.", "field": None}, 422)
