@@ -10,10 +10,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from webui.errors import BadRequestError
+from webui.generation.chunks import CHUNK_TOKENS, COMMA_REACH
 from webui.generation.prompts import EMPTY_PROMPT, parse_prompt
 from webui.generation.text import (
-    CHUNK_TOKENS,
-    COMMA_REACH,
     decoded_text,
     encode_prompt,
     pad_to_equal,

@@ -63,6 +63,19 @@ class ParsedPrompt:
 EMPTY_PROMPT = ParsedPrompt(((),))
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a parsed prompt stands in the text it was read from, in characters from 0.
+
+    Attributes:
+        blocks: Where each block begins: behind its `BREAK` and the space around that.
+        characters: For each segment of each block, the position of each of its characters.
+    """
+
+    blocks: tuple[int, ...]
+    characters: tuple[tuple[tuple[int, ...], ...], ...]
+
+
 def parse_prompt(text: str, field: PromptField = "prompt") -> ParsedPrompt:
     """The prompt's weighted segments.
 
@@ -70,22 +83,56 @@ def parse_prompt(text: str, field: PromptField = "prompt") -> ParsedPrompt:
         BadRequestError: With `field`, naming the position (characters from 1) of a weight that is
             no number or beyond `MAX_WEIGHT`, or of syntax that is not read.
     """
+    return locate_prompt(text, field)[0]
+
+
+def locate_prompt(text: str, field: PromptField = "prompt") -> tuple[ParsedPrompt, Source]:
+    """The prompt's weighted segments, and where in the text they stand.
+
+    Raises:
+        BadRequestError: As `parse_prompt`.
+    """
     _refuse_unread(text, field)
-    blocks: list[Block] = []
-    block: list[Segment] = []
+    blocks: list[list[Segment]] = [[]]
+    characters: list[list[tuple[int, ...]]] = [[]]
+    starts = [0]
     for piece in _weighted_pieces(text, field):
+        block, positions = blocks[-1], characters[-1]
+        span = tuple(range(piece.start, piece.start + len(piece.text)))
         if piece.is_break:
-            blocks.append(tuple(block))
-            block = []
+            blocks.append([])
+            characters.append([])
+            starts.append(piece.start)
         elif block and block[-1].weight == piece.weight:
             block[-1] = Segment(block[-1].text + piece.text, piece.weight)
+            positions[-1] += span
         elif piece.text:
             block.append(Segment(piece.text, piece.weight))
-    return ParsedPrompt((*blocks, tuple(block)))
+            positions.append(span)
+    source = Source(tuple(starts), tuple(tuple(spans) for spans in characters))
+    return ParsedPrompt(tuple(tuple(block) for block in blocks)), source
+
+
+def unmatched_brackets(text: str) -> tuple[int, ...]:
+    """Positions of brackets that nothing closes, or that close nothing, in any text."""
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+    unmatched: list[int] = []
+    for token in _TOKEN.finditer(text):
+        if (bracket := token["open"]) is not None:
+            opened[bracket].append(token.start())
+        elif token["weight"] is not None or token["close"] is not None:
+            fitting = opened["[" if token["close"] == "]" else "("]
+            if fitting:
+                fitting.pop()
+            else:
+                unmatched.append(token.end() - 1)
+    return tuple(sorted((*unmatched, *opened["("], *opened["["])))
 
 
 @dataclass
 class _Piece:
+    """A stretch of the text as it stands there, or a `BREAK`, which starts where it ends."""
+
     text: str
     start: int
     is_break: bool = False
@@ -102,7 +149,7 @@ def _weighted_pieces(text: str, field: PromptField) -> list[_Piece]:
 
     for token in _TOKEN.finditer(text):
         if (escaped := token["escaped"]) is not None:
-            pieces.append(_Piece(escaped, token.start()))
+            pieces.append(_Piece(escaped, token.start("escaped")))
         elif (bracket := token["open"]) is not None:
             opened[bracket].append(len(pieces))
         elif token["weight"] is not None and opened["("]:
@@ -128,7 +175,7 @@ def _split_at_breaks(token: re.Match[str]) -> Iterator[_Piece]:
     position = 0
     for found in _BREAK.finditer(token.group()):
         yield _Piece(token.group()[position : found.start()], token.start() + position)
-        yield _Piece("", token.start() + found.start(), is_break=True)
+        yield _Piece("", token.start() + found.end(), is_break=True)
         position = found.end()
     yield _Piece(token.group()[position:], token.start() + position)
 

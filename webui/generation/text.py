@@ -7,22 +7,16 @@ and the encodings are joined. Weights multiply the encoding, which is then scale
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
 from webui.errors import BadRequestError
+from webui.generation.chunks import CHUNK_TOKENS, COMMA, cut, encoded_blocks
 from webui.generation.prompts import Block, ParsedPrompt
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
-
-CHUNK_TOKENS = 75
-"""Tokens of a chunk without its start and end token."""
-
-COMMA_REACH = 20
-"""How many tokens before the end of a full chunk a comma may lie to end it early."""
 
 _CENTRED = 0.02
 """Ratio of mean to mean magnitude below which an encoding counts as centred."""
@@ -89,10 +83,12 @@ def decoded_text(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> str:
 
 def _chunks(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> list[list[_Token]]:
     """Tokens of each chunk, at most 75; at least one chunk, and none for a trailing BREAK."""
-    comma = tokenizer.get_vocab().get(",</w>")
-    *first, last = parsed.blocks
-    blocks = parsed.blocks if last or not first else first
-    return [chunk for block in blocks for chunk in _cut(_tokens(block, tokenizer), comma_id=comma)]
+    comma = tokenizer.get_vocab().get(COMMA)
+    return [
+        chunk
+        for block in encoded_blocks(parsed)
+        for chunk in cut(_tokens(block, tokenizer), comma_id=comma)
+    ]
 
 
 def _tokens(block: Block, tokenizer: CLIPTokenizer) -> list[_Token]:
@@ -106,18 +102,6 @@ def _tokens(block: Block, tokenizer: CLIPTokenizer) -> list[_Token]:
         for segment, ids in zip(block, read["input_ids"], strict=True)
         for id in ids
     ]
-
-
-def _cut(tokens: list[_Token], *, comma_id: int | None) -> Iterator[list[_Token]]:
-    """Full chunks and a rest; a chunk ends after a comma near its end where there is one."""
-    while len(tokens) > CHUNK_TOKENS:
-        end = CHUNK_TOKENS
-        if tokens[end].id != comma_id:
-            near = range(CHUNK_TOKENS, CHUNK_TOKENS - COMMA_REACH, -1)
-            end = next((k for k in near if tokens[k - 1].id == comma_id), CHUNK_TOKENS)
-        yield tokens[:end]
-        tokens = tokens[end:]
-    yield tokens
 
 
 def _framed(

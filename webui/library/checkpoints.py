@@ -17,18 +17,16 @@ INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A model on the shelf whose files have been found whole.
+class ModelFolder:
+    """A model by what its configurations say; its weights have not been looked at.
 
     Attributes:
         pipeline: Class name in `model_index.json`, such as "StableDiffusionPipeline".
-        sha256: Hex digest over the weight files' names and digests.
     """
 
     name: str
     path: Path
     pipeline: str
-    sha256: str
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON configuration of a component such as "unet" or "scheduler".
@@ -38,6 +36,17 @@ class Checkpoint:
         """
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         return read_json(self.path / part / name, model=self.name)
+
+
+@dataclass(frozen=True)
+class Checkpoint(ModelFolder):
+    """A model on the shelf whose files have been found whole.
+
+    Attributes:
+        sha256: Hex digest over the weight files' names and digests.
+    """
+
+    sha256: str
 
 
 class CheckpointShelf:
@@ -55,12 +64,12 @@ class CheckpointShelf:
         found = [index.parent for folder in self._folders for index in folder.glob(f"*/{INDEX}")]
         return {path.name: path for path in reversed(found)}
 
-    def find(self, name: str) -> Checkpoint:
-        """The model of that name.
+    def folder(self, name: str) -> ModelFolder:
+        """The model of that name without a look at its weights: a matter of a millisecond.
 
         Raises:
             NotFoundError: There is no such model; names the nearest.
-            BrokenFileError: A file of it is missing, truncated or damaged.
+            BrokenFileError: Its index is missing or damaged.
         """
         paths = self._paths()
         if not paths:
@@ -73,9 +82,18 @@ class CheckpointShelf:
             raise NotFoundError(
                 f"Unknown model {name!r}: {nearest(name, self.names())}", field="model"
             )
-        path = paths[name]
-        index = read_json(path / INDEX, model=name)
-        weights = sorted(path.glob("*/*.safetensors"))
+        index = read_json(paths[name] / INDEX, model=name)
+        return ModelFolder(name, paths[name], str(index.get("_class_name")))
+
+    def find(self, name: str) -> Checkpoint:
+        """The model of that name.
+
+        Raises:
+            NotFoundError: There is no such model; names the nearest.
+            BrokenFileError: A file of it is missing, truncated or damaged.
+        """
+        folder = self.folder(name)
+        weights = sorted(folder.path.glob("*/*.safetensors"))
         if not weights:
             raise BrokenFileError(
                 f"The model {name!r} holds no safetensors weights; other formats are not read.",
@@ -83,7 +101,8 @@ class CheckpointShelf:
             )
         for file in weights:
             read_header(file)
-        return Checkpoint(name, path, str(index.get("_class_name")), self._digest(path, weights))
+        digest = self._digest(folder.path, weights)
+        return Checkpoint(name, folder.path, folder.pipeline, digest)
 
     def _digest(self, path: Path, weights: list[Path]) -> str:
         digest = hashlib.sha256()

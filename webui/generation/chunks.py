@@ -1,0 +1,48 @@
+"""How a prompt's tokens are cut into the chunks that CLIP encodes one by one, as A1111 does it.
+
+Imports nothing heavy: the page counts with it what `webui.generation.text` encodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+from webui.generation.prompts import Block, ParsedPrompt
+
+CHUNK_TOKENS = 75
+"""Tokens of a chunk without its start and end token."""
+
+COMMA_REACH = 20
+"""How many tokens before the end of a full chunk a comma may lie to end it early."""
+
+COMMA = ",</w>"
+"""A comma that stands at the end of a word, in CLIP's vocabulary."""
+
+
+class Token(Protocol):
+    """What is known of a token here: its number in the vocabulary."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Token)
+
+
+def encoded_blocks(parsed: ParsedPrompt) -> tuple[Block, ...]:
+    """The blocks that are encoded: at least one, and none for a trailing BREAK."""
+    *first, last = parsed.blocks
+    return parsed.blocks if last or not first else tuple(first)
+
+
+def cut(tokens: list[T], *, comma_id: int | None) -> Iterator[list[T]]:
+    """Full chunks and a rest; a chunk ends after a comma near its end where there is one."""
+    while len(tokens) > CHUNK_TOKENS:
+        end = CHUNK_TOKENS
+        if tokens[end].id != comma_id:
+            near = range(CHUNK_TOKENS, CHUNK_TOKENS - COMMA_REACH, -1)
+            end = next((k for k in near if tokens[k - 1].id == comma_id), CHUNK_TOKENS)
+        yield tokens[:end]
+        tokens = tokens[end:]
+    yield tokens
