@@ -7,6 +7,7 @@ Widgets, command-line flags, presets, PNG metadata and the API schema are derive
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, cast, get_args
@@ -46,6 +47,7 @@ MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 2_000
 
 Group = Literal["look", "size", "sampling", "model", "loras", "control"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 def _about(
@@ -270,6 +272,18 @@ def field_names() -> tuple[str, ...]:
     return tuple(GenerationRequest.model_fields)
 
 
+def group_of(field: str) -> Group:
+    """The group a field belongs to.
+
+    Raises:
+        BadRequestError: There is no such field; names the nearest.
+    """
+    if field not in GenerationRequest.model_fields:
+        raise BadRequestError(f"Unknown field {_short(field)}: {nearest(field, field_names())}")
+    extra = GenerationRequest.model_fields[field].json_schema_extra
+    return cast(dict[str, Any], extra)["group"]
+
+
 def nearest(name: str, known: tuple[str, ...]) -> str:
     """A half sentence naming the nearest known name, or all of them when none is near."""
     folded = {k.casefold(): k for k in known}
@@ -290,6 +304,19 @@ def parse_request(data: Mapping[str, Any]) -> GenerationRequest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise BadRequestError(_sentence(first), field=_field_of(first)) from None
+
+
+def parse_partial(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A validated sparse request: JSON values in canonical form, in the fields' order.
+
+    Only the fields that `data` names are in it, each of them whole.
+
+    Raises:
+        BadRequestError: As `parse_request`.
+    """
+    request = parse_request(data)
+    values = request.model_dump(mode="json")
+    return {name: values[name] for name in values if name in request.model_fields_set}
 
 
 def parse_request_json(text: str | bytes, *, source: str) -> GenerationRequest:
@@ -313,7 +340,7 @@ def _field_of(error: ErrorDetails) -> str | None:
 
 def _sentence(error: ErrorDetails) -> str:
     """One of pydantic's error records as a sentence a user can act on."""
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"]) or "A key"
     value, context = error.get("input"), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
@@ -321,7 +348,7 @@ def _sentence(error: ErrorDetails) -> str:
                 str(error["loc"][0]), GenerationRequest
             )
             key = str(error["loc"][-1])
-            return f"Unknown key {where!r}: {nearest(key, tuple(owner.model_fields))}"
+            return f"Unknown key {_short(where)}: {nearest(key, tuple(owner.model_fields))}"
         case "literal_error":
             known = SAMPLERS if where == "sampler" else SCHEDULES
             return f"Unknown {where} {_short(value)}: {nearest(str(value), known)}"
@@ -329,9 +356,9 @@ def _sentence(error: ErrorDetails) -> str:
             limit = context["max_length"]
             return f"{where} is {len(str(value)):,} characters long: at most {limit:,} fit."
         case "greater_than_equal":
-            return f"{where} is {value}: it must be at least {context['ge']}."
+            return f"{where} is {_cut(str(value))}: it must be at least {context['ge']}."
         case "less_than_equal":
-            return f"{where} is {value}: it must be at most {context['le']}."
+            return f"{where} is {_cut(str(value))}: it must be at most {context['le']}."
         case "multiple_of":
             step = int(context["multiple_of"])
             above = int(cast(int, value)) // step * step + step
@@ -344,5 +371,11 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    """The value as Python writes it, cut to 60 characters however long or deep it is."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxlong = shortener.maxother = 60
+    return _cut(shortener.repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

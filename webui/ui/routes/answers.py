@@ -7,6 +7,7 @@ from typing import cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from webui.errors import WebuiError
 
@@ -18,11 +19,19 @@ def answer_errors(app: FastAPI) -> None:
     """
     app.add_exception_handler(WebuiError, _known)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _refused)
 
 
 def _known(_: Request, error: Exception) -> JSONResponse:
     known = cast(WebuiError, error)
     return JSONResponse({"message": known.message, "field": known.field}, known.status)
+
+
+def _refused(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI's own refusals: a body that cannot be read, a path or method there is none for."""
+    refused = cast(HTTPException, error)
+    content = {"message": f"{refused.detail}.", "field": None}
+    return JSONResponse(content, refused.status_code, headers=refused.headers)
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:

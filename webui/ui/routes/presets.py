@@ -1,0 +1,138 @@
+"""Presets for the page: list, save, delete, export, import, compare and take over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, FastAPI, Request, Response
+from pydantic import BaseModel
+
+from webui.comparison import apply, differences
+from webui.errors import BadRequestError
+from webui.library.presetfile import Draft, make_draft
+from webui.library.presets import Preset, PresetShelf, file_name
+from webui.request import GROUPS, group_of, parse_request
+from webui.ui.visitor import at_this_machine
+
+
+class Style(Protocol):
+    """A style of another tool; its texts hold `{prompt}` where the page's text goes."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def prompt(self) -> str: ...  # noqa: D102
+    @property
+    def negative_prompt(self) -> str: ...  # noqa: D102
+
+
+class Styles(Protocol):
+    """What a file of styles held, and a sentence about each thing that was not understood."""
+
+    @property
+    def styles(self) -> Sequence[Style]: ...  # noqa: D102
+    @property
+    def report(self) -> Sequence[str]: ...  # noqa: D102
+
+
+class Saved(BaseModel):
+    """A preset to be saved."""
+
+    name: str
+    about: str = ""
+    request: dict[str, Any]
+    replace: bool = False
+
+
+class Pair(BaseModel):
+    """The page's request, and the sparse or whole one that it is compared with.
+
+    With `literal` the second is a finished picture's, in which `{prompt}` is ordinary text.
+    """
+
+    now: dict[str, Any]
+    then: dict[str, Any]
+    literal: bool = False
+
+
+class Taken(Pair):
+    """A pair, and the fields of the second that are to be taken over."""
+
+    fields: list[str]
+
+
+async def raw_body(request: Request) -> bytes:
+    """A FastAPI dependency: the request's body as it was sent."""
+    return await request.body()
+
+
+def add_presets_routes(
+    app: FastAPI, shelf: PresetShelf, read_styles: Callable[[bytes], Styles]
+) -> None:
+    """Adds the routes below `/presets`; `read_styles` reads a `styles.csv`."""
+
+    @app.get("/presets")
+    def listing() -> dict[str, Any]:
+        found = shelf.listing()
+        return {
+            "presets": [_json(preset) for preset in found.presets],
+            "broken": [asdict(file) for file in found.broken],
+        }
+
+    @app.post("/presets", dependencies=[Depends(at_this_machine)])
+    def save(body: Saved) -> dict[str, Any]:
+        return _json(shelf.save(body.name, body.about, body.request, replace=body.replace))
+
+    @app.delete("/presets/{id}", dependencies=[Depends(at_this_machine)])
+    def delete(id: str) -> dict[str, Any]:
+        return _json(shelf.delete(id))
+
+    @app.get("/presets/{id}/file")
+    def download(id: str) -> Response:
+        name = file_name(shelf.find(id).name)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(shelf.export(id), media_type="application/json", headers=headers)
+
+    @app.post("/presets/import", dependencies=[Depends(at_this_machine)])
+    def bring_in(name: str, data: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
+        if not name.casefold().endswith(".csv"):
+            return {"added": [shelf.import_file(data, name).id], "report": []}
+        drafts, report = _drafts(read_styles(data))
+        return {"added": [preset.id for preset in shelf.add(drafts)], "report": report}
+
+    @app.post("/presets/differences")
+    def compare(body: Pair) -> dict[str, Any]:
+        found = differences(parse_request(body.now), body.then, literal=body.literal)
+        return {"differences": [asdict(difference) for difference in found]}
+
+    @app.post("/presets/apply")
+    def take_over(body: Taken) -> dict[str, Any]:
+        now = parse_request(body.now)
+        request = apply(now, body.then, body.fields, literal=body.literal)
+        return {"request": request.model_dump(mode="json")}
+
+
+def _json(preset: Preset) -> dict[str, Any]:
+    named = {group_of(field) for field in preset.request}
+    return {
+        "id": preset.id,
+        "name": preset.name,
+        "about": preset.about,
+        "own": preset.own,
+        "request": dict(preset.request),
+        "groups": [group for group in GROUPS if group in named],
+    }
+
+
+def _drafts(found: Styles) -> tuple[list[Draft], list[str]]:
+    drafts: list[Draft] = []
+    report = list(found.report)
+    for style in found.styles:
+        texts = {"prompt": style.prompt, "negative_prompt": style.negative_prompt}
+        try:
+            drafts.append(make_draft(style.name, "", {k: v for k, v in texts.items() if v}))
+        except BadRequestError as error:
+            report.append(f"The style {style.name[:80]!r} was left out: {error.message}")
+    return drafts, report

@@ -1,0 +1,34 @@
+"""Word lists for the page: what a prompt can be composed of, and the user's edits of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from pydantic import BaseModel
+
+from webui.library.wordlists import WordLists
+from webui.ui.visitor import at_this_machine
+
+
+class Phrases(BaseModel):
+    """A list as it is to be saved."""
+
+    phrases: list[str]
+
+
+def add_words_routes(app: FastAPI, lists: WordLists) -> None:
+    """Adds the routes below `/words`."""
+
+    @app.get("/words")
+    def all_lists() -> dict[str, Any]:
+        return {"lists": [asdict(one) for one in lists.lists()]}
+
+    @app.put("/words/{name}", dependencies=[Depends(at_this_machine)])
+    def save(name: str, body: Phrases) -> dict[str, Any]:
+        return asdict(lists.save(name, body.phrases))
+
+    @app.delete("/words/{name}", dependencies=[Depends(at_this_machine)])
+    def reset(name: str) -> dict[str, Any]:
+        return asdict(lists.reset(name))
