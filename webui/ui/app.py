@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi import FastAPI
 
-from webui.ui.front import SESSION_COOKIE
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
+from webui.ui.routes.answers import answer_errors
+from webui.ui.routes.pictures import add_pictures_routes
+from webui.ui.routes.static import add_static_routes
 from webui.ui.server import Backend
+from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
-_ASSETS = Path(__file__).parent / "assets"
-_HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">'
+_STYLES = ("base", "create")
+_HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
+    f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
+)
 
 
 def build_app(backend: Backend) -> FastAPI:
     """The page over `backend`, ready to be run behind `webui.ui.front.Front`."""
-    pictures = Pictures()
+    catalogue = Catalogue.load()
+    pictures = Pictures(lambda _: None)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_routes(app, pictures)
+    answer_errors(app)
+    add_static_routes(app, catalogue)
+    add_pictures_routes(app, pictures, thumbnail=lambda path: path, recipe=lambda _: {})
     # Part of the function's own signature is untyped.
     mount: Any = cast(Any, gr).mount_gradio_app
     mount(
         app,
-        build_page(backend, pictures),
+        build_page(backend, pictures, catalogue),
         path="/",
         theme=make_theme(),
-        css_paths=[_ASSETS / "page.css"],
         head=_HEAD,
         footer_links=[],
         run_history=False,
@@ -43,24 +48,3 @@ def build_app(backend: Backend) -> FastAPI:
         enable_monitoring=False,
     )
     return app
-
-
-def _add_routes(app: FastAPI, pictures: Pictures) -> None:
-    @app.get("/pictures/{name}.png")
-    async def picture(name: str, request: Request) -> Response:
-        """The saved file itself, byte for byte, to the session that made it."""
-        found = pictures.find(request.cookies[SESSION_COOKIE], name)
-        if found is None or not found.path.is_file():
-            return PlainTextResponse("This picture is not here any more.", 404)
-        return FileResponse(
-            found.path,
-            media_type="image/png",
-            filename=found.path.name,
-            content_disposition_type="inline",
-            headers={"cache-control": "private, no-store"},
-        )
-
-    @app.get("/icon.svg")
-    @app.get("/favicon.ico")
-    async def icon() -> Response:
-        return FileResponse(_ASSETS / "icon.svg", media_type="image/svg+xml")

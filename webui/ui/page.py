@@ -1,33 +1,34 @@
-"""The page: where things stand, and what happens when a button is pressed."""
+"""The page in Gradio: one component, whose script draws it, and the events it sends.
+
+`assets/page.html` has the layout, `assets/page/main.js` starts the script.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
-from gradio.components import Component
-from starlette.requests import HTTPConnection
 
-from webui.errors import WebuiError
-from webui.generator import Session
+from webui import __version__
+from webui.errors import BadRequestError, WebuiError
 from webui.jobs import Job
-from webui.ui.fields import make_widget, request_from_widgets, schemas
+from webui.request import parse_request
+from webui.ui.fields import schemas
 from webui.ui.following import tell
-from webui.ui.front import SESSION_COOKIE
 from webui.ui.pictures import Pictures
 from webui.ui.server import Backend
+from webui.ui.tabs import Tabs
+from webui.ui.texts import Catalogue, Texts
 from webui.ui.view import Problem, Views
+from webui.ui.visitor import session_of
 
-_ASSETS = Path(__file__).parent / "assets"
-
-SIDE_BY_SIDE = ("width", "height")
-AT_HAND = ("steps", "cfg", "sampler", "seed", "model")
-"""Fields always in sight beside the picture; those named nowhere here are folded away."""
+ASSETS = Path(__file__).parent / "assets"
 
 MOST_TABS = 256
 """Tabs that can watch a job at the same time; more are told to wait."""
@@ -35,38 +36,42 @@ MOST_TABS = 256
 SECONDS_ASLEEP = 0.02
 """How long Gradio's queue sleeps when there is nothing to do; the most a click waits."""
 
+ORPHANED_SECONDS = 3.0
+"""How long a new tab waits for the server to notice that an unfinished job's tab is gone."""
+
+_START = """
+import(new URL("page/main.js", document.baseURI)).then((page) => page.start({
+  element, props, watch,
+  generate: (asked) => trigger("generate", asked),
+  resume: (asked) => trigger("resume", asked),
+  stop: (asked) => trigger("stop", asked),
+}));
+"""
+
 View = dict[str, Any]
 
 
-def build_page(backend: Backend, pictures: Pictures) -> gr.Blocks:
+def build_page(backend: Backend, pictures: Pictures, catalogue: Catalogue) -> gr.Blocks:
     """The page over `backend`; `pictures` learns of every picture that is saved."""
-    widgets = {schema.name: make_widget(schema, backend.models()) for schema in schemas()}
-    desk = _Desk(backend, pictures, widgets)
+    desk = _Desk(backend, pictures, catalogue)
     with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
-        _constant("header.html", elem_id="head")
-        with gr.Column(elem_id="ask"):
-            widgets["prompt"].render()
-            with gr.Row(elem_id="act"):
-                generate = gr.Button("Generate", variant="primary", elem_id="generate")
-                stop = gr.Button("Stop", variant="secondary", elem_id="stop")
-            _constant("problem.html", elem_id="problem-line")
-        with gr.Row(elem_id="studio"):
-            with gr.Column(elem_id="middle"):
-                viewer = gr.HTML(
-                    html_template=_asset("viewer.html"),
-                    js_on_load=_asset("page.js"),
-                    apply_default_css=False,
-                    elem_id="viewer",
-                )
-            with gr.Column(elem_id="side"):
-                _lay_out(widgets)
-        job: gr.State = gr.State(None)
-        shown: list[Component] = [viewer, job]
-        quiet: Any = {"show_progress": "hidden", "concurrency_limit": None}
-        generate.click(desk.generate, set(widgets.values()), shown, **quiet)
-        stop.click(desk.stop, job, None, **quiet)
-        page.load(desk.models, None, widgets["model"], **quiet)
-        page.load(desk.resume, None, shown, **quiet)
+        easel: Any = gr.HTML(
+            html_template=(ASSETS / "page.html").read_text(encoding="utf-8"),
+            js_on_load=_START,
+            apply_default_css=False,
+            elem_id="easel",
+            fields=[schema.to_json() for schema in schemas()],
+            languages=catalogue.languages(),
+            version=__version__,
+        )
+        quiet: Any = {
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+            "trigger_mode": "multiple",
+        }
+        easel.generate(desk.generate, None, easel, **quiet)
+        easel.resume(desk.resume, None, easel, **quiet)
+        easel.stop(desk.stop, None, None, **quiet)
     _set_pace(page)
     return page
 
@@ -79,87 +84,85 @@ def _set_pace(page: gr.Blocks) -> None:
     cast(Any, page)._queue.sleep_when_free = SECONDS_ASLEEP
 
 
-def _lay_out(widgets: Mapping[str, Component]) -> None:
-    with gr.Row(elem_classes="pair"):
-        _render(widgets, SIDE_BY_SIDE)
-    _render(widgets, AT_HAND)
-    with gr.Accordion("More settings", open=False, elem_id="more"):
-        _render(widgets, [n for n in widgets if n not in {"prompt", *SIDE_BY_SIDE, *AT_HAND}])
-
-
-def _render(widgets: Mapping[str, Component], names: Iterable[str]) -> None:
-    for name in names:
-        widgets[name].render()
-
-
-def _constant(asset: str, *, elem_id: str) -> None:
-    gr.HTML(html_template=_asset(asset), js_on_load=None, apply_default_css=False, elem_id=elem_id)
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
 class _Desk:
-    """The handlers: from widgets to a job, and from a job to views."""
+    """The handlers: from what the script asks to a job, and from a job to views."""
 
-    def __init__(
-        self, backend: Backend, pictures: Pictures, widgets: Mapping[str, Component]
-    ) -> None:
+    def __init__(self, backend: Backend, pictures: Pictures, catalogue: Catalogue) -> None:
         self._backend = backend
         self._pictures = pictures
-        self._widgets = widgets
+        self._catalogue = catalogue
+        self._tabs = Tabs(backend.jobs.find)
         self._views = Views()
 
     async def generate(
-        self, values: dict[Component, Any], request: gr.Request
-    ) -> AsyncGenerator[tuple[View, Job | None], None]:
-        """Starts a job from the widgets and shows it until it ends."""
-        session = _session(request)
+        self, event: gr.EventData, request: gr.Request
+    ) -> AsyncGenerator[View, None]:
+        """Starts a job from the script's request and shows it until it ends."""
+        asked = _data(event)
         try:
-            asked = request_from_widgets({n: values[w] for n, w in self._widgets.items()})
-            job = self._backend.jobs.submit(asked, session)
+            wanted = parse_request(_object(asked.get("request")))
+            job = self._backend.jobs.submit(wanted, session_of(cast(Any, request.request)))
         except WebuiError as error:
-            mine = self._pictures.newest_first(session.id)
-            yield self._views.show(mine, problem=Problem.of(error)), None
+            yield self._views.idle(problem=Problem.of(error))
             return
+        self._tabs.asked(asked["tab"], job)
         # Recorded apart from the tab, which may be closed before the job ends.
-        record = (session.id, job.follow(), job.request)
-        threading.Thread(target=self._pictures.record, args=record, daemon=True).start()
-        async with aclosing(self._watch(job)) as views:
+        threading.Thread(target=self._pictures.record, args=(job,), daemon=True).start()
+        async with aclosing(self._watch(job, self._texts(asked))) as views:
             async for view in views:
-                yield view, job
+                yield view
 
-    async def resume(self, request: gr.Request) -> AsyncGenerator[tuple[View, Job | None], None]:
-        """Shows a freshly opened tab its session's pictures and unfinished job."""
-        session = _session(request)
-        job = self._backend.jobs.find(session.id)
-        yield self._views.show(self._pictures.newest_first(session.id)), job
-        if job is not None:
-            async with aclosing(self._watch(job)) as views:
-                async for view in views:
-                    yield view, job
+    async def resume(self, event: gr.EventData, request: gr.Request) -> AsyncGenerator[View, None]:
+        """Shows a tab that was opened or reloaded its unfinished job, or one without a tab."""
+        asked = _data(event)
+        session = session_of(cast(Any, request.request))
+        own = self._tabs.own(session.id, asked["tab"])
+        job = own or await self._orphan(session.id)
+        if job is None:
+            yield self._views.idle()
+            return
+        self._tabs.asked(asked["tab"], job)
+        async with aclosing(self._watch(job, self._texts(asked), taken_over=not own)) as views:
+            async for view in views:
+                yield view
 
-    def stop(self, job: Job | None, request: gr.Request) -> None:
-        """Stops the tab's own job, or the session's newest when the tab has none yet."""
-        job = job or self._backend.jobs.find(_session(request).id)
+    def stop(self, event: gr.EventData, request: gr.Request) -> None:
+        """Stops the tab's own job."""
+        job = self._tabs.own(session_of(cast(Any, request.request)).id, _data(event)["tab"])
         if job is not None:
             job.cancel()
 
-    def models(self) -> Any:
-        """The models that are on the shelf now."""
-        return gr.update(choices=[*self._backend.models()])
+    async def _orphan(self, session_id: str) -> Job | None:
+        """The session's unfinished job that no tab watches, once that is sure."""
+        deadline = time.monotonic() + ORPHANED_SECONDS
+        while True:
+            job, unwatched = self._tabs.orphan(session_id)
+            if job is None or unwatched:
+                return job
+            if time.monotonic() > deadline:
+                return None
+            await asyncio.sleep(0.1)
 
-    async def _watch(self, job: Job) -> AsyncGenerator[View, None]:
-        session = job.session.id
-        async with aclosing(tell(job)) as stories:
-            async for story in stories:
-                for saved in story.saved:
-                    self._pictures.keep(session, saved, job.request)
-                yield self._views.show(self._pictures.newest_first(session), story=story)
+    async def _watch(
+        self, job: Job, say: Texts, *, taken_over: bool = False
+    ) -> AsyncGenerator[View, None]:
+        with self._tabs.watching(job):
+            async with aclosing(tell(job)) as stories:
+                async for story in stories:
+                    latest = self._pictures.keep(job, story.saved[-1]) if story.saved else None
+                    yield self._views.of_job(job, story, latest, say, taken_over=taken_over)
+
+    def _texts(self, asked: dict[str, Any]) -> Texts:
+        return self._catalogue.of(str(asked.get("language")))
 
 
-def _session(request: gr.Request) -> Session:
-    http = cast(HTTPConnection, request.request)
-    remote = http.client is None or not ipaddress.ip_address(http.client.host).is_loopback
-    return Session(id=http.cookies[SESSION_COOKIE], remote=remote)
+def _data(event: gr.EventData) -> dict[str, Any]:
+    """What the script sent along."""
+    sent = _object(cast(Any, event)._data)
+    return sent | {"tab": str(sent.get("tab", ""))[:64]}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRequestError("The page sent something that is no object: load it anew.")
+    return cast(dict[str, Any], value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from webui.events import Event, Saved
-from webui.request import GenerationRequest
+from webui.events import Saved
+from webui.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -33,40 +33,49 @@ class Pictures:
     """Pictures by session, bounded in both; files themselves stay where they were saved.
 
     Args:
+        saved: Is told once of every picture that is recorded.
         max_sessions: Sessions remembered; the one longest without a new picture goes first.
         max_per_session: Newest pictures remembered of each session.
     """
 
-    def __init__(self, *, max_sessions: int = 1_000, max_per_session: int = 200) -> None:
+    def __init__(
+        self,
+        saved: Callable[[Path], object],
+        *,
+        max_sessions: int = 1_000,
+        max_per_session: int = 200,
+    ) -> None:
+        self._saved = saved
         self._max_sessions = max_sessions
         self._max_per_session = max_per_session
         self._lock = Lock()
         self._shelves: OrderedDict[str, OrderedDict[str, Picture]] = OrderedDict()
 
-    def keep(self, session: str, saved: Saved, request: GenerationRequest) -> None:
-        """Remembers a picture as one of `session`; keeping it again changes nothing."""
+    def keep(self, job: Job, saved: Saved) -> Picture:
+        """Remembers a picture as one of the job's session; keeping it again changes nothing."""
         picture = Picture(
             id=saved.sha256,
             path=Path(saved.path),
             seed=saved.seed,
             width=saved.width,
             height=saved.height,
-            prompt=request.prompt,
+            prompt=job.request.prompt,
         )
         with self._lock:
-            shelf = self._shelves.setdefault(session, OrderedDict())
-            self._shelves.move_to_end(session)
+            shelf = self._shelves.setdefault(job.session.id, OrderedDict())
+            self._shelves.move_to_end(job.session.id)
             shelf.setdefault(picture.id, picture)
             while len(shelf) > self._max_per_session:
                 shelf.popitem(last=False)
             while len(self._shelves) > self._max_sessions:
                 self._shelves.popitem(last=False)
+        return picture
 
-    def record(self, session: str, events: Iterable[Event], request: GenerationRequest) -> None:
+    def record(self, job: Job) -> None:
         """Keeps every picture of a job until it ends, whether or not a tab still watches."""
-        for event in events:
+        for event in job.follow():
             if isinstance(event, Saved):
-                self.keep(session, event, request)
+                self._saved(self.keep(job, event).path)
 
     def newest_first(self, session: str) -> tuple[Picture, ...]:
         """The session's pictures, the newest first."""

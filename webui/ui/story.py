@@ -1,4 +1,4 @@
-"""What a job's events add up to, in the words the page shows. Pure: no clock, no disk."""
+"""What a job's events add up to, and the lines about it. Pure: no clock, no disk."""
 
 from __future__ import annotations
 
@@ -21,15 +21,9 @@ from webui.events import (
     Terminal,
     Withheld,
 )
+from webui.ui.texts import Texts
 
-_STAGE_WORDS: tuple[tuple[StageName, str], ...] = (
-    ("load", "model"),
-    ("text", "text"),
-    ("denoise", ""),
-    ("decode", "decode"),
-    ("check", "check"),
-    ("save", "save"),
-)
+_STAGES: tuple[StageName, ...] = ("load", "text", "denoise", "decode", "check", "save")
 
 
 @dataclass(frozen=True)
@@ -93,70 +87,75 @@ class Story:
         return done / (self.step.batches * self.step.steps)
 
 
-def headline(story: Story) -> str:
+def headline(story: Story, say: Texts) -> str:
     """Where the job stands, in one line; empty when it failed (the error says it)."""
     match story.ending:
         case Finished(seconds=seconds):
-            withheld = f" · {story.withheld} withheld" if story.withheld else ""
-            return f"Done in {_long(seconds)}{withheld}"
+            done = say("job.done", time=_long(seconds))
+            return f"{done} · {say('job.withheld', n=story.withheld)}" if story.withheld else done
         case Cancelled(seconds=seconds):
-            return f"Stopped after {_long(seconds)}"
+            return say("job.stopped", time=_long(seconds))
         case Failed():
             return ""
         case None:
-            return _under_way(story)
+            return _under_way(story, say)
         case _:
             assert_never(story.ending)
 
 
-def _under_way(story: Story) -> str:
+def _under_way(story: Story, say: Texts) -> str:
     if story.started is None:
-        return _waiting(story.ahead)
+        return _waiting(story.ahead, say)
     step = story.step
     if step is None:
-        return "Reading the prompt"
+        return say("job.reading")
     if step.step == step.steps and step.batch + 1 == step.batches:
-        return "Developing and checking the picture"
-    batch = f"Batch {step.batch + 1} of {step.batches} · step" if step.batches > 1 else "Step"
-    return (
-        f"{batch} {step.step} of {step.steps} · {_short(step.seconds_per_step)} per step"
-        f" · {_long(step.seconds_left)} left"
+        return say("job.developing")
+    line = say(
+        "job.step",
+        step=step.step,
+        steps=step.steps,
+        pace=_short(step.seconds_per_step),
+        left=_long(step.seconds_left),
     )
+    if step.batches == 1:
+        return line
+    return f"{say('job.batch', batch=step.batch + 1, batches=step.batches)} · {line}"
 
 
-def _waiting(ahead: int | None) -> str:
+def _waiting(ahead: int | None, say: Texts) -> str:
     match ahead:
         case None:
-            return "Waiting for the engine"
+            return say("job.waiting")
         case 0:
-            return "Next in line"
+            return say("job.next")
         case 1:
-            return "Waiting for 1 job before this one"
+            return say("job.ahead.one")
         case _:
-            return f"Waiting for {ahead} jobs before this one"
+            return say("job.ahead.many", n=ahead)
 
 
-def stage_line(story: Story) -> str:
+def stage_line(story: Story, say: Texts) -> str:
     """What each stage took, such as "text reused · 20 steps 3.1 s · check 0.2 s".
 
     Times are summed over batches; "reused" stands only where all of a stage was reused.
     """
     parts: list[str] = []
-    for name, word in _STAGE_WORDS:
+    for name in _STAGES:
         of_name = [stage for stage in story.stages if stage.name == name]
         reused = all(stage.reused for stage in of_name)
         if not of_name or (name == "load" and reused):
             continue
-        label = _steps(story, len(of_name)) if name == "denoise" else word
+        label = _steps(story, len(of_name), say) if name == "denoise" else say(f"stage.{name}")
         took = _short(sum(stage.seconds for stage in of_name if not stage.reused))
-        parts.append(f"{label} {'reused' if reused else took}")
+        parts.append(f"{label} {say('stage.reused') if reused else took}")
     return " · ".join(parts)
 
 
-def _steps(story: Story, batches: int) -> str:
+def _steps(story: Story, batches: int, say: Texts) -> str:
     steps = story.started.steps if story.started else 0
-    word = "step" if steps == 1 else "steps"
-    return f"{batches} x {steps} {word}" if batches > 1 else f"{steps} {word}"
+    words = say("stage.steps.one") if steps == 1 else say("stage.steps.many", n=steps)
+    return f"{batches} x {words}" if batches > 1 else words
 
 
 def _short(seconds: float) -> str:

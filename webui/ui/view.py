@@ -1,20 +1,21 @@
-"""What the page's script draws: plain data, one object for each change.
+"""What the page's script draws of a job: plain data, one object for each change.
 
-The keys are read in `assets/page.js`, and nowhere else.
+The keys are read in `assets/page/job.js`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from webui.errors import WebuiError
 from webui.events import Failed
+from webui.jobs import Job
 from webui.ui.pictures import Picture
 from webui.ui.story import Story, headline, stage_line
+from webui.ui.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -40,38 +41,54 @@ class Views:
 
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    def show(
-        self,
-        pictures: Sequence[Picture],
-        *,
-        story: Story | None = None,
-        problem: Problem | None = None,
-    ) -> dict[str, Any]:
-        """The page's state.
+    def idle(self, *, problem: Problem | None = None) -> dict[str, Any]:
+        """No job is watched.
 
         Args:
-            pictures: The session's pictures, the newest first.
-            story: The job that is watched, if any.
-            problem: What kept the job from starting; a failed job's own error is in its story.
+            problem: What kept a job from starting.
         """
-        watched = story is not None
-        story = story or Story()
-        if isinstance(story.ending, Failed):
-            problem = Problem.of(story.ending)
+        return self._view(Story(), problem=problem)
+
+    def of_job(
+        self, job: Job, story: Story, latest: Picture | None, say: Texts, *, taken_over: bool
+    ) -> dict[str, Any]:
+        """How a job is going.
+
+        Args:
+            latest: The newest picture it has saved.
+            taken_over: Whether another tab asked for it, which is gone.
+        """
+        problem = Problem.of(story.ending) if isinstance(story.ending, Failed) else None
         started = story.started
-        return {
-            "number": next(self._numbers),
-            "busy": watched and story.ending is None,
-            "waiting": watched and story.ending is None and started is None,
-            "headline": headline(story) if watched else "",
-            "stages": stage_line(story),
-            "progress": story.progress,
-            "notices": list(story.notices),
+        return self._view(story, problem=problem) | {
+            "job": job.id,
+            "busy": story.ending is None,
+            "waiting": story.ending is None and started is None,
+            "headline": headline(story, say),
+            "stages": stage_line(story, say),
             "width": started.width if started else None,
             "height": started.height if started else None,
+            "latest": shown(latest) if latest else None,
+            "asked": job.request.model_dump(mode="json") if taken_over else None,
+        }
+
+    def _view(self, story: Story, *, problem: Problem | None) -> dict[str, Any]:
+        return {
+            "number": next(self._numbers),
+            "job": None,
+            "busy": False,
+            "waiting": False,
+            "headline": "",
+            "stages": "",
+            "progress": story.progress,
+            "notices": list(story.notices),
+            "width": None,
+            "height": None,
             "preview": _data_url(story),
+            "saved": len(story.saved),
+            "latest": None,
+            "asked": None,
             "problem": {"message": problem.message, "field": problem.field} if problem else None,
-            "pictures": [_shown(picture) for picture in pictures],
         }
 
 
@@ -81,10 +98,12 @@ def _data_url(story: Story) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(story.preview.jpeg).decode("ascii")
 
 
-def _shown(picture: Picture) -> dict[str, Any]:
+def shown(picture: Picture) -> dict[str, Any]:
+    """A picture of the session as the script gets it."""
     return {
         "id": picture.id,
         "url": f"pictures/{picture.id}.png",
+        "thumbnail": f"pictures/{picture.id}/thumbnail.webp",
         "name": picture.path.name,
         "seed": picture.seed,
         "width": picture.width,

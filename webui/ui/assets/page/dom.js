@@ -1,0 +1,121 @@
+// Small tools for building the page. Texts from outside are set as text or attributes, never as HTML.
+
+/** An element with attributes (`on...` are listeners, `class` a class name) and children. */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && typeof value !== "string") element[name] = value;
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** A button that is no submit button. */
+export function button(label, onclick, attributes = {}) {
+  return el("button", { type: "button", onclick, ...attributes }, label);
+}
+
+const ICONS = {
+  dice: "M4 4h12v12H4zM7.4 7.4h.01M12.6 7.4h.01M10 10h.01M7.4 12.6h.01M12.6 12.6h.01",
+  again: "M15.5 8A6 6 0 1 0 16 11M16 4v4h-4",
+  swap: "M4 7h11l-3-3M16 13H5l3 3",
+  close: "M5 5l10 10M15 5L5 15",
+  trash: "M4 6h12M8 6V4h4v2M6 6l.7 10h6.6L14 6",
+  folder: "M3 6h5l1.5 2H17v8H3z",
+};
+
+/** One of the page's line icons; it says nothing to a screen reader. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("class", "line-icon");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/** What the server answered with when it could not do as asked: one sentence, and a field. */
+export class Problem extends Error {
+  constructor(message, field = null) {
+    super(message);
+    this.field = field;
+  }
+}
+
+/** Asks one of our own routes and gives its JSON. Throws a `Problem`; an aborted call throws on. */
+export async function ask(path, { method = "GET", json, body, signal } = {}) {
+  const options = { method, signal, cache: "no-store" };
+  if (json !== undefined) {
+    options.body = JSON.stringify(json);
+    options.headers = { "content-type": "application/json" };
+  } else if (body !== undefined) {
+    options.body = body;
+    options.headers = { "content-type": "application/octet-stream" };
+  } else if (method !== "GET") {
+    options.body = "";
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(lost());
+  }
+  const text = await answer.text();
+  let read = null;
+  try {
+    read = JSON.parse(text);
+  } catch {
+    read = { message: text };
+  }
+  if (!answer.ok) throw new Problem(read?.message || `${answer.status} ${answer.statusText}`, read?.field ?? null);
+  return read;
+}
+
+let lost = () => "";
+
+/** Sets the words for a server that does not answer. */
+export function sayLost(words) {
+  lost = words;
+}
+
+/** Calls `work` once `pause` milliseconds have passed without another call. */
+export function settled(work, pause) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => work(...values), pause);
+  };
+}
+
+/** Fills `<select>` with [value, words] pairs and keeps what was chosen. */
+export function choices(select, pairs) {
+  const chosen = select.value;
+  select.replaceChildren(...pairs.map(([value, words]) => el("option", { value }, words)));
+  if (pairs.some(([value]) => value === chosen)) select.value = chosen;
+}
+
+let toastTimer = 0;
+
+/** A short message at the foot of the page, with one thing to do about it. */
+export function toast(words, deed = null) {
+  const box = document.getElementById("toast");
+  clearTimeout(toastTimer);
+  const hide = () => { box.hidden = true; };
+  box.replaceChildren(el("span", {}, words));
+  if (deed) box.append(button(deed.words, () => { hide(); deed.act(); }, { class: "link" }));
+  box.hidden = false;
+  toastTimer = setTimeout(hide, deed ? 12000 : 6000);
+}
+
+/** Saves bytes or text as a file, as if it had been downloaded. */
+export function download(href, name) {
+  const anchor = el("a", { href, download: name });
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+}

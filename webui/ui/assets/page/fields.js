@@ -1,0 +1,177 @@
+// A widget for each field of the request, made from its schema, and where it stands.
+
+import { button, choices, el, icon } from "./dom.js";
+import { say } from "./texts.js";
+
+const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
+const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count"];
+const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
+
+/** Builds the widgets into the side; gives them by name. */
+export function buildFields(desk, look) {
+  const widgets = new Map();
+  for (const field of desk.fields) {
+    if (field.name === "prompt" || field.name === "negative_prompt") continue;
+    widgets.set(field.name, makeWidget(desk, field));
+  }
+  const rows = new Map([...widgets].map(([name, widget]) => [name, widget.row]));
+  rows.set("size", sizeRow(desk, look, rows));
+  rows.get("seed").querySelector(".control").append(...seedDeeds(desk));
+  for (const name of AT_HAND) document.getElementById("fields").append(rows.get(name));
+  for (const [name, row] of rows) {
+    if (!AT_HAND.includes(name) && name !== "width" && name !== "height") document.getElementById("more-fields").append(row);
+  }
+  const update = (names, from) => {
+    for (const name of names) if (name !== from) widgets.get(name)?.set(desk.value(name));
+  };
+  desk.addEventListener("change", ({ detail }) => update(detail.names, detail.from));
+  update(widgets.keys(), null);
+  watchModel(look, widgets, desk);
+  return widgets;
+}
+
+function makeWidget(desk, field) {
+  const set = (value) => desk.change({ [field.name]: value }, field.name);
+  if (field.name === "model" || field.choices.length) return selectWidget(field, set);
+  if (field.kind !== "integer" && field.kind !== "number") throw new TypeError(`No widget is known for the field ${field.name} (${field.kind}).`);
+  const steps = (field.high - field.low) / field.step;
+  if (field.group === "size" && field.optional) return sideWidget(field, set);
+  return field.optional || steps > LONGEST_SLIDER ? numberWidget(field, set) : sliderWidget(field, set);
+}
+
+/** The row of a field: its name with its help, the control, and room for advice. */
+function row(field, control) {
+  const help = el("span", { class: "help", id: `help-${field.name}`, role: "tooltip" }, say(`field.${field.name}.help`));
+  const label = el("label", { for: `input-${field.name}`, id: `label-${field.name}` }, say(`field.${field.name}`));
+  return el("div", { class: "field", id: `field-${field.name}` }, el("div", { class: "name" }, label, help), control, el("p", { class: "advice", hidden: true }));
+}
+
+function common(field) {
+  return { id: `input-${field.name}`, name: field.name, "aria-describedby": `help-${field.name}` };
+}
+
+function selectWidget(field, changed) {
+  const select = el("select", { ...common(field), onchange: () => changed(select.value) });
+  choices(select, field.choices.map((choice) => [choice, choice]));
+  const set = (value) => {
+    // A name that is not on the list (a model that is gone) is shown, not replaced in silence.
+    if (![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, value));
+    select.value = value;
+  };
+  return { row: row(field, el("div", { class: "control" }, select)), set, select };
+}
+
+function numberBox(field, changed) {
+  const box = el("input", {
+    ...common(field), type: "number", inputmode: field.kind === "integer" ? "numeric" : "decimal",
+    step: String(field.step), placeholder: field.optional ? say(`field.${field.name}.empty`) : "", autocomplete: "off",
+    oninput: () => changed(numberIn(box, field)),
+  });
+  return box;
+}
+
+/** What a number box holds; what cannot be read goes to the server as it is named, which says so. */
+function numberIn(box, field) {
+  if (box.validity.badInput) return say("field.unreadable");
+  if (box.value === "") return field.optional ? null : say("field.unset");
+  return Number(box.value);
+}
+
+function shownNumber(value) {
+  return value === null || value === undefined ? "" : String(value);
+}
+
+function numberWidget(field, changed) {
+  const box = numberBox(field, changed);
+  return { row: row(field, el("div", { class: "control" }, box)), set: (value) => { box.value = shownNumber(value); }, box };
+}
+
+function sliderWidget(field, changed) {
+  const box = numberBox(field, (value) => { slider.value = String(value); paint(); changed(value); });
+  const slider = el("input", {
+    type: "range", min: String(field.low), max: String(field.high), step: String(field.step),
+    "aria-labelledby": `label-${field.name}`,
+    oninput: () => { box.value = slider.value; paint(); changed(Number(slider.value)); },
+  });
+  const paint = () => slider.style.setProperty("--done", (slider.value - field.low) / (field.high - field.low));
+  const made = row(field, el("div", { class: "control" }, slider));
+  made.querySelector(".name").append(box);
+  const set = (value) => { box.value = shownNumber(value); slider.value = String(value); paint(); };
+  return { row: made, set };
+}
+
+/** A side of the picture: a number box that may be empty, and a slider that then stands at the model's own. */
+function sideWidget(field, changed) {
+  const made = numberWidget(field, (value) => { follow(value); changed(value); });
+  const slider = el("input", {
+    type: "range", min: String(field.low), max: String(field.high), step: String(field.step),
+    "aria-labelledby": `label-${field.name}`,
+    oninput: () => { made.box.value = slider.value; paint(); changed(Number(slider.value)); },
+  });
+  const paint = () => slider.style.setProperty("--done", (slider.value - field.low) / (field.high - field.low));
+  const follow = (value) => { slider.value = String(value ?? (Number(made.box.placeholder) || field.low)); paint(); };
+  made.row.querySelector(".control").after(slider);
+  const set = (value) => { made.set(value); follow(value); };
+  const own = (side) => { made.box.placeholder = side ? String(side) : say(`field.${field.name}.empty`); follow(numberIn(made.box, field)); };
+  return { row: made.row, set, own };
+}
+
+function sizeRow(desk, look, rows) {
+  const shapes = el("div", { class: "shapes", role: "group", "aria-label": say("size.shapes") });
+  const swap = button(icon("swap"), () => desk.change(turned(desk, look)), { class: "icon", "aria-label": say("size.swap"), title: say("size.swap") });
+  const fields = el("div", { class: "pair" }, rows.get("width"), swap, rows.get("height"));
+  const draw = () => {
+    const trained = look.model?.width;
+    const own = shapeButton(say("size.own"), null, desk.value("width") === null && desk.value("height") === null, () => desk.change({ width: null, height: null }));
+    shapes.replaceChildren(own, ...SHAPES.map(([across, down]) => {
+      const size = trained ? fitted(across / down, look.model.width * look.model.height) : null;
+      const pressed = Boolean(size) && desk.value("width") === size.width && desk.value("height") === size.height;
+      return shapeButton(`${across}:${down}`, [across, down], pressed, () => size && desk.change(size));
+    }));
+  };
+  desk.addEventListener("change", draw);
+  look.addEventListener("models", draw);
+  draw();
+  return el("fieldset", { class: "size" }, el("legend", {}, say("size")), shapes, fields, el("p", { class: "advice", id: "advice-size", hidden: true }));
+}
+
+function shapeButton(words, shape, pressed, onclick) {
+  const outline = el("i", { "aria-hidden": "true" });
+  if (shape) outline.style.aspectRatio = shape.join("/");
+  outline.className = !shape ? "own" : shape[0] > shape[1] ? "wide" : "tall";
+  return el("button", { type: "button", class: "shape", "aria-pressed": String(pressed), title: words, onclick }, outline, el("span", {}, words));
+}
+
+/** The size of that aspect ratio with about that many pixels, in steps of 8. */
+export function fitted(aspect, area) {
+  const step = (side) => Math.max(64, Math.min(2048, Math.round(side / 8) * 8));
+  return { width: step(Math.sqrt(area * aspect)), height: step(Math.sqrt(area / aspect)) };
+}
+
+function turned(desk, look) {
+  const width = desk.value("width") ?? look.model?.width ?? null;
+  return { width: desk.value("height") ?? look.model?.height ?? null, height: width };
+}
+
+function seedDeeds(desk) {
+  const dice = button(icon("dice"), () => desk.change({ seed: null }), { class: "icon", id: "dice", "aria-label": say("seed.random"), title: say("seed.random") });
+  const last = button(icon("again"), () => desk.dispatchEvent(new Event("reuse-seed")), { class: "icon", id: "reuse-seed", "aria-label": say("seed.last"), title: say("seed.last") });
+  return [dice, last];
+}
+
+/** Keeps the list of models as the shelf has it, and hides what the chosen one has no use for. */
+function watchModel(look, widgets, desk) {
+  const widget = widgets.get("model");
+  const draw = () => {
+    choices(widget.select, look.models.map((model) => [model.name, model.problem ? `${model.name} (${say("model.broken")})` : model.name]));
+    widget.set(desk.value("model"));
+    widgets.get("width").own(look.model?.width);
+    widgets.get("height").own(look.model?.height);
+    for (const field of desk.fields) {
+      const row = document.getElementById(`field-${field.name}`);
+      if (row) row.hidden = look.hidden.has(field.name);
+    }
+  };
+  look.addEventListener("models", draw);
+  desk.addEventListener("change", ({ detail }) => detail.names.includes("model") && draw());
+}

@@ -1,0 +1,87 @@
+// The tab's job: asked for, stopped, found again after a reload. The views come from ui/view.py.
+
+import { currentLanguage } from "./texts.js";
+
+const TAB = "easel.tab";
+const IDLE = { job: null, busy: false, waiting: false, headline: "", stages: "", progress: 0, notices: [], preview: null, saved: 0, latest: null, problem: null };
+
+export class Job extends EventTarget {
+  #channel;
+
+  constructor({ props, watch, generate, resume, stop }, desk) {
+    super();
+    this.view = IDLE;
+    this.stopping = false;
+    this.begun = false;
+    this.desk = desk;
+    this.#channel = { generate, resume, stop };
+    watch("value", () => this.#receive(props.value));
+  }
+
+  get busy() {
+    return this.view.busy;
+  }
+
+  /** Finds the unfinished job of this tab, or one whose tab is gone. */
+  async resume() {
+    this.tab ??= await ownTab();
+    this.#channel.resume(this.#asked());
+  }
+
+  generate() {
+    if (this.busy) return;
+    this.view = { ...IDLE, busy: true, waiting: true, latest: this.view.latest, notices: [] };
+    // Stop takes the place of Generate: the second half of a double click must not hit it.
+    this.begun = true;
+    setTimeout(() => { this.begun = false; this.#tell(); }, 600);
+    this.#tell();
+    this.#channel.generate({ ...this.#asked(), request: this.desk.request });
+  }
+
+  stop() {
+    if (!this.busy || this.stopping || this.begun) return;
+    this.stopping = true;
+    this.#tell();
+    this.#channel.stop(this.#asked());
+  }
+
+  /** The server is gone: there is nothing to wait for. */
+  lose() {
+    this.stopping = false;
+    this.view = { ...this.view, busy: false, waiting: false, headline: "", stages: "" };
+    this.#tell();
+  }
+
+  #asked() {
+    return { tab: this.tab, language: currentLanguage() };
+  }
+
+  #receive(view) {
+    if (!view || typeof view !== "object") return;
+    const known = this.view;
+    this.view = view.job || view.problem ? view : { ...view, latest: known.latest };
+    if (!view.busy) this.stopping = false;
+    if (view.asked && !this.desk.restored) this.desk.change(view.asked);
+    if (view.saved && (view.saved !== known.saved || view.job !== known.job)) this.dispatchEvent(new Event("saved"));
+    this.#tell();
+  }
+
+  #tell() {
+    this.dispatchEvent(new Event("view"));
+  }
+}
+
+/** This tab's name. It outlives a reload; a duplicated tab is given another one. */
+async function ownTab() {
+  const channel = new BroadcastChannel(TAB);
+  const mine = sessionStorage.getItem(TAB) ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
+  const taken = await new Promise((settle) => {
+    channel.onmessage = ({ data }) => data.taken === mine && settle(true);
+    channel.postMessage({ whose: mine });
+    setTimeout(() => settle(false), sessionStorage.getItem(TAB) ? 80 : 0);
+  });
+  const tab = taken ? crypto.getRandomValues(new Uint32Array(4)).join("-") : mine;
+  channel.onmessage = ({ data }) => data.whose === tab && channel.postMessage({ taken: tab });
+  sessionStorage.setItem(TAB, tab);
+  return tab;
+}

@@ -1,0 +1,85 @@
+// Starts the page's script: joins the recipe, the widgets, the job and the panels.
+
+import { Desk } from "./desk.js";
+import { ask, el, sayLost } from "./dom.js";
+import { Engine } from "./engine.js";
+import { buildFields } from "./fields.js";
+import { Job } from "./job.js";
+import { listenToKeys } from "./keys.js";
+import { Look, showAdvice } from "./look.js";
+import { Places } from "./places.js";
+import { buildPrompts } from "./prompt.js";
+import { chooseLanguage, currentLanguage, fillTexts, loadTexts, say } from "./texts.js";
+import { startTheme } from "./theme.js";
+import { Viewer } from "./viewer.js";
+
+export async function start({ element, props, ...channel }) {
+  startTheme(element.querySelector("#theme"));
+  await loadTexts(props.languages);
+  fillTexts(element);
+  sayLost(() => say("server.lost"));
+  languages(element.querySelector("#language"), props.languages);
+
+  const desk = new Desk(props.fields);
+  const look = new Look(desk);
+  const engine = new Engine(element.querySelector("#engine"));
+  const job = new Job({ props, ...channel }, desk);
+  const viewer = new Viewer(element.querySelector(".viewer"), desk, job, engine);
+  const places = new Places(element);
+  buildPrompts(desk, look);
+  buildFields(desk, look);
+  showAdvice(desk, look);
+  showJob(element, job);
+  showProblem(element, desk, job, look);
+  listenToKeys(element, job, places);
+  element.querySelector("#restore").addEventListener("click", () => desk.change(desk.defaults));
+
+  engine.addEventListener("lost", () => job.lose());
+  engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); });
+  document.addEventListener("visibilitychange", () => document.hidden || look.refresh());
+  job.resume();
+}
+
+function languages(select, names) {
+  select.replaceChildren(...Object.entries(names).map(([code, name]) => el("option", { value: code, lang: code }, name)));
+  select.value = currentLanguage();
+  select.addEventListener("change", () => chooseLanguage(select.value));
+}
+
+function showJob(root, job) {
+  const generate = root.querySelector("#generate");
+  const stop = root.querySelector("#stop");
+  generate.addEventListener("click", () => job.generate());
+  stop.addEventListener("click", () => job.stop());
+  const draw = () => {
+    const focused = document.activeElement === generate || document.activeElement === stop;
+    generate.hidden = job.busy;
+    stop.hidden = !job.busy;
+    stop.disabled = job.stopping;
+    // Whoever pressed one of the two by keyboard stays on the one that takes its place.
+    if (focused) (job.busy ? stop : generate).focus();
+    document.body.dataset.job = job.stopping ? "stopping" : job.busy ? "busy" : "idle";
+  };
+  job.addEventListener("view", draw);
+  draw();
+}
+
+/** The sentence about what went wrong, and the field it is about. */
+function showProblem(root, desk, job, look) {
+  const line = root.querySelector("#problem");
+  const draw = (problem) => {
+    if (line.textContent !== (problem?.message ?? "")) line.textContent = problem?.message ?? "";
+    for (const field of root.querySelectorAll(".field")) {
+      const wrong = field.id === `field-${problem?.field}`;
+      field.classList.toggle("wrong", wrong);
+      for (const box of field.querySelectorAll("input, textarea, select")) {
+        if (wrong) box.setAttribute("aria-invalid", "true");
+        else box.removeAttribute("aria-invalid");
+      }
+      if (wrong) field.closest("details:not([open])")?.setAttribute("open", "");
+    }
+  };
+  job.addEventListener("view", () => draw(job.view.problem));
+  // A mistake is told as soon as it is made, and forgotten as soon as it is mended.
+  look.addEventListener("seen", () => job.busy || draw(look.seen.problem ?? (job.view.problem?.field ? null : job.view.problem)));
+}

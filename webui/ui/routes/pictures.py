@@ -1,0 +1,66 @@
+"""The session's own pictures: the list, the files, small copies, and what they were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+
+from webui.errors import NotFoundError
+from webui.ui.pictures import Picture, Pictures
+from webui.ui.view import shown
+from webui.ui.visitor import session_of
+
+PRIVATE = {"cache-control": "private, no-store"}
+
+
+def add_pictures_routes(
+    app: FastAPI,
+    pictures: Pictures,
+    *,
+    thumbnail: Callable[[Path], Path],
+    recipe: Callable[[Path], dict[str, Any]],
+) -> None:
+    """Routes that only the session that made a picture can use for it.
+
+    Args:
+        thumbnail: The file of a picture's small copy, made when it is missing.
+        recipe: The request that a picture's file carries.
+    """
+
+    def mine(request: Request, name: str) -> Picture:
+        found = pictures.find(session_of(request).id, name)
+        if found is None or not found.path.is_file():
+            raise NotFoundError("This picture is not here any more.")
+        return found
+
+    @app.get("/pictures")
+    def newest(request: Request) -> dict[str, Any]:
+        """The session's pictures, the newest first."""
+        return {"pictures": [shown(p) for p in pictures.newest_first(session_of(request).id)]}
+
+    @app.get("/pictures/{name}.png")
+    def picture(name: str, request: Request) -> Response:
+        """The saved file itself, byte for byte."""
+        found = mine(request, name)
+        return FileResponse(
+            found.path,
+            media_type="image/png",
+            filename=found.path.name,
+            content_disposition_type="inline",
+            headers=PRIVATE,
+        )
+
+    @app.get("/pictures/{name}/thumbnail.webp")
+    def small(name: str, request: Request) -> Response:
+        """A small copy for the strip."""
+        path = thumbnail(mine(request, name).path)
+        return FileResponse(path, media_type="image/webp", headers=PRIVATE)
+
+    @app.get("/pictures/{name}/recipe")
+    def made_with(name: str, request: Request) -> dict[str, Any]:
+        """The request in the file."""
+        return {"request": recipe(mine(request, name).path)}
