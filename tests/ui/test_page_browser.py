@@ -1,107 +1,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
-import re
 import shutil
 import time
 import urllib.request
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageStat
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.ui.browsing import fill, generate, opened, request_in, shown, tiles
 from tests.ui.served import ROOT, Served, start
 from webui.request import GenerationRequest
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PROMPT = "a person in a red shirt on a beach at sunset"
-PATIENCE = 300_000
-"""Milliseconds a slow machine is given; a quick one does not wait."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Generator[Browser, None, None]:
-    path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
-    assert path, "Chromium is needed: install it or name it in EASEL_CHROMIUM."
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(chromium: Browser) -> Generator[BrowserContext, None, None]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="module")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
-    """The real page over a generator that draws gradients, 0.05 s a step."""
-    folder = tmp_path_factory.mktemp("fake")
-    arguments = ("tests.ui.fake_server", str(folder), "0", "0.05")
-    served = start(arguments, log=folder / "stderr.txt")
-    served.wait_for()
-    yield served
-    served.kill()
-
-
-@pytest.fixture
-def page(fake: Served, context: BrowserContext) -> Page:
-    page = context.new_page()
-    return opened(page, fake)
-
-
-def opened(page: Page, served: Served) -> Page:
-    page.goto(served.address)
-    # The script of the page has drawn, and one of the two buttons is there to be pressed.
-    page.wait_for_selector("body[data-job]", state="attached")
-    expect(page.locator("#generate:visible, #stop:visible")).to_have_count(1)
-    return page
-
-
-def generate(page: Page) -> None:
-    page.locator("#generate").click()
-    page.wait_for_selector("body[data-job=idle]")
-
-
-def shown(page: Page) -> bytes:
-    """The bytes behind the large picture."""
-    expect(page.locator(".large img")).to_have_attribute("src", _SAVED)
-    source = page.locator(".large img").get_attribute("src")
-    assert source is not None
-    return page.request.get(f"{page.url.rstrip('/')}/{source}").body()
-
-
-def tiles(page: Page) -> Locator:
-    return page.locator(".strip button")
-
-
-_SAVED = re.compile(r"^pictures/[0-9a-f]{64}\.png$")
-
-
-def request_in(png: bytes) -> GenerationRequest:
-    with Image.open(io.BytesIO(png)) as picture:
-        return GenerationRequest.model_validate(json.loads(picture.info["easel"])["request"])
 
 
 def test_a_picture_is_made_by_clicking_on_the_real_server(
@@ -118,15 +34,15 @@ def test_a_picture_is_made_by_clicking_on_the_real_server(
         asked: set[str] = set()
         page.on("request", lambda request: asked.add(request.url.partition("://")[2]))
         page.goto(served.address)
-        page.wait_for_selector("body[data-job=idle]")
+        page.wait_for_selector("body[data-job=idle]", state="attached")
         # Clicked at once: the job waits for the engine, which is still loading.
-        page.locator("#field-prompt textarea").fill(PROMPT)
-        page.locator("#field-seed input").fill("7")
+        fill(page, "prompt", PROMPT)
+        fill(page, "seed", "7")
         page.locator("#generate").click()
         expect(page.locator(".headline")).to_contain_text("Done in")
 
         picture = shown(page)
-        (file,) = outputs.rglob("*.png")
+        (file,) = outputs.glob("*/*.png")
         assert hashlib.sha256(picture).digest() == hashlib.sha256(file.read_bytes()).digest()
         made = request_in(picture)
         assert (made.prompt, made.seed, made.steps) == (PROMPT, 7, 20)
@@ -135,10 +51,12 @@ def test_a_picture_is_made_by_clicking_on_the_real_server(
         expect(page.locator(".stages")).to_contain_text("20 steps")
         expect(page.locator("#engine")).to_have_attribute("data-phase", "ready")
 
-        page.wait_for_timeout(500)
+        # The same again: what did not change is not computed again, and the page says so.
+        generate(page)
+        expect(page.locator(".stages")).to_contain_text("text reused · 20 steps reused")
+
         page.screenshot(path=tmp_path / "screenshot.png", full_page=True)
         if os.environ.get("EASEL_SCREENSHOTS"):
-            (ROOT / "docs").mkdir(exist_ok=True)
             shutil.copy(tmp_path / "screenshot.png", ROOT / "docs" / "screenshot.png")
         own = served.address.partition("://")[2]
         assert {url.partition("/")[0] for url in asked if not url.startswith("image/")} == {own}
@@ -153,36 +71,55 @@ def test_untouched_widgets_ask_for_the_default_request(page: Page) -> None:
     assert request_in(shown(page)) == GenerationRequest()
 
 
-def test_values_reach_the_request(page: Page) -> None:
-    page.locator("#field-prompt textarea").fill("a hill")
-    page.locator("#field-width input").fill("320")
-    page.locator("#field-steps input[type=number]").fill("3")
-    page.locator("#field-seed input").fill("9007199254740991")
-    page.locator("#field-sampler input").click()
-    page.get_by_role("option", name="Heun", exact=True).click()
+def test_values_reach_the_request_and_outlive_a_reload(page: Page) -> None:
     page.get_by_text("More settings").click()
-    # A field that has just been mounted may still be given its first value, faster than a person
-    # types but not faster than this test.
-    page.wait_for_timeout(500)
-    page.locator("#field-negative_prompt textarea").fill("fog")
+    page.get_by_text("Negative prompt", exact=True).first.click()
+    typed = {"prompt": "a hill", "width": "320", "steps": "3", "seed": "9007199254740991"}
+    for name, value in (typed | {"negative_prompt": "fog"}).items():
+        fill(page, name, value)
+    page.locator("#input-sampler").select_option("Heun")
+    page.locator("#input-cfg").press("ArrowUp")
+    page.reload()
+    page.wait_for_selector("body[data-job=idle]", state="attached")
+    expect(page.locator("#input-prompt")).to_have_value("a hill")
     generate(page)
-    made = request_in(shown(page))
-    wanted = GenerationRequest(
+    assert request_in(shown(page)) == GenerationRequest(
         prompt="a hill",
+        negative_prompt="fog",
         width=320,
         steps=3,
+        cfg=5.5,
         seed=2**53 - 1,
         sampler="Heun",
-        negative_prompt="fog",
     )
-    assert made == wanted
     expect(page.locator(".facts")).to_have_text("Seed 9007199254740991 · 320 \u00d7 256")
+    page.get_by_role("button", name="Back to the defaults").click()
+    expect(page.locator("#input-sampler")).to_have_value("DPM++ 2M")
+    expect(page.locator("#input-prompt")).to_have_value("")
+
+
+def test_shapes_swap_and_dice_set_their_fields(page: Page) -> None:
+    page.get_by_role("button", name="2:3").click()
+    expect(page.get_by_role("button", name="2:3")).to_have_attribute("aria-pressed", "true")
+    width, height = (int(page.locator(f"#input-{side}").input_value()) for side in ("width", "height"))
+    assert (width % 8, height % 8) == (0, 0)
+    assert width / height == pytest.approx(2 / 3, rel=0.05)
+    assert width * height == pytest.approx(256 * 256, rel=0.1)
+    page.get_by_role("button", name="Swap width and height").click()
+    expect(page.locator("#input-width")).to_have_value(str(height))
+    page.locator("#input-steps").fill("1")
+    fill(page, "seed", "77")
+    generate(page)
+    page.locator("#dice").click()
+    expect(page.locator("#input-seed")).to_have_value("")
+    page.locator("#reuse-seed").click()
+    expect(page.locator("#input-seed")).to_have_value("77")
 
 
 def test_the_pictures_of_the_session_are_there_newest_first_and_can_be_chosen(page: Page) -> None:
-    page.locator("#field-steps input[type=number]").fill("1")
+    fill(page, "steps", "1")
     for seed in ("11", "12"):
-        page.locator("#field-seed input").fill(seed)
+        fill(page, "seed", seed)
         generate(page)
     expect(tiles(page)).to_have_count(2)
     expect(page.locator(".facts")).to_contain_text("Seed 12")
@@ -193,15 +130,17 @@ def test_the_pictures_of_the_session_are_there_newest_first_and_can_be_chosen(pa
     expect(page.locator(".light img")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator(".light img")).not_to_be_visible()
-    tiles(page).nth(0).click()
-    page.locator(".seed").click()
-    expect(page.locator("#field-seed input")).to_have_value("12")
+    tiles(page).nth(1).press("ArrowLeft")
+    expect(page.locator(".facts")).to_contain_text("Seed 12")
+    page.reload()
+    expect(tiles(page)).to_have_count(2)
+    page.get_by_role("button", name="Use this seed").click()
+    expect(page.locator("#input-seed")).to_have_value("12")
 
 
 def test_stop_and_escape_end_a_long_job(page: Page) -> None:
-    page.locator("#field-steps input[type=number]").fill("150")
-    page.get_by_text("More settings").click()
-    page.locator("#field-count input[type=number]").fill("100")
+    fill(page, "steps", "150")
+    fill(page, "count", "100")
     for stop in (lambda: page.locator("#stop").click(), lambda: page.keyboard.press("Escape")):
         page.keyboard.press("Control+Enter")
         expect(page.locator(".headline")).to_contain_text("of 150 · 0.05 s per step")
@@ -210,44 +149,88 @@ def test_stop_and_escape_end_a_long_job(page: Page) -> None:
         stop()
         expect(page.locator(".headline")).to_contain_text("Stopped after")
         assert time.perf_counter() - began < 60, "100 batches take ten minutes"
-        page.wait_for_selector("body[data-job=idle]")
+        page.wait_for_selector("body[data-job=idle]", state="attached")
 
 
 def test_a_bad_value_is_one_sentence_and_nothing_is_lost(page: Page) -> None:
-    page.locator("#field-prompt textarea").fill(PROMPT)
-    page.locator("#field-width input").fill("60")
+    sentence = "width is 60: it must be at least 64."
+    fill(page, "prompt", PROMPT)
+    fill(page, "width", "60")
+    # Told while it is typed, and again by the server each time it is asked for.
+    expect(page.locator("#problem")).to_have_text(sentence)
     for _ in range(2):
-        generate(page)
-        expect(page.get_by_role("alert").first).to_have_text(
-            "width is 60: it must be a multiple of 8, such as 64."
-        )
-    expect(page.locator("#field-width input")).to_have_attribute("aria-invalid", "")
+        page.locator("#generate").click()
+        expect(page.locator("#problem")).to_have_text(sentence)
+        page.wait_for_selector("body[data-job=idle]", state="attached")
+    expect(page.locator("#input-width")).to_have_attribute("aria-invalid", "true")
     expect(page.locator(".toast-body")).to_have_count(0)
-    expect(page.locator("#field-prompt textarea")).to_have_value(PROMPT)
-    expect(page.locator("#field-width input")).to_have_value("60")
-    page.locator("#field-width input").fill("64")
-    generate(page)
+    expect(page.locator("#input-prompt")).to_have_value(PROMPT)
+    expect(page.locator("#input-width")).to_have_value("60")
+    fill(page, "width", "64")
     expect(page.locator("#problem")).to_have_text("")
+    generate(page)
     assert request_in(shown(page)).width == 64
 
 
-def test_a_job_outlives_its_tab_and_is_found_again(
+def test_a_job_goes_on_over_a_reload_and_outlives_its_tab(
     page: Page, fake: Served, context: BrowserContext
 ) -> None:
-    page.get_by_text("More settings").click()
-    page.locator("#field-count input[type=number]").fill("100")
+    fill(page, "prompt", "a hill")
+    fill(page, "count", "100")
     page.locator("#generate").click()
     expect(page.locator(".headline")).to_contain_text("Batch 1 of 100")
+    page.reload()
+    expect(page.locator(".headline")).to_contain_text("of 100")
+    expect(tiles(page).nth(1)).to_be_visible()
+    expect(page.locator("#input-prompt")).to_have_value("a hill")
     page.close()
     again = opened(context.new_page(), fake)
-    expect(tiles(again).nth(1)).to_be_visible()
     expect(again.locator(".headline")).to_contain_text("of 100")
+    # A tab that takes a job over shows what was asked for.
+    expect(again.locator("#input-prompt")).to_have_value("a hill")
     again.locator("#stop").click()
     expect(again.locator(".headline")).to_contain_text("Stopped after")
 
 
+def test_two_tabs_do_not_mix(page: Page, fake: Served, context: BrowserContext) -> None:
+    fill(page, "prompt", "first")
+    fill(page, "steps", "60")
+    page.locator("#generate").click()
+    expect(page.locator(".headline")).to_contain_text("of 60")
+    other = opened(context.new_page(), fake)
+    expect(other.locator("#input-prompt")).to_have_value("")
+    expect(other.locator("#generate")).to_be_visible()
+    fill(other, "prompt", "second")
+    fill(other, "steps", "2")
+    other.locator("#generate").click()
+    expect(other.locator(".headline")).to_contain_text("Waiting")
+    expect(page.locator(".headline")).to_contain_text("Done in")
+    expect(other.locator(".headline")).to_contain_text("Done in")
+    assert request_in(shown(page)).prompt == "first"
+    assert request_in(shown(other)).prompt == "second"
+    for tab, prompt in ((page, "first"), (other, "second")):
+        tab.reload()
+        expect(tab.locator("#input-prompt")).to_have_value(prompt)
+        expect(tab.locator(".large img")).to_have_attribute("alt", prompt)
+
+
+def test_stopping_in_one_tab_leaves_the_others_job_alone(
+    page: Page, fake: Served, context: BrowserContext
+) -> None:
+    fill(page, "steps", "100")
+    page.locator("#generate").click()
+    other = opened(context.new_page(), fake)
+    fill(other, "steps", "150")
+    other.locator("#generate").click()
+    expect(other.locator(".headline")).to_contain_text("Waiting")
+    other.wait_for_timeout(700)
+    other.locator("#stop").click()
+    expect(other.locator(".headline")).to_contain_text("Stopped after")
+    expect(page.locator(".headline")).to_contain_text("Done in")
+
+
 def test_another_browser_sees_none_of_it(page: Page, fake: Served, chromium: Browser) -> None:
-    page.locator("#field-steps input[type=number]").fill("1")
+    fill(page, "steps", "1")
     generate(page)
     source = page.locator(".large img").get_attribute("src")
     other = chromium.new_context()
@@ -260,29 +243,80 @@ def test_another_browser_sees_none_of_it(page: Page, fake: Served, chromium: Bro
 
 def test_a_prompt_is_text_and_never_code(page: Page) -> None:
     trap = "${document.title='broken'} {{constructor}} <img src=x onerror=\"document.title='b'\">"
-    page.locator("#field-prompt textarea").fill(trap)
-    page.locator("#field-steps input[type=number]").fill("1")
+    fill(page, "prompt", trap)
+    fill(page, "steps", "1")
     generate(page)
     expect(page.locator(".large img")).to_have_attribute("alt", trap)
+    expect(page.locator(".strip img").first).to_have_attribute("alt", trap)
     assert page.title() == "Easel"
     assert page.locator("img[src=x]").count() == 0
 
 
+def test_weights_move_by_keys_and_can_be_undone(page: Page) -> None:
+    box = page.locator("#input-prompt")
+    box.fill("a red hill")
+    box.evaluate("box => box.setSelectionRange(2, 5)")
+    box.press("Control+ArrowUp")
+    expect(box).to_have_value("a (red:1.1) hill")
+    box.press("Control+ArrowUp")
+    expect(box).to_have_value("a (red:1.2) hill")
+    for _ in range(3):
+        box.press("Control+ArrowDown")
+    expect(box).to_have_value("a (red:0.9) hill")
+    box.press("Control+ArrowUp")
+    expect(box).to_have_value("a red hill")
+    box.press("Control+z")
+    expect(box).to_have_value("a (red:0.9) hill")
+
+
+def test_the_prompts_tokens_cuts_and_brackets_are_shown(page: Page) -> None:
+    fill(page, "prompt", "a hill ((")
+    expect(page.locator("#tokens-prompt")).to_contain_text("of 75 tokens")
+    expect(page.locator("#tokens-prompt")).to_contain_text("a bracket has no partner")
+    expect(page.locator("#field-prompt mark.unmatched")).to_have_count(2)
+    fill(page, "prompt", "a hill, " * 60)
+    expect(page.locator("#field-prompt mark.cut").first).to_be_attached()
+    expect(page.locator("#tokens-prompt")).to_contain_text("parts")
+
+
+def test_advice_is_one_quiet_line_and_one_click_mends_it(page: Page) -> None:
+    fill(page, "cfg", "30")
+    line = page.locator("#field-cfg .advice")
+    expect(line).to_be_visible()
+    line.get_by_role("button").click()
+    expect(line).to_be_hidden()
+    assert float(page.locator("#input-cfg").input_value()) < 30
+    fill(page, "cfg", "30")
+    expect(line).to_be_visible()
+    fill(page, "steps", "1")
+    generate(page)
+    assert request_in(shown(page)).cfg == 30, "advice never keeps anybody from anything"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_does_not_scroll_sideways(
-    fake: Served, chromium: Browser, scheme: Any, tmp_path: Path
+    fake: Served, chromium: Browser, scheme: str, tmp_path: Path
 ) -> None:
     context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
+        viewport={"width": 390, "height": 844},
+        color_scheme="dark" if scheme == "dark" else "light",
+        has_touch=True,
     )
     page = opened(context.new_page(), fake)
-    page.locator("#field-steps input[type=number]").fill("1")
+    fill(page, "steps", "1")
     generate(page)
     page.get_by_text("More settings").click()
     expect(page.locator("#field-clip_skip")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    expect(page.locator("#generate")).to_be_in_viewport()
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     red = int(ground.partition("(")[2].partition(",")[0])
     assert red < 60 if scheme == "dark" else red > 200
     page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+    page.locator("#theme").click()
+    changed = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert changed != ground
+    page.reload()
+    page.wait_for_selector("body[data-job=idle]", state="attached")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == changed
     context.close()

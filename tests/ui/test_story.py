@@ -21,6 +21,9 @@ from webui.events import (
     failed,
 )
 from webui.ui.story import Story, headline, stage_line
+from webui.ui.texts import Catalogue
+
+SAY = Catalogue.load().of("en")
 
 
 def started(steps: int = 20) -> Started:
@@ -80,7 +83,7 @@ def told(*events: Event) -> Story:
     ],
 )
 def test_headline_says_where_the_job_stands(events: tuple[Event, ...], line: str) -> None:
-    assert headline(told(*events)) == line
+    assert headline(told(*events), SAY) == line
 
 
 def test_stage_line_tells_reused_stages_from_computed_ones() -> None:
@@ -91,7 +94,7 @@ def test_stage_line_tells_reused_stages_from_computed_ones() -> None:
         stage("denoise", 3.1),
         stage("check", 0.2),
     )
-    assert stage_line(story) == "text reused · 20 steps 3.1 s · check 0.20 s"
+    assert stage_line(story, SAY) == "text reused · 20 steps 3.1 s · check 0.20 s"
 
 
 def test_stage_line_adds_batches_up_and_calls_a_stage_reused_only_when_all_of_it_was() -> None:
@@ -104,11 +107,11 @@ def test_stage_line_adds_batches_up_and_calls_a_stage_reused_only_when_all_of_it
         stage("check", 0.25, batch=1),
         stage("save", 0.0, reused=True, batch=1),
     )
-    assert stage_line(story) == "model 1.2 s · 2 x 20 steps 2.0 s · check 0.75 s · save reused"
+    assert stage_line(story, SAY) == "model 1.2 s · 2 x 20 steps 2.0 s · check 0.75 s · save reused"
 
 
 def test_a_single_step_is_a_step() -> None:
-    assert stage_line(told(started(steps=1), stage("denoise", 0.5))) == "1 step 0.50 s"
+    assert stage_line(told(started(steps=1), stage("denoise", 0.5)), SAY) == "1 step 0.50 s"
 
 
 def test_progress_counts_steps_over_all_batches() -> None:

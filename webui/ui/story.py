@@ -111,16 +111,12 @@ def _under_way(story: Story, say: Texts) -> str:
         return say("job.reading")
     if step.step == step.steps and step.batch + 1 == step.batches:
         return say("job.developing")
-    line = say(
-        "job.step",
-        step=step.step,
-        steps=step.steps,
-        pace=_short(step.seconds_per_step),
-        left=_long(step.seconds_left),
-    )
+    pace, left = _short(step.seconds_per_step), _long(step.seconds_left)
+    counted: dict[str, int] = {"step": step.step, "steps": step.steps}
     if step.batches == 1:
-        return line
-    return f"{say('job.batch', batch=step.batch + 1, batches=step.batches)} · {line}"
+        return say("job.step", **counted, pace=pace, left=left)
+    counted |= {"batch": step.batch + 1, "batches": step.batches}
+    return say("job.batch", **counted, pace=pace, left=left)
 
 
 def _waiting(ahead: int | None, say: Texts) -> str:

@@ -1,0 +1,66 @@
+"""What a person does on the page, and what they then see."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests.ui.served import Served
+from webui.request import GenerationRequest
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 120_000
+"""Milliseconds a slow machine is given; a quick one does not wait."""
+
+_SAVED = re.compile(r"^pictures/[0-9a-f]{64}\.png$")
+
+
+def opened(page: Page, served: Served, where: str = "") -> Page:
+    """The page once its script has drawn and one of the two buttons is there to be pressed."""
+    page.goto(served.address + where)
+    page.wait_for_selector("body[data-job]", state="attached")
+    return page
+
+
+def generate(page: Page) -> None:
+    """Presses Generate and waits for the end."""
+    page.locator("#generate").click()
+    page.wait_for_selector("body[data-job=busy]", state="attached")
+    page.wait_for_selector("body[data-job=idle]", state="attached")
+
+
+def fill(page: Page, field: str, value: str) -> None:
+    """Types a value into a field's box."""
+    page.locator(f"#input-{field}").fill(value)
+
+
+def shown(page: Page) -> bytes:
+    """The bytes behind the large picture."""
+    expect(page.locator(".large img")).to_have_attribute("src", _SAVED)
+    source = page.locator(".large img").get_attribute("src")
+    assert source is not None
+    address = re.sub(r"[?#].*", "", page.url).rstrip("/")
+    return page.request.get(f"{address}/{source}").body()
+
+
+def tiles(page: Page) -> Locator:
+    """The pictures of the session."""
+    return page.locator(".strip button")
+
+
+def request_in(png: bytes) -> GenerationRequest:
+    """The request that a picture carries."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return GenerationRequest.model_validate(json.loads(picture.info["easel"])["request"])

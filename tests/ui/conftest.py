@@ -1,0 +1,48 @@
+"""A browser, and the real page over a generator that draws gradients."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.ui.browsing import ARGUMENTS, PATIENCE, opened
+from tests.ui.served import Served, start
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Generator[Browser, None, None]:
+    path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
+    assert path, "Chromium is needed: install it or name it in EASEL_CHROMIUM."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Generator[BrowserContext, None, None]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
+    """The real page over a generator that draws gradients, 0.05 s a step."""
+    folder = tmp_path_factory.mktemp("fake")
+    arguments = ("tests.ui.fake_server", str(folder), "0", "0.05")
+    served = start(arguments, log=folder / "stderr.txt")
+    served.wait_for()
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def page(fake: Served, context: BrowserContext) -> Page:
+    return opened(context.new_page(), fake)
