@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,7 @@ DAMAGED = ".history.damaged.sqlite3"
 SCHEMA = 1
 """Kept as SQLite's `user_version`; an index of another one is made anew."""
 
+_ID = re.compile("[0-9a-f]{24}")
 _IDS_AT_ONCE = 500
 """Values bound in one statement; SQLite's own bound was 999 for long."""
 
@@ -204,6 +206,8 @@ class HistoryIndex:
 
     def find(self, ids: Sequence[str]) -> dict[str, Picture]:
         """Those of the pictures that are known, by id."""
+        # A client's text may hold what SQLite cannot even be asked for.
+        ids = [id for id in ids if _ID.fullmatch(id)]
         found: dict[str, Picture] = {}
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = tuple(ids[start : start + _IDS_AT_ONCE])
@@ -263,6 +267,8 @@ class HistoryIndex:
                 with self._connection:
                     return work(self._connection)
             except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                    raise
                 if self._identity is None:
                     raise StorageError(f"The history cannot be searched: {error}.") from None
                 self._fall_back(error)

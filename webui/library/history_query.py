@@ -94,6 +94,7 @@ def _conditions(query: HistoryQuery) -> Iterator[Condition]:
 
 
 def _matching(preset: Mapping[str, Any]) -> Iterator[Condition]:
+    rest: dict[str, object] = {}
     for key, value in preset.items():
         if key in _HOW_MANY or (key in _LEFT_OPEN and value is None):
             continue
@@ -103,7 +104,8 @@ def _matching(preset: Mapping[str, Any]) -> Iterator[Condition]:
             # Read from its column, which spares parsing the settings of all other models' pictures.
             yield "model = ?", (storable(value),)
         else:
-            yield from _equal(f'$."{key}"', value)
+            rest[key] = value
+    yield from _equal("$", rest)
 
 
 def _prompt(column: str, template: str) -> Iterator[Condition]:
@@ -122,6 +124,8 @@ def _equal(path: str, value: object) -> Iterator[Condition]:
     """Conditions for a value in the settings; of an object only what is named need be equal."""
     if isinstance(value, Mapping):
         for key, part in cast(Mapping[str, object], value).items():
+            if '"' in key:
+                raise BadRequestError(f"There is no setting of the name {key!r}.")
             yield from _equal(f'{path}."{key}"', part)
     elif isinstance(value, (list, tuple)):
         parts = cast(list[object], value)
