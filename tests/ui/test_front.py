@@ -9,11 +9,20 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from webui.process import EngineStatus
-from webui.ui.front import MAX_BODY_BYTES, SESSION_COOKIE, Front, allowed_host, known_names
+from webui.ui.front import (
+    LOCAL,
+    MAX_BODY_BYTES,
+    MAX_FILE_BYTES,
+    SESSION_COOKIE,
+    Front,
+    allowed_host,
+    known_names,
+)
 
 NAMES = frozenset({"localhost"})
 LOADING = EngineStatus(phase="loading", message="Loading torch")
@@ -208,3 +217,53 @@ def test_a_page_that_cannot_be_built_is_an_error_of_run_page() -> None:
     front = Front(names=NAMES, status=lambda: LOADING, build=broken)
     with pytest.raises(ImportError, match="nothing there"):
         asyncio.run(front.run_page())
+
+
+async def local(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(str(scope[LOCAL]))(scope, receive, send)
+
+
+async def local_page() -> Starlette:
+    return Starlette(routes=[Mount("/", local)])
+
+
+@pytest.mark.parametrize(
+    ("client_at", "headers", "here"),
+    [
+        ("127.0.0.1", {}, True),
+        ("::1", {"host": "[::1]:7860"}, True),
+        ("127.0.0.1", {"host": "127.0.0.1:7860"}, True),
+        ("192.168.1.20", {}, False),
+        ("127.0.0.1", {"host": "192.168.1.20:7860"}, False),
+        ("127.0.0.1", {"host": "pictures.example"}, False),
+        ("127.0.0.1", {"x-forwarded-for": "127.0.0.1"}, False),
+        ("127.0.0.1", {"forwarded": "for=127.0.0.1"}, False),
+    ],
+)
+def test_only_a_person_at_this_machine_counts_as_being_here(
+    client_at: str, headers: dict[str, str], here: bool
+) -> None:
+    async def one() -> str:
+        names = NAMES | {"pictures.example"}
+        front = Front(names=names, status=lambda: LOADING, build=local_page)
+        running = asyncio.create_task(front.run_page())
+        transport = httpx.ASGITransport(app=front, client=(client_at, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asks:
+            while not (await asks.get("/status")).json()["page"]:
+                await asyncio.sleep(0.01)
+            answer = await asks.get("/shelf", headers=headers)
+        running.cancel()
+        return answer.text
+
+    assert asyncio.run(one()) == str(here)
+
+
+def test_files_may_be_larger_than_requests_and_both_have_an_end() -> None:
+    def status(path: str, length: int) -> int:
+        headers = {"content-length": str(length), "content-type": "application/octet-stream"}
+        return ask("POST", path, headers=headers).status_code
+
+    assert status("/look", MAX_BODY_BYTES) == 200
+    assert status("/look", MAX_BODY_BYTES + 1) == 413
+    assert status("/read", MAX_FILE_BYTES) == 200
+    assert status("/read", MAX_FILE_BYTES + 1) == 413

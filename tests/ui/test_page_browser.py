@@ -101,7 +101,9 @@ def test_values_reach_the_request_and_outlive_a_reload(page: Page) -> None:
 def test_shapes_swap_and_dice_set_their_fields(page: Page) -> None:
     page.get_by_role("button", name="2:3").click()
     expect(page.get_by_role("button", name="2:3")).to_have_attribute("aria-pressed", "true")
-    width, height = (int(page.locator(f"#input-{side}").input_value()) for side in ("width", "height"))
+    width, height = (
+        int(page.locator(f"#input-{side}").input_value()) for side in ("width", "height")
+    )
     assert (width % 8, height % 8) == (0, 0)
     assert width / height == pytest.approx(2 / 3, rel=0.05)
     assert width * height == pytest.approx(256 * 256, rel=0.1)

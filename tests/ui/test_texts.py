@@ -42,7 +42,9 @@ def test_a_language_is_complete_and_fills_in_what_english_does(code: str) -> Non
     assert set(words) == set(ENGLISH)
     for key, english in ENGLISH.items():
         assert words[key].strip(), key
-        assert sorted(_PLACEHOLDER.findall(words[key])) == sorted(_PLACEHOLDER.findall(english)), key
+        assert sorted(_PLACEHOLDER.findall(words[key])) == sorted(_PLACEHOLDER.findall(english)), (
+            key
+        )
 
 
 @pytest.mark.parametrize("code", OTHERS)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi import FastAPI
+
+from tests.ui.routes.client import client_of
+from webui.ui.routes.static import ASSETS, add_static_routes
+from webui.ui.texts import Catalogue
+
+APP = FastAPI()
+add_static_routes(APP, Catalogue.load())
+MODULES = sorted((ASSETS / "page").glob("*.js"))
+
+
+@pytest.mark.parametrize("module", [file.name for file in MODULES])
+def test_a_module_and_all_it_imports_is_served(module: str) -> None:
+    answer = client_of(APP).get(f"/page/{module}")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    for name in re.findall(r'from "\./([\w.]+)"', answer.text):
+        assert client_of(APP).get(f"/page/{name}").status_code == 200, name
+
+
+@pytest.mark.parametrize("name", ["page.html", "..%2fpage.html", "no.js", "%2e%2e/server.py"])
+def test_nothing_else_is(name: str) -> None:
+    assert client_of(APP).get(f"/page/{name}").status_code == 404
+
+
+def test_words_come_by_language_and_english_for_an_unknown_one() -> None:
+    client = client_of(APP)
+    assert client.get("/texts/en.json").json()["field.steps"] == "Steps"
+    assert client.get("/texts/xx.json").json()["language.name"] == "English"
+
+
+def test_the_script_never_makes_html_of_text() -> None:
+    for file in MODULES:
+        source = file.read_text(encoding="utf-8")
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|\beval\(|new Function", source
+        )
+        assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", source), file.name
