@@ -67,8 +67,10 @@ _OPEN_PATHS = re.compile(
     r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id)"
     r"|(page|texts|shelf|look|read|pictures|history|presets|words)(/.+)?)?"
 )
-"""What the page asks for; the last line are our own routes (`webui.ui.routes`). The rest of Gradio's routes (files, proxy, deep links, monitoring,
-recorded runs, direct calls, cancelling another's event) guards nothing by itself and stays shut.
+"""What the page asks for; the last line are our own routes (`webui.ui.routes`).
+
+The rest of Gradio's routes (files, proxy, deep links, monitoring, recorded runs, direct calls,
+cancelling another's event) guards nothing by itself and stays shut.
 """
 
 
