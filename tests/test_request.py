@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from webui.errors import BadRequestError
 from webui.request import (
+    GROUPS,
     MAX_SEED,
     GenerationRequest,
     field_names,
+    group_of,
     nearest,
+    parse_partial,
     parse_request,
     parse_request_json,
 )
@@ -35,14 +38,32 @@ from webui.request import (
         ({"loras": [{"name": "a", "wieght": 1}]}, "loras", "did you mean 'weight'?"),
         ({"controls": [{"picture": "a", "strat": 0}]}, "controls", "did you mean 'start'?"),
         ({"steps": "many"}, "steps", "steps is 'many': "),
+        ({"\ud800": 1}, None, "A key is '\\ud800': "),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(data: dict[str, Any], field: str, sentence: str):
+def test_what_is_wrong_is_said_in_one_sentence(
+    data: dict[str, Any], field: str | None, sentence: str
+):
     with pytest.raises(BadRequestError) as caught:
         parse_request(data)
     assert sentence in caught.value.message
     assert caught.value.message.count("\n") == 0
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x" * 100_000: 1},
+        {"steps": 10**4_000},
+        {"prompt": json.loads("[" * 900 + "]" * 900)},
+        {"sampler": "x" * 100_000},
+    ],
+)
+def test_the_sentence_stays_short_whatever_came(data: dict[str, Any]):
+    with pytest.raises(BadRequestError) as caught:
+        parse_request(data)
+    assert len(caught.value.message) < 500
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "{", '{"steps": }', "[" * 100_000])
@@ -66,7 +87,8 @@ def test_every_field_has_a_title_a_help_text_and_a_group():
     for name, schema in GenerationRequest.model_json_schema()["properties"].items():
         assert schema["title"], name
         assert schema["description"].endswith("."), name
-        assert schema["group"] in {"look", "size", "sampling", "model", "loras", "control"}, name
+        assert schema["group"] in GROUPS, name
+        assert group_of(name) == schema["group"]
 
 
 def test_a_far_name_lists_what_is_known():
@@ -97,3 +119,26 @@ def _parsed(data: dict[str, Any]) -> tuple[str, GenerationRequest | None]:
         return "", parse_request(data)
     except BadRequestError as error:
         return error.message, None
+
+
+def test_a_sparse_request_gives_what_it_names_and_nothing_else():
+    data = {"cfg": 6, "prompt": "a harbour", "loras": [{"name": "ink"}]}
+    partial = parse_partial(data)
+    assert list(partial) == ["prompt", "cfg", "loras"]
+    assert repr(partial["cfg"]) == "6.0"
+    assert partial["loras"][0]["weight"] == 1.0
+    assert json.loads(json.dumps(partial)) == partial
+
+
+def test_a_default_that_is_named_is_kept():
+    assert parse_partial({"steps": 20, "width": None}) == {"width": None, "steps": 20}
+
+
+def test_a_sparse_request_is_checked_like_a_whole_one():
+    with pytest.raises(BadRequestError, match="did you mean 'sampler'"):
+        parse_partial({"samplr": "Euler"})
+
+
+def test_an_unknown_field_has_no_group():
+    with pytest.raises(BadRequestError, match="did you mean 'steps'"):
+        group_of("step")
