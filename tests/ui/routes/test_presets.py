@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from webui.library.presets import PresetShelf
 from webui.request import GenerationRequest
 from webui.ui.routes.answers import answer_errors
-from webui.ui.routes.presets import add_presets_routes
+from webui.ui.routes.presets import MAX_FILE_BYTES, add_presets_routes
 from webui.ui.visitor import at_this_machine
 
 NOW = GenerationRequest(prompt="a harbour").model_dump(mode="json")
@@ -177,6 +177,13 @@ def test_bad_input_is_one_sentence_and_nothing_is_saved(
     assert answer.status_code == status
     assert answer.json()["message"].endswith((".", "?"))
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_large_file_is_refused_before_it_is_understood(client: TestClient):
+    sent = b"," * (MAX_FILE_BYTES + 1)
+    answer = client.post("/presets/import", params={"name": "styles.csv"}, content=sent)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "This file is larger than the 4 MiB that presets may have."
 
 
 def test_others_may_look_but_not_change(app: FastAPI, tmp_path: Path):

@@ -16,6 +16,9 @@ from webui.library.presets import Preset, PresetShelf, file_name
 from webui.request import GROUPS, group_of, parse_request
 from webui.ui.visitor import at_this_machine
 
+MAX_FILE_BYTES = 4 * 1024**2
+"""Largest file of presets or styles that is brought in."""
+
 
 class Style(Protocol):
     """A style of another tool; its texts hold `{prompt}` where the page's text goes."""
@@ -63,9 +66,24 @@ class Taken(Pair):
     fields: list[str]
 
 
-async def raw_body(request: Request) -> bytes:
-    """A FastAPI dependency: the request's body as it was sent."""
-    return await request.body()
+async def file_sent(request: Request) -> bytes:
+    """A FastAPI dependency: the file that is the request's body.
+
+    Raises:
+        BadRequestError: It is larger than `MAX_FILE_BYTES`.
+    """
+    data = bytearray()
+    too_large = False
+    async for piece in request.stream():
+        # Read to its end all the same: a browser shows no answer that comes before.
+        too_large = too_large or len(data) + len(piece) > MAX_FILE_BYTES
+        if not too_large:
+            data += piece
+    if too_large:
+        raise BadRequestError(
+            f"This file is larger than the {MAX_FILE_BYTES // 1024**2} MiB that presets may have."
+        )
+    return bytes(data)
 
 
 def add_presets_routes(
@@ -96,7 +114,7 @@ def add_presets_routes(
         return Response(shelf.export(id), media_type="application/json", headers=headers)
 
     @app.post("/presets/import", dependencies=[Depends(at_this_machine)])
-    def bring_in(name: str, data: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
+    def bring_in(name: str, data: Annotated[bytes, Depends(file_sent)]) -> dict[str, Any]:
         if not name.casefold().endswith(".csv"):
             return {"added": [shelf.import_file(data, name).id], "report": []}
         drafts, report = _drafts(read_styles(data))
