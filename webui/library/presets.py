@@ -28,7 +28,7 @@ from webui.library.presetfile import (
     write_draft,
 )
 
-MAX_OWN = 1_000
+MAX_OWN = 2_000
 """How many files the user's own folder may hold for more to be saved there."""
 
 _RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
