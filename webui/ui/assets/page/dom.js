@@ -24,6 +24,7 @@ const ICONS = {
   close: "M5 5l10 10M15 5L5 15",
   trash: "M4 6h12M8 6V4h4v2M6 6l.7 10h6.6L14 6",
   folder: "M3 6h5l1.5 2H17v8H3z",
+  picture: "M3 4h14v12H3zM3 13.5l4-4 3.5 3.5 2.5-2.5 4 4M13.2 7.6h.01",
 };
 
 /** One of the page's line icons; it says nothing to a screen reader. */
@@ -40,9 +41,10 @@ export function icon(name) {
 
 /** What the server answered with when it could not do as asked: one sentence, and a field. */
 export class Problem extends Error {
-  constructor(message, field = null) {
+  constructor(message, field = null, status = 0) {
     super(message);
     this.field = field;
+    this.status = status;
   }
 }
 
@@ -72,7 +74,7 @@ export async function ask(path, { method = "GET", json, body, signal } = {}) {
   } catch {
     read = { message: text };
   }
-  if (!answer.ok) throw new Problem(read?.message || `${answer.status} ${answer.statusText}`, read?.field ?? null);
+  if (!answer.ok) throw new Problem(read?.message || `${answer.status} ${answer.statusText}`, read?.field ?? null, answer.status);
   return read;
 }
 
@@ -106,6 +108,11 @@ export function toast(words, deed = null) {
   const box = document.getElementById("toast");
   clearTimeout(toastTimer);
   const hide = () => { box.hidden = true; };
+  const home = document.getElementById("easel");
+  // All that is outside of an open dialog is covered and dead: the message goes into it.
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+  (dialog ?? home).append(box);
+  dialog?.addEventListener("close", () => home.append(box), { once: true });
   box.replaceChildren(el("span", {}, words));
   if (deed) box.append(button(deed.words, () => { hide(); deed.act(); }, { class: "link" }));
   box.hidden = false;
