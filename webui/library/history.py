@@ -14,7 +14,7 @@ from webui.errors import BadRequestError, BrokenFileError, NotFoundError, WebuiE
 from webui.library.history_index import HistoryIndex, Page, Picture
 from webui.library.history_query import HistoryQuery
 from webui.library.history_sync import HistorySync, Read, whole_request
-from webui.library.picture_files import locate, shown
+from webui.library.picture_files import Stamp, locate, picture_id, shown
 from webui.library.thumbnails import Thumbnails
 from webui.library.trash import Trash
 
@@ -92,16 +92,12 @@ class History:
         Raises:
             BadRequestError: It is not in the pictures' folder.
         """
-        place = path.parent.resolve()
-        if not place.is_relative_to(self._root):
-            raise BadRequestError(f"{shown(path.name)} is not in {self._root}.")
-        folder = place.relative_to(self._root).as_posix()
-        picture = self._sync.entry("" if folder == "." else folder, path.name)
+        picture = self._sync.entry(*self._place(path))
         if picture is None:
             return None
         self._index.put([picture])
-        with contextlib.suppress(BrokenFileError):
-            self._thumbnails.get(picture.id, place / path.name)
+        with contextlib.suppress(BrokenFileError, NotFoundError):
+            self.thumbnail(picture.id)
         return picture.id
 
     def search(self, query: HistoryQuery, *, cursor: str | None = None, limit: int = 100) -> Page:
@@ -130,7 +126,8 @@ class History:
         Raises:
             NotFoundError: There is no such picture (any more).
         """
-        return self._locate(self._find(id))
+        picture = self._find(id)
+        return self._locate(picture.folder, picture.name)
 
     def request(self, id: str) -> dict[str, Any] | None:
         """The recipe's request, only the fields that the file names; None without a recipe.
@@ -147,7 +144,21 @@ class History:
             NotFoundError: There is no such picture (any more).
             BrokenFileError: It cannot be decoded, or is too large to be.
         """
-        return self._thumbnails.get(id, self._locate(self._find(id)))
+        return self._thumbnails.get(id, self.file(id))
+
+    def thumbnail_of(self, path: Path) -> bytes:
+        """The same for a file of the folder, whether or not it is in the index yet.
+
+        Raises:
+            BadRequestError: It is not in the pictures' folder.
+            NotFoundError: It is not there any more.
+            BrokenFileError: It cannot be decoded, or is too large to be.
+        """
+        folder, name = self._place(path)
+        found = self._locate(folder, name)
+        stat = found.stat()
+        id = picture_id(folder, name, Stamp(stat.st_mtime_ns, stat.st_size))
+        return self._thumbnails.get(id, found)
 
     def trash(self, ids: Sequence[str]) -> Outcome:
         """Moves pictures to the trash."""
@@ -219,12 +230,19 @@ class History:
             raise NotFoundError("This picture is not in the history any more.")
         return picture
 
-    def _locate(self, picture: Picture) -> Path:
+    def _place(self, path: Path) -> tuple[str, str]:
+        """A path as the index has it: relative folder and name."""
+        parent = path.parent.resolve()
+        if not parent.is_relative_to(self._root):
+            raise BadRequestError(f"{shown(path.name)} is not in {self._root}.")
+        folder = parent.relative_to(self._root).as_posix()
+        return "" if folder == "." else folder, path.name
+
+    def _locate(self, folder: str, name: str) -> Path:
         try:
-            return locate(self._root, picture.folder, picture.name)
+            return locate(self._root, folder, name)
         except OSError as error:
-            sentence = f"{shown(picture.name)} cannot be read: {error.strerror}."
-            raise NotFoundError(sentence) from None
+            raise NotFoundError(f"{shown(name)} cannot be read: {error.strerror}.") from None
 
     def _tidy(self) -> None:
         self._thumbnails.tidy(self._index.ids)
