@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from webui.interchange.infotext import SAMPLERS_RENAMED, SCHEDULE_TYPES, write_infotext
-from webui.request import SAMPLERS, SCHEDULES, GenerationRequest
+from webui.errors import BadRequestError
+from webui.interchange.infotext import MAX_TEXT_CHARACTERS, read_infotext, write_infotext
+from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
+from webui.request import MAX_SEED, SAMPLERS, SCHEDULES, GenerationRequest, parse_request
 
 FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 """The reader's own expression."""
@@ -68,7 +74,9 @@ def test_every_field_comes_back() -> None:
     )
 
 
-@pytest.mark.parametrize("model", ["a, b", "a: b", 'a, "b"', "ä:\\", "plain name", "Model"])
+@pytest.mark.parametrize(
+    "model", ["a, b", "a: b", 'a, "b"', '"a"', " a ", "ä:\\", "plain name", "Model"]
+)
 def test_a_models_name_comes_back_whatever_is_in_it(model: str) -> None:
     text = written(model=model)
     assert read(text)[2].get("Model", "Model") == model
@@ -99,3 +107,129 @@ def test_every_sampler_and_schedule_has_a_name(sampler: str, schedule: str) -> N
     assert fields["Sampler"] in {*SAMPLERS, *SAMPLERS_RENAMED.values()}
     assert fields["Schedule type"].casefold() == schedule
     assert len(set(SCHEDULE_TYPES.values())) == len(SCHEDULES)
+
+
+NASTY_LINES = st.sampled_from(
+    [
+        "Steps: 20, Sampler: x, CFG scale: 7",
+        "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, Model: other",
+        "negative prompt: x",
+        'a "quoted" word, (red:1.2) [x]',
+        " Negative prompt: x",
+        "",
+        " ",
+        "\\",
+        "<b:1>",
+        "{prompt}",
+        "\u2028a\x85b\x1cc",
+        "海, é",
+    ]
+)
+PROMPTS = st.one_of(
+    st.text(max_size=60), st.lists(NASTY_LINES, max_size=4).map(lambda lines: "\n".join(lines))
+).filter(
+    lambda text: (
+        not re.search(r"^Negative prompt:", text, re.MULTILINE)
+        and not text.endswith("\r")
+        and not re.search(r"<(lora|lyco|hypernet):", text)
+    )
+)
+NAMES = st.one_of(
+    st.text(min_size=1, max_size=40),
+    st.sampled_from(["Model", '"a"', '"', " a", "[1]", "{}", "a, Steps: 3", "1\n2", "\\"]),
+)
+
+
+@given(
+    prompt=PROMPTS,
+    negative_prompt=st.one_of(PROMPTS, PROMPTS.map(lambda text: f"{text}\nNegative prompt: b")),
+    model=NAMES,
+    sampler=st.sampled_from(SAMPLERS),
+    schedule=st.sampled_from(SCHEDULES),
+    cfg=st.floats(1, 30),
+    steps=st.integers(1, 150),
+    seed=st.none() | st.integers(0, MAX_SEED),
+    clip_skip=st.integers(1, 12),
+    size=st.none() | st.tuples(st.integers(8, 256), st.integers(8, 256)),
+)
+def test_what_is_written_is_read_back(size: tuple[int, int] | None, **values: Any) -> None:
+    if size is not None:
+        values |= {"width": size[0] * 8, "height": size[1] * 8}
+    request = GenerationRequest.model_validate(values)
+    text = write_infotext(request, model_hash="0123456789", version="easel 0.1.0")
+    found = read_infotext(text)
+    assert parse_request(found.request) == request
+    assert found.report == ()
+    assert found.model_hash == "0123456789"
+
+
+def test_what_the_format_cannot_tell_apart() -> None:
+    found = read_infotext(written(prompt="a\nNegative prompt: b", negative_prompt="c"))
+    assert found.request["prompt"] == "a"
+    assert found.request["negative_prompt"] == "b\nNegative prompt: c"
+
+
+def test_only_what_is_named_is_in_the_request() -> None:
+    assert read_infotext("a ball\nSteps: 9, CFG scale: 7, Version: v1.6").request == {
+        "prompt": "a ball",
+        "negative_prompt": "",
+        "steps": 9,
+        "cfg": 7.0,
+        "clip_skip": 1,
+    }
+
+
+@pytest.mark.parametrize("last", ["Steps: 9, Seed: 1", "a: b, c: d, Steps: 9", "by the sea"])
+def test_with_fewer_than_three_fields_the_last_line_is_prompt(last: str) -> None:
+    found = read_infotext(f"a ball\n{last}")
+    assert found.request == {"prompt": f"a ball\n{last}"}
+    assert not found.has_fields
+    assert len(found.report) == 1
+
+
+def test_a_mere_prompt_may_have_a_negative_one() -> None:
+    found = read_infotext("a ball\r\nNegative prompt: blur\r\nnoise")
+    assert found.request == {"prompt": "a ball", "negative_prompt": "blur\nnoise"}
+
+
+def test_lines_ending_in_cr_lf() -> None:
+    text = "a ball,\r\nred\r\nNegative prompt: blur\r\nSteps: 9, CFG scale: 7, Seed: 3\r\n"
+    found = read_infotext(text).request
+    assert (found["prompt"], found["negative_prompt"]) == ("a ball,\nred", "blur")
+    assert found["seed"] == 3
+
+
+def test_lora_tags_go_into_the_stack() -> None:
+    found = read_infotext(
+        "a ball <lora:soft:0.5>\nNegative prompt: blur <lora:hard:1>\n"
+        "Steps: 9, Seed: 1, Size: 64x64"
+    )
+    assert found.request["prompt"] == "a ball "
+    assert found.request["negative_prompt"] == "blur "
+    assert [(lora["name"], lora["weight"]) for lora in found.request["loras"]] == [("soft", 0.5)]
+    assert len(found.report) == 2
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_text_has_no_recipe(text: str) -> None:
+    with pytest.raises(BadRequestError, match="empty"):
+        read_infotext(text)
+
+
+def test_the_length_is_bounded() -> None:
+    with pytest.raises(BadRequestError, match="longer than"):
+        read_infotext("a" * (MAX_TEXT_CHARACTERS + 1))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a: a: ", "Steps: 1, ", "<lora:a:1>", "\nNegative prompt:", "aa: [", 'aa: "', "9", ", ", "\n"],
+)
+def test_a_hostile_text_is_read_at_once_and_reported_shortly(unit: str) -> None:
+    text = f"x{unit * (1_000_000 // len(unit))}\nSteps: {'9' * 5000}, Sampler: x, CFG scale: 7"
+    start = time.perf_counter()
+    for each in (text, text.replace("\n", " ")):
+        report = read_infotext(each).report
+        assert len(report) < 12
+        assert max(map(len, report)) < 1200
+    assert time.perf_counter() - start < 8

@@ -6,24 +6,43 @@ The prompt, a line `Negative prompt: ...` and one last line of fields `Key: valu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
+import re
+from dataclasses import dataclass
+from typing import Any
 
-from webui.request import GenerationRequest, SamplerName, ScheduleName
+from webui.errors import BadRequestError
+from webui.interchange.fieldline import split_fields
+from webui.interchange.infotextfields import model_of, rest_of_fields, settings_of
+from webui.interchange.loratags import take_tags
+from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
+from webui.interchange.sparse import keep_valid
+from webui.request import GenerationRequest
 
-SCHEDULE_TYPES: Mapping[ScheduleName, str] = MappingProxyType(
-    {
-        "normal": "Normal",
-        "karras": "Karras",
-        "exponential": "Exponential",
-        "beta": "Beta",
-        "sgm uniform": "SGM Uniform",
-    }
-)
-"""Our schedules in A1111's spelling."""
+MAX_TEXT_CHARACTERS = 1024**2
+"""Longest infotext that is read."""
 
-SAMPLERS_RENAMED: Mapping[SamplerName, str] = MappingProxyType({"PNDM": "PLMS"})
-"""Samplers that A1111 calls otherwise; all others have the same name or none there."""
+_FEWEST_FIELDS = 3
+"""A last line with fewer is part of the prompt."""
+
+_NEGATIVE = "Negative prompt:"
+_NEGATIVE_LINE = re.compile(rf"^{_NEGATIVE} ?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ReadInfotext:
+    """A foreign recipe as our own.
+
+    Attributes:
+        request: Sparse request of JSON values; the model's name is the text's own.
+        report: One sentence for each thing that was changed, dropped or not understood.
+        model_hash: Hex digits of the model's hash as far as the text tells them, 8 to 64.
+        has_fields: Whether there was a line of fields, and not a mere prompt.
+    """
+
+    request: dict[str, Any]
+    report: tuple[str, ...]
+    model_hash: str | None
+    has_fields: bool
 
 
 def write_infotext(request: GenerationRequest, *, model_hash: str, version: str) -> str:
@@ -48,7 +67,7 @@ def write_infotext(request: GenerationRequest, *, model_hash: str, version: str)
         "RNG": "CPU",
         "Version": version,
     }
-    negative = request.negative_prompt and f"Negative prompt: {request.negative_prompt}"
+    negative = request.negative_prompt and f"{_NEGATIVE} {request.negative_prompt}"
     last_line = ", ".join(
         key if key == value else f"{key}: {_quoted(str(value))}"
         for key, value in fields.items()
@@ -57,7 +76,64 @@ def write_infotext(request: GenerationRequest, *, model_hash: str, version: str)
     return "\n".join(part for part in (request.prompt, negative, last_line) if part)
 
 
+def read_infotext(text: str) -> ReadInfotext:
+    """The recipe in an infotext, as far as it can be had.
+
+    What `write_infotext` writes comes back as it was, down to the blanks, but for what the format
+    cannot tell apart: a prompt with a line that begins with "Negative prompt:" (the first such line
+    begins the negative prompt), tags `<lora:...>` (they become LoRAs), and prompts that end in a
+    carriage return (a text may have been saved with lines ending in CR LF).
+
+    With a line of fields, a negative prompt or "Clip skip" that is not there is an empty one, and
+    1: this is how the format says so. Nothing else is in `request` that the text does not name.
+
+    Raises:
+        BadRequestError: The text is empty, or longer than `MAX_TEXT_CHARACTERS`.
+    """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise BadRequestError(f"The text is longer than {MAX_TEXT_CHARACTERS:,} characters.")
+    if not text.strip():
+        raise BadRequestError("There is no recipe in an empty text.")
+    prompts, _, last = text.rstrip().rpartition("\n")
+    line = split_fields(last)
+    if len(line.fields) < _FEWEST_FIELDS:
+        values, report = _prompts(text.replace("\r\n", "\n"))
+        kept, refused = keep_valid(values)
+        notice = "It names no settings, so that all of it was taken for the prompt."
+        return ReadInfotext(kept, (notice, *report, *refused), None, has_fields=False)
+    if prompts.endswith("\r"):
+        prompts = prompts.removesuffix("\r").replace("\r\n", "\n")
+    fields = dict(line.fields)
+    if "Model" in line.bare:
+        fields.setdefault("Model", "Model")
+    values, report = _prompts(prompts)
+    name, model_hash = model_of(fields)
+    settings, changed = settings_of(fields)
+    defaults: dict[str, Any] = {"prompt": "", "negative_prompt": "", "clip_skip": 1}
+    model = {} if name is None else {"model": name}
+    kept, refused = keep_valid(defaults | values | settings | model)
+    report = (*report, *changed, *refused, *rest_of_fields(fields))
+    return ReadInfotext(kept, report, model_hash, has_fields=True)
+
+
+def _prompts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Prompt, negative prompt and LoRAs, where there are any."""
+    begin = _NEGATIVE_LINE.search(text)
+    positive = take_tags(text if begin is None else text[: begin.start()].removesuffix("\n"))
+    values: dict[str, Any] = {"prompt": positive.text}
+    report = positive.report
+    if begin is not None:
+        negative = take_tags(text[begin.end() :])
+        values["negative_prompt"] = negative.text
+        if negative.text != text[begin.end() :]:
+            report += ("Tags in the negative prompt have no effect and were taken out.",)
+    if positive.loras:
+        values["loras"] = list(positive.loras)
+    return values, report
+
+
 def _quoted(value: str) -> str:
-    if any(mark in value for mark in ",\n:"):
+    """As A1111 quotes, and also what its reader would strip or take for quoted."""
+    if any(mark in value for mark in ",\n:") or value != value.strip() or value.startswith('"'):
         return json.dumps(value, ensure_ascii=False)
     return value
