@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +21,9 @@ from webui.settings import ROOT, DeviceName, DtypeName, ServerSettings, Settings
 
 if TYPE_CHECKING:
     from webui.engine import Engine
-    from webui.process import Phase, Report
+    from webui.jobs import Jobs
+    from webui.process import EngineStatus, Phase, Report
+    from webui.ui.server import Backend
 
 WITHHELD_EXIT_CODE = 3
 
@@ -154,7 +156,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from webui.jobs import Jobs
     from webui.process import EngineProcess
-    from webui.ui.server import Backend, bind, serve
+    from webui.ui.server import bind, serve
 
     settings = _settings(options, options.outputs)
     server = ServerSettings(
@@ -167,11 +169,32 @@ def _serve(options: argparse.Namespace) -> int:
     engine = EngineProcess(build_warm_engine, settings)
     jobs = Jobs(engine)
     try:
-        serve(listener, server, Backend(jobs, engine.status, _shelf(settings).names))
+        serve(listener, server, build_backend(settings, jobs, engine.status))
     finally:
         jobs.close()
         engine.close()
     return 0
+
+
+def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineStatus]) -> Backend:
+    """What the page works with, over an engine of any kind."""
+    from webui.library.history import History
+    from webui.library.presets import PresetShelf
+    from webui.library.wordlists import WordLists
+    from webui.provenance.saved import read_saved
+    from webui.ui.server import Backend
+
+    shipped, own = settings.presets, settings.own_presets
+    history = History(settings.outputs, read_saved)
+    history.start()
+    return Backend(
+        jobs=jobs,
+        status=status,
+        models=_shelf(settings),
+        history=history,
+        presets=PresetShelf(shipped, own),
+        words=WordLists(shipped / "words", own / "words"),
+    )
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

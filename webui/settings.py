@@ -23,6 +23,8 @@ class Settings:
         models: Folder of models, one folder or file each.
         outputs: Folder the pictures are saved to.
         state: Folder of what can be made anew (file hashes).
+        presets: Folder of the presets and word lists that come with Easel.
+        own_presets: Folder of the user's own.
         device: Device the engine computes on; "auto" takes a GPU where there is one.
         dtype: Number format of the weights; "auto" takes the fastest the device has units for.
         cache_bytes: Bound of the stage cache in bytes.
@@ -31,6 +33,8 @@ class Settings:
     models: Path = ROOT / "models"
     outputs: Path = ROOT / "outputs"
     state: Path = ROOT / ".easel"
+    presets: Path = ROOT / "presets"
+    own_presets: Path = ROOT / "presets" / "mine"
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     cache_bytes: int = GIB

@@ -94,3 +94,9 @@ def test_the_first_folder_wins(tmp_path: Path):
     expected = put_model(mine, "meadow", 1.0)
     shelf = CheckpointShelf((mine, theirs), HashBook(tmp_path / "hashes.json"))
     assert shelf.find("meadow").path == expected
+
+
+def test_hashes_are_told_without_reading_weights_once_they_are_known(shelf: CheckpointShelf):
+    assert shelf.known_hashes() == [("harbour", ""), ("meadow", "")]
+    digest = shelf.find("meadow").sha256
+    assert shelf.known_hashes() == [("harbour", ""), ("meadow", digest)]

@@ -34,3 +34,14 @@ def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: bytes):
     file.write_bytes(b"one")
     book.write_bytes(content)
     assert HashBook(book).sha256(file) == hashlib.sha256(b"one").hexdigest()
+
+
+def test_what_another_process_has_computed_is_known(tmp_path: Path):
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    here, there = HashBook(tmp_path / "hashes.json"), HashBook(tmp_path / "hashes.json")
+    assert here.known(file) is None
+    digest = there.sha256(file)
+    assert here.known(file) == digest
+    file.write_bytes(b"three")
+    assert here.known(file) is None

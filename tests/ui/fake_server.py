@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from tests.fakes import FakeGenerator
+from webui.cli import build_backend
 from webui.jobs import Jobs
 from webui.process import EngineStatus
-from webui.settings import ServerSettings
-from webui.ui.server import Backend, bind, serve
+from webui.settings import ServerSettings, Settings
+from webui.ui.server import bind, serve
 
 READY = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
 
@@ -19,8 +20,9 @@ def main(outputs: Path, port: int, seconds_per_step: float) -> None:
     settings = ServerSettings(port=port, open_browser=False)
     listener = bind(settings)
     jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
+    places = Settings(outputs=outputs, state=outputs / ".state", own_presets=outputs / ".presets")
     try:
-        serve(listener, settings, Backend(jobs, lambda: READY, lambda: ("postcard", "other")))
+        serve(listener, settings, build_backend(places, jobs, lambda: READY))
     finally:
         jobs.close()
 

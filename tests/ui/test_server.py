@@ -5,8 +5,9 @@ import json
 import signal
 import socket
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.request import urlopen
 
 import pytest
@@ -14,10 +15,11 @@ import pytest
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
 from tests.ui.served import Served, start
+from webui.cli import build_backend
 from webui.errors import StartError
 from webui.jobs import Jobs
-from webui.settings import ServerSettings
-from webui.ui.server import Backend, bind, serve
+from webui.settings import ServerSettings, Settings
+from webui.ui.server import bind, serve
 
 SLOW_STEP = 2.0
 
@@ -95,7 +97,7 @@ def test_a_signal_ends_it_with_tabs_open_and_a_job_running(
 ) -> None:
     server.wait_for()
     tab = Tab(server.port)
-    tab.click("generate")
+    tab.asks("generate", {"tab": "one", "request": {}})
     assert tab.hears("Step 1 of 20"), "the job has to be running"
     assert server.end(number) < 5
     assert server.process.returncode == 0
@@ -103,13 +105,11 @@ def test_a_signal_ends_it_with_tabs_open_and_a_job_running(
 
 
 def test_a_page_that_cannot_be_built_ends_the_server_with_one_sentence(tmp_path: Path) -> None:
-    def no_shelf() -> tuple[str, ...]:
-        raise OSError("the shelf is gone")
-
     settings = ServerSettings(port=0, open_browser=False)
     jobs = Jobs(FakeGenerator(tmp_path))
     said: list[str] = []
-    backend = Backend(jobs, lambda: READY, no_shelf)
+    whole = build_backend(Settings(outputs=tmp_path), jobs, lambda: READY)
+    backend = replace(whole, history=cast(Any, None))
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StartError, match="could not be built"):
         serve(bind(settings), settings, backend, announce=said.append)
@@ -130,16 +130,10 @@ class Tab:
         self._config: dict[str, Any] = json.load(self._ask("GET", "/config"))
         self._alive = self._ask("GET", "/gradio_api/heartbeat/tab")
 
-    def click(self, element: str) -> None:
-        """Presses the button with that element id, with every widget untouched."""
-        components = {c["id"]: c for c in self._config["components"]}
-        button = next(i for i, c in components.items() if c["props"].get("elem_id") == element)
-        event = next(d for d in self._config["dependencies"] if [button, "click"] in d["targets"])
-        body = {
-            "session_hash": "tab",
-            "fn_index": event["id"],
-            "data": [components[i]["props"].get("value") for i in event["inputs"]],
-        }
+    def asks(self, event: str, data: dict[str, Any]) -> None:
+        """Sends what the page's script sends with that event."""
+        found = next(d for d in self._config["dependencies"] if d["targets"][0][1] == event)
+        body = {"session_hash": "tab", "fn_index": found["id"], "data": [], "event_data": data}
         assert self._ask("POST", "/gradio_api/queue/join", json.dumps(body)).status == 200
 
     def hears(self, text: str) -> bool:

@@ -93,7 +93,7 @@ class CheckpointShelf:
             BrokenFileError: A file of it is missing, truncated or damaged.
         """
         folder = self.folder(name)
-        weights = sorted(folder.path.glob("*/*.safetensors"))
+        weights = _weights(folder.path)
         if not weights:
             raise BrokenFileError(
                 f"The model {name!r} holds no safetensors weights; other formats are not read.",
@@ -101,21 +101,34 @@ class CheckpointShelf:
             )
         for file in weights:
             read_header(file)
-        digest = self._digest(folder.path, weights)
+        digest = _digest(folder.path, {file: self._sha256(file) for file in weights})
         return Checkpoint(name, folder.path, folder.pipeline, digest)
 
-    def _digest(self, path: Path, weights: list[Path]) -> str:
-        digest = hashlib.sha256()
-        for file in weights:
-            line = f"{file.relative_to(path).as_posix()} {self._sha256(file)}\n"
-            digest.update(line.encode())
-        return digest.hexdigest()
+    def known_hashes(self) -> list[tuple[str, str]]:
+        """Name and digest of each model; the digest is empty until it has been computed once."""
+        known: list[tuple[str, str]] = []
+        for name, path in sorted(self._paths().items()):
+            files = {file: self._hashes.known(file) or "" for file in _weights(path)}
+            known.append((name, _digest(path, files) if all(files.values()) else ""))
+        return known
 
     def _sha256(self, file: Path) -> str:
         try:
             return self._hashes.sha256(file)
         except OSError as error:
             raise BrokenFileError(f"{file.name} cannot be read: {error.strerror}.") from None
+
+
+def _weights(model: Path) -> list[Path]:
+    return sorted(model.glob("*/*.safetensors"))
+
+
+def _digest(model: Path, weights: dict[Path, str]) -> str:
+    """One digest over the names and digests of all weight files."""
+    digest = hashlib.sha256()
+    for file, sha256 in weights.items():
+        digest.update(f"{file.relative_to(model).as_posix()} {sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def read_json(path: Path, *, model: str) -> dict[str, Any]:

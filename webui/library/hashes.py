@@ -19,17 +19,30 @@ class HashBook:
 
     def sha256(self, path: Path) -> str:
         """Hex digest of the file's bytes."""
-        stat = path.stat()
-        stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
-        key = str(path.resolve())
-        known_stamp, _, digest = self._known.get(key, "").partition(" ")
-        if known_stamp == stamp:
-            return digest
+        known = self.known(path)
+        if known is not None:
+            return known
         with path.open("rb") as file:
+            stamp = _stamp(path)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._known[key] = f"{stamp} {digest}"
+        self._known[str(path.resolve())] = f"{stamp} {digest}"
         write_atomically(self._path, json.dumps(self._known, indent=0).encode())
         return digest
+
+    def known(self, path: Path) -> str | None:
+        """The digest if it has been computed before and the file is still the same.
+
+        Another process with the same book may have computed it.
+        """
+        known = self._find(path)
+        if known is None:
+            self._known |= self._read()
+            known = self._find(path)
+        return known
+
+    def _find(self, path: Path) -> str | None:
+        stamp, _, digest = self._known.get(str(path.resolve()), "").partition(" ")
+        return digest if stamp == _stamp(path) else None
 
     def _read(self) -> dict[str, str]:
         try:
@@ -40,3 +53,8 @@ class HashBook:
             return {}
         entries = cast(dict[Any, Any], known)
         return {k: v for k, v in entries.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

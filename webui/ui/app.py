@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
 
+from webui.interchange.styles import read_styles
+from webui.provenance.recover import recover
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors
+from webui.ui.routes.history import add_history_routes
+from webui.ui.routes.looking import add_looking_routes
 from webui.ui.routes.pictures import add_pictures_routes
+from webui.ui.routes.presets import add_presets_routes
+from webui.ui.routes.reading import add_reading_routes
 from webui.ui.routes.static import add_static_routes
+from webui.ui.routes.words import add_words_routes
 from webui.ui.server import Backend
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
-_STYLES = ("base", "create")
+_STYLES = ("base", "create", "presets", "differences", "brief", "drop")
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
 )
@@ -25,11 +33,17 @@ _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
 def build_app(backend: Backend) -> FastAPI:
     """The page over `backend`, ready to be run behind `webui.ui.front.Front`."""
     catalogue = Catalogue.load()
-    pictures = Pictures(lambda _: None)
+    history, presets = backend.history, backend.presets
+    pictures = Pictures(history.add)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
     add_static_routes(app, catalogue)
-    add_pictures_routes(app, pictures, thumbnail=lambda path: path, recipe=lambda _: {})
+    add_pictures_routes(app, pictures, thumbnail=history.thumbnail_of, recipe=_recipe)
+    add_history_routes(app, history, lambda preset: presets.find(preset).request)
+    add_presets_routes(app, presets, read_styles)
+    add_words_routes(app, backend.words)
+    add_looking_routes(app, backend.models)
+    add_reading_routes(app, backend.models.known_hashes)
     # Part of the function's own signature is untyped.
     mount: Any = cast(Any, gr).mount_gradio_app
     mount(
@@ -48,3 +62,8 @@ def build_app(backend: Backend) -> FastAPI:
         enable_monitoring=False,
     )
     return app
+
+
+def _recipe(picture: Path) -> dict[str, Any]:
+    with picture.open("rb") as file:
+        return recover(file).request

@@ -25,6 +25,10 @@ from starlette.applications import Starlette
 
 from webui.errors import StartError
 from webui.jobs import Jobs
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.history import History
+from webui.library.presets import PresetShelf
+from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.ui.front import Front, Status, known_names
 
@@ -41,12 +45,14 @@ class Backend:
 
     Attributes:
         status: How far the engine is.
-        models: Names of the models on the shelf, looked up anew each time.
     """
 
     jobs: Jobs
     status: Callable[[], Status]
-    models: Callable[[], tuple[str, ...]]
+    models: CheckpointShelf
+    history: History
+    presets: PresetShelf
+    words: WordLists
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def app(tmp_path: Path) -> FastAPI:
     add_pictures_routes(
         app,
         pictures,
-        thumbnail=lambda path: path.with_suffix(".webp"),
+        thumbnail=lambda path: path.with_suffix(".webp").read_bytes(),
         recipe=lambda path: {"prompt": path.stem},
     )
     return app

@@ -21,13 +21,13 @@ def add_pictures_routes(
     app: FastAPI,
     pictures: Pictures,
     *,
-    thumbnail: Callable[[Path], Path],
+    thumbnail: Callable[[Path], bytes],
     recipe: Callable[[Path], dict[str, Any]],
 ) -> None:
     """Routes that only the session that made a picture can use for it.
 
     Args:
-        thumbnail: The file of a picture's small copy, made when it is missing.
+        thumbnail: A small copy of a picture's file, WebP.
         recipe: The request that a picture's file carries.
     """
 
@@ -57,8 +57,8 @@ def add_pictures_routes(
     @app.get("/pictures/{name}/thumbnail.webp")
     def small(name: str, request: Request) -> Response:
         """A small copy for the strip."""
-        path = thumbnail(mine(request, name).path)
-        return FileResponse(path, media_type="image/webp", headers=PRIVATE)
+        data = thumbnail(mine(request, name).path)
+        return Response(data, media_type="image/webp", headers=PRIVATE)
 
     @app.get("/pictures/{name}/recipe")
     def made_with(name: str, request: Request) -> dict[str, Any]:
