@@ -1,0 +1,58 @@
+// A saved picture's recipe: in rows to be read, and onto the desk.
+
+import { el, toast } from "./dom.js";
+import { say, sayable } from "./texts.js";
+
+const MANY = ["count", "batch"]; // How many were made says nothing of the one picture.
+const SIZE = ["width", "height"];
+const TEXTS = ["prompt", "negative_prompt"];
+
+/** A definition list of what the request says. */
+export function recipeRows(request) {
+  const rows = Object.entries(request)
+    .filter(([name, value]) => !MANY.includes(name) && !SIZE.includes(name) && !isEmpty(value))
+    .map(([name, value]) => [name, fieldName(name), written(value)]);
+  if (request.width && request.height) rows.splice(rows.findLastIndex(([name]) => TEXTS.includes(name)) + 1, 0, ["size", say("size"), `${request.width} × ${request.height}`]);
+  return el("dl", { class: "recipe" }, ...rows.map(([name, label, words]) => el("div", { class: TEXTS.includes(name) ? "long" : null }, el("dt", {}, label), el("dd", {}, words))));
+}
+
+/** Puts the recipe onto the desk; says what had to be left out, and offers to take it back. */
+export function useRecipe(request, desk, look) {
+  const { values, left } = usable(request, desk, look);
+  const changed = desk.change(values);
+  const words = left.length ? say("history.used.without", { fields: left.map(fieldName).join(", ") }) : say(changed ? "history.used" : "history.used.same");
+  toast(words, changed ? { words: say("history.undo"), act: () => desk.undo() } : null);
+}
+
+/**
+ * The values that the page has a place for and the recipe's model a use for, whole: what the file
+ * does not name stands at its default. And the names of what is left out and would have mattered.
+ */
+export function usable(request, desk, look) {
+  const model = look.models.find(({ name }) => name === (request.model ?? desk.defaults.model));
+  const useless = new Set(model?.hidden ?? []);
+  const values = { ...desk.defaults };
+  const left = [];
+  for (const [name, value] of Object.entries(request)) {
+    if (name in desk.defaults && !useless.has(name)) values[name] = value;
+    else if (!isEmpty(value) && JSON.stringify(value) !== JSON.stringify(desk.defaults[name])) left.push(name);
+  }
+  for (const name of useless) delete values[name];
+  return { values, left };
+}
+
+function fieldName(name) {
+  return sayable(`field.${name}`) ? say(`field.${name}`) : name.replaceAll("_", " ");
+}
+
+function isEmpty(value) {
+  return value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length);
+}
+
+/** A value as a person would write it: parts of a stack by their names and weights. */
+function written(value) {
+  if (Array.isArray(value)) return value.map(written).join(", ");
+  if (typeof value !== "object") return String(value);
+  const called = value.name ?? value.kind ?? "";
+  return value.weight === undefined ? String(called) : `${called} (${value.weight})`;
+}
