@@ -1,13 +1,18 @@
 // Starts the page's script: joins the recipe, the widgets, the job and the panels.
 
+import { Brief } from "./brief.js";
 import { Desk } from "./desk.js";
+import { makeCompare, whyDifferent } from "./differences.js";
 import { ask, el, sayLost } from "./dom.js";
+import { Drop } from "./drop.js";
 import { Engine } from "./engine.js";
 import { buildFields } from "./fields.js";
+import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
 import { Look, showAdvice } from "./look.js";
 import { Places } from "./places.js";
+import { Presets } from "./presets.js";
 import { buildPrompts } from "./prompt.js";
 import { chooseLanguage, currentLanguage, fillTexts, loadTexts, say } from "./texts.js";
 import { startTheme } from "./theme.js";
@@ -28,6 +33,12 @@ export async function start({ element, props, ...channel }) {
   const places = new Places(element);
   buildPrompts(desk, look);
   buildFields(desk, look);
+  const compare = makeCompare(desk, look);
+  const presets = new Presets(desk, look, () => drop.choose());
+  const drop = new Drop(compare, (files) => presets.bringIn(files));
+  new Brief();
+  viewer.deeds = (picture) => [whyDifferent(picture, compare)];
+  buildHistory(element.querySelector("#history"), { desk, look, places, job, compare });
   showAdvice(desk, look);
   showJob(element, job);
   showProblem(element, desk, job, look);

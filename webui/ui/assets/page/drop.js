@@ -1,0 +1,98 @@
+// Recipes from outside: pictures, presets and infotext that are dropped, pasted or chosen.
+
+import { ask, el, toast } from "./dom.js";
+import { say } from "./texts.js";
+
+const INFOTEXT = /(^|\n)Steps: \d+,[^\n]*\bSampler: /;
+
+export class Drop {
+  /** `compare` opens the sheet of differences, `bringIn` adds the presets in files. */
+  constructor(compare, bringIn) {
+    this.compare = compare;
+    this.bringIn = bringIn;
+    this.zone = document.getElementById("drop");
+    this.#listenToDrags();
+    document.addEventListener("paste", (event) => this.#paste(event));
+    this.chooser = el("input", { type: "file", accept: "image/png,image/jpeg,image/webp", hidden: true, onchange: () => { this.#take([...this.chooser.files]); this.chooser.value = ""; } });
+    this.zone.before(this.chooser);
+  }
+
+  /** Lets a picture be chosen whose recipe is to be read. */
+  choose() {
+    this.chooser.click();
+  }
+
+  #listenToDrags() {
+    // In the layer of the dialogs, over those that are open.
+    this.zone.popover = "manual";
+    this.zone.hidden = false;
+    let entered = null;
+    let own = false;
+    const files = (event) => !own && event.dataTransfer?.types.includes("Files");
+    const leave = () => { entered = null; this.zone.hidePopover(); };
+    document.addEventListener("dragstart", () => { own = true; });
+    document.addEventListener("dragend", () => { own = false; });
+    document.addEventListener("dragenter", (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      entered = event.target;
+      this.zone.showPopover();
+    });
+    document.addEventListener("dragover", (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "copy";
+    });
+    // Entering the next element comes before leaving the last: whoever leaves that one leaves the page.
+    document.addEventListener("dragleave", (event) => event.target === entered && leave());
+    document.addEventListener("drop", (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      leave();
+      this.#take([...event.dataTransfer.files]);
+    });
+  }
+
+  #paste(event) {
+    const { clipboardData: board } = event;
+    const pictures = [...(board?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const text = board?.getData("text/plain") ?? "";
+    if (pictures.length && !text) {
+      event.preventDefault();
+      this.#take(pictures);
+    } else if (event.target.id === "input-prompt" && INFOTEXT.test(text)) {
+      this.#offer(text, event.target);
+    }
+  }
+
+  /** The text is pasted as any other; it is read when that is wanted, and the prompt is as it was. */
+  #offer(text, box) {
+    const before = box.value;
+    const act = () => {
+      box.focus();
+      box.select();
+      document.execCommand(before ? "insertText" : "delete", false, before);
+      this.#read(ask("read/text", { method: "POST", json: { text } }));
+    };
+    toast(say("drop.infotext"), { words: say("drop.read"), act });
+  }
+
+  async #take(files) {
+    const presets = files.filter((file) => /\.(json|csv)$/i.test(file.name));
+    const picture = files.find((file) => !presets.includes(file));
+    if (presets.length) await this.bringIn(presets);
+    if (picture) await this.#read(ask("read", { method: "POST", body: picture }), picture);
+  }
+
+  async #read(answer, file = null) {
+    try {
+      const { source, request, report } = await answer;
+      if (this.address) URL.revokeObjectURL(this.address);
+      this.address = file && URL.createObjectURL(file);
+      const title = file ? say(`drop.${source}`, { name: file.name }) : say("drop.pasted");
+      await this.compare({ title, request, report, picture: this.address });
+    } catch (problem) {
+      toast(problem.message);
+    }
+  }
+}
