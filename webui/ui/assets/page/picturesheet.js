@@ -9,7 +9,7 @@ import { nameOf } from "./tile.js";
 export class PictureSheet {
   /**
    * `deeds` has `remove(ids)` and `restore(ids)`, both telling which were done, `closed(at)`, and
-   * `compare(request, title)` where there is something to compare with.
+   * `compare({title, request, picture})`, which tells in what the page differs.
    */
   constructor(found, { desk, look, places }, deeds) {
     Object.assign(this, { found, desk, look, places, deeds });
@@ -119,7 +119,7 @@ export class PictureSheet {
       trashed ? button(say("history.restore"), () => this.deeds.restore([item.id]).then(() => this.#after())) : button(say("history.delete"), () => this.#remove(), { class: "delete" }),
       button(say("deed.save"), () => download(item.url, item.name)),
       !item.broken && this.look.model && !this.look.hidden.has("init") ? button(say("history.init"), () => this.#init(item)) : null,
-      request && this.deeds.compare ? button(say("history.compare"), () => this.deeds.compare(request, whenMade(item.made))) : null,
+      request ? button(say("diff.why"), () => this.deeds.compare({ title: say("diff.why.title"), request, picture: item.thumbnail })) : null,
       item.seed === null ? null : button(say("deed.seed"), () => this.#seed(item)),
       request ? button(say("history.use"), () => this.#use(request), { class: "primary" }) : null,
     ].filter(Boolean));
