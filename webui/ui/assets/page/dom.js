@@ -25,6 +25,8 @@ const ICONS = {
   trash: "M4 6h12M8 6V4h4v2M6 6l.7 10h6.6L14 6",
   folder: "M3 6h5l1.5 2H17v8H3z",
   picture: "M3 4h14v12H3zM3 13.5l4-4 3.5 3.5 2.5-2.5 4 4M13.2 7.6h.01",
+  previous: "M12.5 4l-6 6 6 6",
+  next: "M7.5 4l6 6-6 6",
 };
 
 /** One of the page's line icons; it says nothing to a screen reader. */
