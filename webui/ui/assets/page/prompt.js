@@ -26,7 +26,7 @@ function promptBox(desk, look, name, rows) {
   });
   const count = el("p", { class: "tokens", id: `tokens-${name}` });
   const box = el("div", { class: "field prompt", id: `field-${name}` },
-    el("label", { class: name === "prompt" ? "" : "unseen", for: `input-${name}` }, say(`field.${name}`)),
+    el("label", { class: "unseen", for: `input-${name}` }, say(`field.${name}`)),
     el("div", { class: "box" }, mirror, text), count, el("p", { class: "advice", hidden: true }));
   let seen = null;
   const draw = () => mark(mirror, text.value, seen?.text === text.value ? seen : null);

@@ -1,0 +1,100 @@
+"""axe-core over every part of the page: what keeps people with a screen reader or bad sight out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.browsing import fill, generate, opened
+from tests.ui.served import Served
+
+pytestmark = pytest.mark.browser
+
+BAD = ("serious", "critical")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core calls serious or critical, with the places."""
+    # Half-way through a fade the colours are not those that people see.
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+    untyped: Any = Axe()
+    found = cast(list[dict[str, Any]], untyped.run(page).response["violations"])
+    return [
+        f"{rule['id']}: {node['target']} {node.get('failureSummary')}"
+        for rule in found
+        if rule["impact"] in BAD
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_part_of_the_page_keeps_anybody_out(
+    fake: Served, chromium: Browser, scheme: Literal["light", "dark"], width: int
+) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = opened(context.new_page(), fake)
+    fill(page, "steps", "2")
+    fill(page, "prompt", "a hill ((")
+    generate(page)
+    assert violations(page) == []
+
+    page.get_by_text("More settings").click()
+    fill(page, "cfg", "29")
+    fill(page, "width", "63")
+    expect(page.locator("#problem")).not_to_be_empty()
+    assert violations(page) == []
+    fill(page, "width", "")
+
+    for name in ("Presets", "Brief"):
+        page.get_by_role("button", name=name, exact=True).click()
+        expect(page.locator("dialog[open]")).to_be_visible()
+        page.wait_for_timeout(300)
+        assert violations(page) == [], name
+        page.keyboard.press("Escape")
+
+    page.get_by_role("button", name="Why is this different?").click()
+    expect(page.locator("dialog[open]")).to_be_visible()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+
+    page.get_by_role("tab", name="History").click()
+    expect(page.locator("#history img").first).to_be_visible()
+    assert violations(page) == []
+    context.close()
+
+
+def test_everything_can_be_reached_by_keyboard_and_the_focus_is_seen(page: Page) -> None:
+    reached: list[str] = []
+    page.locator("#to-create").focus()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        where = page.evaluate(
+            """() => {
+                const at = document.activeElement;
+                const style = getComputedStyle(at);
+                const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+                return [at.id || at.textContent.trim(), at === document.body || seen];
+            }"""
+        )
+        if where[0] in reached:
+            continue
+        assert where[1], f"no outline on {where[0]}"
+        reached.append(where[0])
+    for wanted in (
+        "language",
+        "theme",
+        "input-prompt",
+        "generate",
+        "input-model",
+        "input-width",
+        "input-steps",
+        "input-cfg",
+        "input-seed",
+        "dice",
+        "restore",
+    ):
+        assert wanted in reached
