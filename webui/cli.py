@@ -181,11 +181,11 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
     from webui.library.history import History
     from webui.library.presets import PresetShelf
     from webui.library.wordlists import WordLists
-    from webui.provenance.saved import read_saved
+    from webui.provenance.indexing import read_for_history
     from webui.ui.server import Backend
 
     shipped, own = settings.presets, settings.own_presets
-    history = History(settings.outputs, read_saved)
+    history = History(settings.outputs, read_for_history)
     history.start()
     return Backend(
         jobs=jobs,
