@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from webui.errors import BrokenFileError
-from webui.provenance.pngtext import MAX_TEXT_BYTES, MAX_TEXTS, insert_text, read_text
+from webui.provenance.pngtext import (
+    MAX_CHUNKS,
+    MAX_TEXT_BYTES,
+    MAX_TEXTS,
+    insert_text,
+    read_size,
+    read_text,
+    text_chunks,
+)
 
 
 def encoded(info: PngImagePlugin.PngInfo | None = None) -> bytes:
@@ -115,7 +123,9 @@ BOMB = zlib.compress(b"a" * 50_000_000)
         (with_chunk(b"zTXt", b"a\0\0" + BOMB), "longer than"),
         (with_chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB), "longer than"),
         (with_chunk(b"tEXt", b"a\0" + b"b" * (MAX_TEXT_BYTES + 1)), "longer than"),
+        (with_chunk(b"tEXt", b"a" * 80 + b"\0text"), "no name"),
         (PNG[:33] + chunk(b"tEXt", b"a\0b") * (MAX_TEXTS + 1) + PNG[33:], "more than 64"),
+        (PNG[:33] + chunk(b"none", b"") * MAX_CHUNKS + PNG[33:], "more than 100,000 parts"),
         (insert_text(PNG, TEXTS).replace(b"a ball", b"a bell"), "damaged"),
     ],
 )
@@ -148,3 +158,63 @@ def test_any_text_chunk_is_read_or_refused(data: bytes, kind: bytes) -> None:
     except BrokenFileError:
         found = {"": ""}
     assert len(found) == 1
+
+
+class Watched(io.BytesIO):
+    """A file that counts the bytes read from it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_a_file_is_read_without_its_pixels() -> None:
+    pixels = chunk(b"IDAT", b"0" * 1_000_000) * 20
+    file = Watched(insert_text(PNG[:33] + pixels + PNG[33:], TEXTS))
+    file.seek(100)
+    assert read_text(file) == TEXTS
+    assert file.count < 1000
+
+
+def test_texts_are_read_only_when_asked_for() -> None:
+    file = Watched(with_chunk(b"tEXt", b"big\0" + b"a" * 500_000))
+    (found,) = text_chunks(file)
+    assert found.keyword == "big"
+    assert file.count < 1000
+    assert len(found.read()) == 500_000
+
+
+def test_what_stands_before_the_break_is_given_first() -> None:
+    chunks = text_chunks(insert_text(PNG, TEXTS)[:-12])
+    assert next(chunks).read() == TEXTS["easel"]
+    assert next(chunks).read() == TEXTS["parameters"]
+    with pytest.raises(BrokenFileError, match="cut off"):
+        next(chunks)
+
+
+def header(width: int, height: int) -> bytes:
+    return PNG[:8] + chunk(b"IHDR", struct.pack(">II5B", width, height, 8, 2, 0, 0, 0))
+
+
+def test_the_size_is_read_from_the_header_alone() -> None:
+    assert read_size(PNG) == (16, 16)
+    assert read_size(io.BytesIO(header(30_000, 40_000))) == (30_000, 40_000)
+
+
+@pytest.mark.parametrize(
+    ("png", "says"),
+    [
+        (b"", "not a PNG"),
+        (PNG[:30], "cut off"),
+        (header(0, 5), "no pixels"),
+        (header(5, 0), "no pixels"),
+        (PNG[:20] + b"9" + PNG[21:], "header is damaged"),
+        (PNG[:8] + chunk(b"IDAT", b"0" * 13), "header is damaged"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(png: bytes, says: str) -> None:
+    with pytest.raises(BrokenFileError, match=says):
+        read_size(png)
