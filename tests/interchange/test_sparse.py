@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -64,3 +65,17 @@ def test_long_lists_and_texts_are_shortened() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed(str(n) for n in range(MAX_NAMES + 3)).endswith(" and 3 more")
     assert len(shortened("a" * 1000)) == 60
+
+
+def test_very_many_bad_values_cost_little_memory() -> None:
+    values: dict[str, Any] = {"loras": [0] * 300_000} | {str(n): 0 for n in range(100_000)}
+    tracemalloc.start()
+    try:
+        kept, report = keep_valid(values)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert kept == {"loras": []}
+    assert len(report) == 3
+    assert max(map(len, report)) < 200
+    assert peak < 50_000_000

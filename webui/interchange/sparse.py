@@ -26,51 +26,65 @@ def keep_valid(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     Returns:
         A sparse request of JSON values in the fields' order, and the report.
     """
+    known: dict[str, Any] = {}
+    report: list[str] = []
+    for name in field_names():
+        if name in values:
+            known[name], notice = _cut(name, values[name])
+            report.extend(notice)
+    unknown = values.keys() - known.keys()
+    if unknown:
+        names = listed(name for name in values if name in unknown)
+        report.append(f"Not known here and left out: {names}.")
     try:
-        return parse_partial(values), ()
+        return parse_partial(known), tuple(report)
     except BadRequestError:
-        return _kept_one_by_one(values)
+        kept, refused = _kept_one_by_one(known)
+        return kept, (*refused, *report)
+
+
+def _cut(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
+    """The value, a list without what is beyond its field's limit.
+
+    Validation makes a record of every bad item, and a foreign file may hold very many.
+    """
+    if name not in _LISTS or not isinstance(value, list):
+        return value, ()
+    items, most = cast(list[Any], value), limit_of(name, "max_length")
+    if len(items) <= most:
+        return items, ()
+    return items[:most], (f"Left out: all {name} but the first {most}.",)
 
 
 def _kept_one_by_one(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     kept: dict[str, Any] = {}
     report: list[str] = []
-    for name in field_names():
-        if name not in values:
-            continue
-        value = values[name]
+    for name, value in values.items():
         if name in _LISTS and isinstance(value, list):
-            value, trouble = _valid_items(name, cast(list[Any], value))
+            items, trouble = _valid_items(name, cast(list[Any], value))
+            kept |= parse_partial({name: items})
             report.extend(trouble)
+            continue
         try:
             kept |= parse_partial({name: value})
         except BadRequestError as error:
             report.append(f"Left out: {error.message}")
-    unknown = [name for name in values if name not in field_names()]
-    if unknown:
-        report.append(f"Not known here and left out: {listed(unknown)}.")
     return kept, tuple(report)
 
 
-def _valid_items(name: str, items: list[Any]) -> tuple[list[Any], list[str]]:
-    """The items of a list that can be kept, and sentences about the others."""
-    most = limit_of(name, "max_length")
+def _valid_items(name: str, items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
+    """The items of a list that can be kept, and a sentence about the others."""
     kept: list[Any] = []
     refused: list[str] = []
-    for position, item in enumerate(items[:most]):
+    for position, item in enumerate(items):
         try:
             parse_partial({name: [item]})
         except BadRequestError as error:
             refused.append(error.message.replace(f"{name}.0", f"{name}.{position}", 1))
         else:
             kept.append(item)
-    report: list[str] = []
-    if refused:
-        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        report.append(f"Left out{more}: {refused[0]}")
-    if len(items) > most:
-        report.append(f"Left out: all {name} but the first {most}.")
-    return kept, report
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return kept, (f"Left out{more}: {refused[0]}",) if refused else ()
 
 
 def limit_of(field: str, rule: Literal["ge", "le", "multiple_of", "max_length"]) -> int:

@@ -102,7 +102,8 @@ def _from_png(file: BinaryIO) -> Recovered:
             try:
                 if chunk.keyword == KEY:
                     return _from_json(chunk.read(), width, height)
-                texts.setdefault(chunk.keyword, chunk.read() if chunk.keyword in _READ else "")
+                if chunk.keyword not in texts:
+                    texts[chunk.keyword] = chunk.read() if chunk.keyword in _READ else ""
             except BrokenFileError as error:
                 troubles.append(error.message)
     except BrokenFileError as error:
