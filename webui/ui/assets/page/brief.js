@@ -79,7 +79,7 @@ export class Brief {
   #compose() {
     const words = this.#words;
     this.composed.textContent = words || say("brief.nothing");
-    this.composed.classList.toggle("empty", !words);
+    this.composed.classList.toggle("unpicked", !words);
     this.replace.disabled = !words;
     this.append.disabled = !words;
   }

@@ -98,8 +98,8 @@ function cells({ field, now, then }) {
 
 /** A field's value as a person reads it. */
 function shown(field, value) {
-  if (value === null || value === undefined || value === "") return el("span", { class: "nothing" }, value === null && field ? unset(field) : say("diff.empty"));
-  if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${part.weight}`).join(", ") : el("span", { class: "nothing" }, say("diff.none"));
+  if (value === null || value === undefined || value === "") return el("span", { class: "unset" }, value === null && field ? unset(field) : say("diff.empty"));
+  if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${part.weight}`).join(", ") : el("span", { class: "unset" }, say("diff.none"));
   const text = String(value);
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
