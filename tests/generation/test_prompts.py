@@ -14,7 +14,11 @@ from webui.generation.prompts import (
     MAX_WEIGHT,
     ParsedPrompt,
     PromptField,
+    lighten_prompt,
+    locate_prompt,
     parse_prompt,
+    unmatched_brackets,
+    write_prompt,
 )
 from webui.request import MAX_PROMPT_CHARACTERS
 
@@ -194,3 +198,88 @@ def test_the_longest_prompt_is_read_at_once(unit: str) -> None:
     start = time.perf_counter()
     read(text, "prompt")
     assert time.perf_counter() - start < 1
+
+
+def parts(parsed: ParsedPrompt) -> list[list[tuple[str, float]]]:
+    """Text and weight of each segment, as far as writing keeps them."""
+    return [[(" ".join(s.text.split()), round(s.weight, 3)) for s in b] for b in parsed.blocks]
+
+
+@given(GRAMMAR)
+@example("a\\[b BREAK (c:2)")
+def test_each_character_is_found_where_it_was_typed(text: str) -> None:
+    if isinstance(read(text, "prompt"), BadRequestError):
+        return
+    parsed, source = locate_prompt(text)
+    assert len(source.blocks) == len(source.characters) == len(parsed.blocks)
+    for block, start, spans in zip(parsed.blocks, source.blocks, source.characters, strict=True):
+        assert [s.text for s in block] == ["".join(text[at] for at in span) for span in spans]
+        assert all(at >= start for span in spans for at in span)
+        before = text[:start].rstrip()
+        assert start == 0 or before.endswith("BREAK")
+
+
+@given(GRAMMAR)
+@example("B\\REAK (a:2)")
+@example("A\\ND <\\lora:x:1> (a:2)")
+@example("[a\\:0.5]")
+def test_a_written_prompt_is_read_as_the_same(text: str) -> None:
+    parsed = read(text, "prompt")
+    if isinstance(parsed, BadRequestError):
+        return
+    assume(all(s.text.strip() for block in parsed.blocks for s in block))
+    assume(all(abs(s.weight) > 0.001 for block in parsed.blocks for s in block))
+    again = parse_prompt(write_prompt(parsed))
+    flat = [[segment for segment in block if segment[0]] for block in parts(again)]
+    assert flat == [[segment for segment in block if segment[0]] for block in parts(parsed)]
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        ("a (red:1.2) [ball]", ()),
+        ("(red", (0,)),
+        ("red)", (3,)),
+        ("red:1.2 )", (8,)),
+        ("[a (b]", (3,)),
+        ("((a) [b", (0, 5)),
+        (r"\(a\] (b", (6,)),
+        ("(a]", (0, 2)),
+        ("(red [and) ball]", ()),
+        ("[a|b] AND )", (10,)),
+    ],
+)
+def test_brackets_without_a_counterpart_are_found(text: str, positions: tuple[int, ...]) -> None:
+    assert unmatched_brackets(text) == positions
+
+
+@given(GRAMMAR)
+def test_escaping_the_closers_and_closing_the_openers_matches_all(text: str) -> None:
+    parsed = read(text, "prompt")
+    if isinstance(parsed, BadRequestError):
+        return
+    unmatched = unmatched_brackets(text)
+    escaped = list(text)
+    for at in unmatched:
+        if text[at] in ")]":
+            escaped[at] = "\\" + text[at]
+    assume(not re.search(r"\\\Z", text))
+    openers = [text[at] for at in unmatched if text[at] in "(["]
+    closed = "".join(escaped) + "".join({"(": ")", "[": "]"}[kind] for kind in reversed(openers))
+    again = read(closed, "prompt")
+    assume(not isinstance(again, BadRequestError))
+    assert isinstance(again, ParsedPrompt)
+    assert unmatched_brackets(closed) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "lighter"),
+    [
+        ("(a:2) (b:1.4) [c]", "(a:1.3) (b:1.4) [c]"),
+        ("((a: 2.5 ) b:1.6)", "((a: 1.3 ) b:1.3)"),
+        ("at 16:9) (a:-3)", "at 16:9) (a:-3)"),
+        (r"\(a:9\) (((((b)))))", r"\(a:9\) (((((b)))))"),
+    ],
+)
+def test_only_weights_of_brackets_are_made_lighter(text: str, lighter: str) -> None:
+    assert lighten_prompt(text, above=1.5, to=1.3) == lighter

@@ -100,3 +100,19 @@ def test_hashes_are_told_without_reading_weights_once_they_are_known(shelf: Chec
     assert shelf.known_hashes() == [("harbour", ""), ("meadow", "")]
     digest = shelf.find("meadow").sha256
     assert shelf.known_hashes() == [("harbour", ""), ("meadow", digest)]
+
+
+def test_a_folder_is_known_without_a_look_at_its_weights(shelf: CheckpointShelf, tmp_path: Path):
+    part = tmp_path / "models" / "meadow" / "unet" / "part.safetensors"
+    part.write_bytes(b"")
+    folder = shelf.folder("meadow")
+    assert (folder.name, folder.pipeline) == ("meadow", "StableDiffusionPipeline")
+    assert folder.config("unet") == {"sample_size": 32}
+    assert not (tmp_path / "hashes.json").exists()
+
+
+@pytest.mark.parametrize("index", ["{", "[]", ""])
+def test_a_damaged_index_is_named(shelf: CheckpointShelf, tmp_path: Path, index: str):
+    (tmp_path / "models" / "meadow" / "model_index.json").write_text(index)
+    with pytest.raises(BrokenFileError, match=r"model_index\.json is missing or damaged"):
+        shelf.folder("meadow")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from webui.errors import BadRequestError
-from webui.library.checkpoints import Checkpoint
+from webui.library.checkpoints import ModelFolder
 from webui.request import GenerationRequest
 
 
@@ -31,12 +31,16 @@ class Family:
         pipeline: Class of diffusers that runs it.
         latent_map: For previews; a model may bring its own in `preview.json`.
         refused: Request fields that models of this family have no use for, with the reason.
+        useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
+            in `facts.json`.
     """
 
     name: str
     pipeline: str
     latent_map: LatentMap
     refused: MappingProxyType[str, str]
+    useful_cfg: tuple[float, float]
+    useful_steps: tuple[int, int]
 
 
 SD1 = Family(
@@ -60,23 +64,26 @@ SD1 = Family(
             "mask": "A mask cannot be used by this version: remove it.",
         }
     ),
+    # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
+    useful_cfg=(3.0, 12.0),
+    useful_steps=(12, 40),
 )
 
 FAMILIES: tuple[Family, ...] = (SD1,)
 
 
-def family_of(checkpoint: Checkpoint) -> Family:
+def family_of(model: ModelFolder) -> Family:
     """The family whose pipeline the checkpoint names.
 
     Raises:
         BadRequestError: The model is of a kind that is not served.
     """
     for family in FAMILIES:
-        if family.pipeline == checkpoint.pipeline:
+        if family.pipeline == model.pipeline:
             return family
     served = ", ".join(family.name for family in FAMILIES)
     raise BadRequestError(
-        f"The model {checkpoint.name!r} is a {checkpoint.pipeline}; served are: {served}.",
+        f"The model {model.name!r} is a {model.pipeline}; served are: {served}.",
         field="model",
     )
 

@@ -37,6 +37,7 @@ _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _AND = re.compile(r"\bAND\b")
 _TAG = re.compile(r"<(\w+):[^>]+>")
 _STRUCTURE = re.compile(r"\\.|[()\[\]:|]", re.DOTALL)
+_INSIDE_SYNTAX = re.compile(r"(?<=\bB)(?=REAK\b)|(?<=\bA)(?=ND\b)|(?<=<)(?=\w+:)")
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 
 
@@ -113,20 +114,54 @@ def locate_prompt(text: str, field: PromptField = "prompt") -> tuple[ParsedPromp
     return ParsedPrompt(tuple(tuple(block) for block in blocks)), source
 
 
+def write_prompt(parsed: ParsedPrompt) -> str:
+    """A text that is read as `parsed` again, with one bracket around each weighted segment.
+
+    Weights are kept to four places, space beside a `BREAK` is not.
+    """
+
+    def written(segment: Segment) -> str:
+        text = _INSIDE_SYNTAX.sub(r"\\", re.sub(r"[()\[\]\\]", r"\\\g<0>", segment.text))
+        weight = f"{segment.weight:.4f}".rstrip("0").rstrip(".")
+        return text if segment.weight == 1 else f"({text}:{weight})"
+
+    return " BREAK ".join("".join(map(written, block)) for block in parsed.blocks)
+
+
+def lighten_prompt(text: str, above: float, to: float) -> str:
+    """The text with each weight that is written in it and larger than `above` set to `to`.
+
+    Raises:
+        ValueError: The text is none that `parse_prompt` reads.
+    """
+    closers, _ = _brackets(text)
+    for closer in reversed(closers):
+        if closer["weight"] is not None and float(closer["weight"]) > above:
+            start, end = closer.span("weight")
+            text = f"{text[:start]}{to:g}{text[end:]}"
+    return text
+
+
 def unmatched_brackets(text: str) -> tuple[int, ...]:
     """Positions of brackets that nothing closes, or that close nothing, in any text."""
+    return _brackets(text)[1]
+
+
+def _brackets(text: str) -> tuple[list[re.Match[str]], tuple[int, ...]]:
+    """The tokens that close a bracket, and the positions of brackets without a counterpart."""
     opened: dict[str, list[int]] = {"(": [], "[": []}
-    unmatched: list[int] = []
+    closers: list[re.Match[str]] = []
+    stray: list[int] = []
     for token in _TOKEN.finditer(text):
         if (bracket := token["open"]) is not None:
             opened[bracket].append(token.start())
         elif token["weight"] is not None or token["close"] is not None:
-            fitting = opened["[" if token["close"] == "]" else "("]
-            if fitting:
+            if fitting := opened["[" if token["close"] == "]" else "("]:
                 fitting.pop()
+                closers.append(token)
             else:
-                unmatched.append(token.end() - 1)
-    return tuple(sorted((*unmatched, *opened["("], *opened["["])))
+                stray.append(token.end() - 1)
+    return closers, tuple(sorted((*stray, *opened["("], *opened["["])))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from webui.errors import BrokenFileError
+from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.generation.samplers import check_sampler
@@ -82,16 +82,3 @@ def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
             for start in range(0, len(seeds), request.batch)
         ),
     )
-
-
-def trained_size(checkpoint: Checkpoint) -> int:
-    """Side in pixels of the pictures the model was trained on."""
-    try:
-        levels = len(checkpoint.config("vae")["block_out_channels"])
-        return int(checkpoint.config("unet")["sample_size"]) * 2 ** (levels - 1)
-    except (KeyError, TypeError, ValueError):
-        raise BrokenFileError(
-            f"The model {checkpoint.name!r} does not say its size: mend unet/config.json and"
-            " vae/config.json.",
-            field="model",
-        ) from None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
-from webui.errors import BadRequestError
 from webui.generation.chunks import CHUNK_TOKENS, COMMA, cut, encoded_blocks
+from webui.generation.facts import check_clip_skip
 from webui.generation.prompts import Block, ParsedPrompt
 
 if TYPE_CHECKING:
@@ -37,12 +37,7 @@ def encode_prompt(
     Raises:
         BadRequestError: `clip_skip` reaches past the encoder's first layer.
     """
-    layers = text_encoder.config.num_hidden_layers
-    if not 1 <= clip_skip <= layers:
-        raise BadRequestError(
-            f"Clip skip is {clip_skip}: this model's text encoder has {layers} layers.",
-            field="clip_skip",
-        )
+    check_clip_skip(clip_skip, text_encoder.config.num_hidden_layers)
     chunks = _chunks(parsed, tokenizer)
     ids, weights = _framed(chunks, tokenizer)
     with torch.no_grad():

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.generation.folders import write_json, write_sd1
+from webui.errors import BadRequestError, BrokenFileError
+from webui.generation.facts import check_clip_skip, read_facts
+from webui.generation.families import SD1
+from webui.library.checkpoints import CheckpointShelf, ModelFolder
+from webui.library.hashes import HashBook
+from webui.request import GenerationRequest
+from webui.settings import ROOT
+
+
+def test_the_embedded_model_says_what_suits_it(tmp_path: Path):
+    shelf = CheckpointShelf((ROOT / "models",), HashBook(tmp_path / "hashes.json"))
+    facts = read_facts(shelf.folder("postcard"))
+    assert (facts.width, facts.height, facts.text_layers) == (256, 256, 3)
+    default = GenerationRequest()
+    assert facts.useful_cfg[0] <= default.cfg <= facts.useful_cfg[1] < SD1.useful_cfg[1]
+    assert facts.useful_steps[0] <= default.steps <= facts.useful_steps[1]
+    assert not (tmp_path / "hashes.json").exists()
+
+
+def test_configurations_alone_are_enough_and_the_family_says_the_rest(tmp_path: Path):
+    facts = read_facts(write_sd1(tmp_path, "meadow"))
+    assert (facts.name, facts.family) == ("meadow", SD1)
+    assert (facts.width, facts.height, facts.text_layers) == (512, 512, 12)
+    assert (facts.useful_cfg, facts.useful_steps) == (SD1.useful_cfg, SD1.useful_steps)
+    assert {"loras", "controls", "init", "mask"} == set(facts.unused)
+    assert set(facts.unused) < set(GenerationRequest.model_fields)
+
+
+def test_the_trained_size_follows_the_configuration(tmp_path: Path):
+    assert read_facts(write_sd1(tmp_path, "meadow", sample_size=96)).width == 768
+
+
+def test_a_model_brings_its_own_facts_in_part_or_whole(tmp_path: Path):
+    model = write_sd1(tmp_path, "quick")
+    write_json(model.path / "facts.json", {"cfg": [1, 1.5]})
+    assert read_facts(model).useful_cfg == (1.0, 1.5)
+    assert read_facts(model).useful_steps == SD1.useful_steps
+    write_json(model.path / "facts.json", {"cfg": [1, 2], "steps": [4, 8]})
+    assert read_facts(model).useful_steps == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"cgf": [1, 2]}, "did you mean 'cfg'"),
+        ({"cfg": [2, 1]}, "lowest and the highest"),
+        ({"cfg": [1]}, "lowest and the highest"),
+        ({"cfg": [1, 2, 3]}, "lowest and the highest"),
+        ({"cfg": []}, "cfg is None"),
+        ({"cfg": 3}, "cfg is None"),
+        ({"cfg": [1, 90]}, "at most 30"),
+        ({"cfg": [1, float("nan")]}, "cfg is nan"),
+        ({"steps": [4, "many"]}, "steps is 'many'"),
+        ({"steps": [0, 8]}, "at least 1"),
+        ([1, 2], "remove or mend it"),
+        ("{", "remove or mend it"),
+        ("[" * 10_000, "remove or mend it"),
+    ],
+)
+def test_own_facts_that_make_no_sense_are_an_error(own: Any, says: str, tmp_path: Path):
+    model = write_sd1(tmp_path, "meadow")
+    write_json(model.path / "facts.json", own)
+    with pytest.raises(BrokenFileError, match=says) as caught:
+        read_facts(model)
+    assert caught.value.field == "model"
+    assert "'meadow'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "data"),
+    [
+        ("unet/config.json", "no json"),
+        ("unet/config.json", {}),
+        ("unet/config.json", {"sample_size": None}),
+        ("unet/config.json", {"sample_size": [64, 64]}),
+        ("unet/config.json", '{"sample_size": Infinity}'),
+        ("unet/config.json", {"sample_size": 10**40}),
+        ("unet/config.json", {"sample_size": -64}),
+        ("unet/config.json", {"sample_size": 0}),
+        ("vae/config.json", {"block_out_channels": 4}),
+        ("vae/config.json", {"block_out_channels": [1] * 500}),
+        ("vae/config.json", {"block_out_channels": []}),
+        ("vae/config.json", "[]"),
+        ("text_encoder/config.json", {"num_hidden_layers": "12"}),
+        ("text_encoder/config.json", {}),
+    ],
+)
+def test_a_damaged_configuration_is_an_error_that_names_it(file: str, data: Any, tmp_path: Path):
+    model = write_sd1(tmp_path, "meadow")
+    write_json(model.path / file, data)
+    with pytest.raises(BrokenFileError, match=file) as caught:
+        read_facts(model)
+    assert caught.value.field == "model"
+
+
+def test_a_family_that_is_not_served_is_an_error(tmp_path: Path):
+    model = write_sd1(tmp_path, "meadow")
+    other = ModelFolder(model.name, model.path, "FluxPipeline")
+    with pytest.raises(BadRequestError, match="FluxPipeline"):
+        read_facts(other)
+
+
+@pytest.mark.parametrize("clip_skip", [0, 13])
+def test_clip_skip_stays_within_the_encoder(clip_skip: int):
+    check_clip_skip(1, 12)
+    check_clip_skip(12, 12)
+    with pytest.raises(BadRequestError, match="12 layers") as caught:
+        check_clip_skip(clip_skip, 12)
+    assert caught.value.field == "clip_skip"

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.generation.folders import write_json, write_sd1
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.hashes import HashBook
+from webui.request import parse_request
+from webui.settings import ROOT
+from webui.ui.routes.answers import answer_errors
+from webui.ui.routes.looking import Looker, add_looking_routes
+
+Look = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    write_sd1(folder, "meadow")
+    return folder
+
+
+@pytest.fixture
+def shelf(models: Path, tmp_path: Path) -> CheckpointShelf:
+    return CheckpointShelf((models, ROOT / "models"), HashBook(tmp_path / "hashes.json"))
+
+
+@pytest.fixture
+def client(shelf: CheckpointShelf) -> TestClient:
+    app = FastAPI()
+    answer_errors(app)
+    add_looking_routes(app, shelf)
+    return TestClient(app)
+
+
+@pytest.fixture
+def look(client: TestClient) -> Look:
+    def look(**request: Any) -> dict[str, Any]:
+        answer = client.post("/look", json={"request": request})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return look
+
+
+def shelf_of(client: TestClient) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in client.get("/shelf").json()["models"]}
+
+
+def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path) -> None:
+    rows = shelf_of(client)
+    assert list(rows) == ["meadow", "postcard"]
+    assert rows["meadow"] == {
+        "name": "meadow",
+        "family": "Stable Diffusion 1",
+        "width": 512,
+        "height": 512,
+        "cfg": [3, 12],
+        "steps": [12, 40],
+        "clip_skip": 12,
+        "hidden": ["loras", "controls", "init", "mask"],
+        "problem": None,
+    }
+    assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
+    assert not (tmp_path / "hashes.json").exists(), "no weights are hashed for it"
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "says"),
+    [
+        ("model_index.json", "{", "model_index.json"),
+        ("model_index.json", {"_class_name": "FluxPipeline"}, "FluxPipeline"),
+        ("unet/config.json", "[" * 9999, "unet/config.json"),
+        ("facts.json", {"cfg": "<b>"}, "facts.json"),
+    ],
+)
+def test_a_broken_model_stays_on_the_shelf_with_its_reason_and_harms_nothing(
+    file: str, data: Any, says: str, client: TestClient, look: Look, models: Path
+) -> None:
+    write_sd1(models, "broken")
+    write_json(models / "broken" / file, data)
+    rows = shelf_of(client)
+    assert says in rows["broken"]["problem"]
+    assert rows["broken"]["width"] is None
+    assert rows["meadow"]["problem"] is None
+    answer = look(model="broken", prompt="(red")
+    assert says in answer["problem"]["message"]
+    assert answer["problem"]["field"] == "model"
+    assert answer["prompt"]["brackets"] == [0]
+    assert look(model="meadow")["problem"] is None
+
+
+def test_models_that_come_change_and_go_are_seen(client: TestClient, models: Path) -> None:
+    write_sd1(models, "new", sample_size=96)
+    assert shelf_of(client)["new"]["width"] == 768
+    write_json(models / "new" / "unet" / "config.json", {"sample_size": 128})
+    assert shelf_of(client)["new"]["width"] == 1024
+    shutil.rmtree(models / "new")
+    assert "new" not in shelf_of(client)
+
+
+def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
+    answer = look(prompt="a (red:2 ball 🌊)", cfg=20, model="meadow")
+    assert answer["problem"] is None
+    assert answer["hidden"] == ["loras", "controls", "init", "mask"]
+    assert answer["idle"] == []
+    assert answer["advice"] == [
+        {
+            "kind": "cfg_high",
+            "field": "cfg",
+            "values": {"cfg": 20, "low": 3, "high": 12, "name": "meadow"},
+            "fix": {"cfg": 12},
+        }
+    ]
+    assert answer["prompt"].keys() == {"tokens", "chunk", "chunks", "cuts", "brackets", "problem"}
+    assert answer["negative_prompt"]["tokens"] == 0
+
+
+def test_every_fix_can_be_laid_over_the_request(look: Look) -> None:
+    request = {
+        "prompt": "(red:2)",
+        "cfg": 28,
+        "steps": 99,
+        "width": 1024,
+        "height": 512,
+        "batch": 16,
+    }
+    advice = look(**request)["advice"]
+    assert len(advice) == 5
+    for each in advice:
+        request |= each["fix"]
+    assert look(**parse_request(request).model_dump(mode="json"))["advice"] == []
+
+
+def test_the_models_own_tokenizer_counts(look: Look, models: Path) -> None:
+    text = "ball, " * 40 + "🌊 ball"
+    toy, postcard = (look(prompt=text, model=name)["prompt"] for name in ("meadow", "postcard"))
+    assert toy["tokens"] > postcard["tokens"] > 75
+    assert toy["chunks"] == len(toy["cuts"]) + 1 > postcard["chunks"]
+    (models / "meadow" / "tokenizer" / "vocab.json").unlink()
+    lost = look(prompt=text + " )", model="meadow")
+    assert (lost["prompt"]["tokens"], lost["prompt"]["brackets"]) == (None, [248])
+    assert lost["problem"] is None
+
+
+def test_what_the_prompts_grammar_refuses_is_said_at_the_prompt(look: Look) -> None:
+    answer = look(prompt="a AND b", negative_prompt="[a|b] (c")
+    assert answer["problem"] is None
+    assert "AND" in answer["prompt"]["problem"]
+    assert answer["negative_prompt"]["problem"].startswith("Negative prompt, character 1:")
+    assert answer["negative_prompt"]["brackets"] == [6]
+
+
+def test_the_negative_prompt_is_idle_without_guidance(look: Look) -> None:
+    assert look(cfg=1)["idle"] == [{"field": "negative_prompt", "kind": "guidance_off"}]
+    assert look(cfg=1.5)["idle"] == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "says"),
+    [
+        ({"steps": 0}, "steps", "at least 1"),
+        ({"width": 100}, "width", "multiple of 8"),
+        ({"stpes": 3}, "stpes", "did you mean 'steps'"),
+        ({"model": "postcrad"}, "model", "did you mean 'postcard'"),
+        ({"model": "../postcard"}, "model", "Unknown model"),
+        ({"model": ["postcard"]}, "model", "valid string"),
+        ({"prompt": 5}, "prompt", "valid string"),
+        ({"prompt": "a" * 2001}, "prompt", "at most 2,000"),
+        ({"sampler": "LCM", "schedule": "karras"}, "schedule", "cannot run the schedule"),
+        ({"sampler": "LCM", "steps": 60}, "steps", "at most 50 steps"),
+        ({"clip_skip": 4}, "clip_skip", "has 3 layers"),
+        ({"init": "0" * 64}, "init", "init picture cannot be used"),
+    ],
+)
+def test_what_cannot_be_made_is_said_with_its_field(
+    request_: dict[str, Any], field: str, says: str, look: Look
+) -> None:
+    answer = look(**({"negative_prompt": "grey (hill"} | request_))
+    assert answer["problem"]["field"] == field
+    assert says in answer["problem"]["message"]
+    assert answer["negative_prompt"]["brackets"] == [5]
+
+
+def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(look: Look) -> None:
+    assert look(init="0" * 64)["hidden"] == ["loras", "controls", "mask"]
+    assert look(init=None, loras=[])["hidden"] == ["loras", "controls", "init", "mask"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{", 422),
+        ("[]", 422),
+        ('{"request": 3}', 422),
+        ("{}", 422),
+        ('{"request": {"prompt": "\\ud83d"}}', 200),
+        ('{"request": {"loras": ' + "[" * 400 + "]" * 400 + "}}", 200),
+        ('{"request": {"cfg": NaN, "steps": 1e999}}', 200),
+        ('{"request": {"seed": ' + "9" * 4000 + "}}", 200),
+    ],
+)
+def test_any_body_gets_an_answer(client: TestClient, body: str, status: int) -> None:
+    answer = client.post("/look", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    said = answer.json()["problem"] if status == 200 else answer.json()
+    assert said["message"]
+
+
+def test_configurations_are_read_once(
+    shelf: CheckpointShelf, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looker = Looker(shelf)
+    request = {"model": "meadow", "prompt": "red"}
+    first = looker.look(request)
+    reads: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        reads.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert looker.look(request) == first
+    assert set(reads) == {"model_index.json"}
+    write_json(models / "meadow" / "facts.json", {"cfg": [1, 4]})
+    assert looker.look(request)["advice"][0]["kind"] == "cfg_high"
+    assert "facts.json" in reads
+
+
+def test_looking_loads_neither_torch_nor_gradio() -> None:
+    script = (
+        "import sys, webui.ui.routes.looking;"
+        "heavy = {'torch', 'transformers', 'diffusers', 'gradio', 'tokenizers'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_answer_is_plain_json(shelf: CheckpointShelf) -> None:
+    looker = Looker(shelf)
+    json.dumps([looker.models(), looker.look({"cfg": 20})], allow_nan=False)

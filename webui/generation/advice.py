@@ -1,0 +1,240 @@
+"""Where a request is likely to disappoint, with the change that mends it.
+
+Advice never stops anything. Its sentences are the page's: here are a kind and the values in it.
+The bounds of size and weight come from pictures of the embedded model: at 1.56 times its area
+figures double, at half of it things are cut off, twice as wide as high they double again; from a
+weight of 1.6 on, colours run beyond what was weighted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from webui.errors import BadRequestError
+from webui.generation.facts import ModelFacts
+from webui.generation.prompts import (
+    ParsedPrompt,
+    lighten_prompt,
+    parse_prompt,
+    unmatched_brackets,
+    write_prompt,
+)
+from webui.generation.samplers import SAMPLER_TABLE
+from webui.request import GenerationRequest, parse_request
+
+AdviceKind = Literal[
+    "cfg_high",
+    "cfg_low",
+    "cfg_off",
+    "steps_high",
+    "steps_low",
+    "size_large",
+    "size_small",
+    "size_stretched",
+    "batch_large",
+    "weight_high",
+    "phrase_in_both",
+]
+IdleKind = Literal["guidance_off"]
+
+MOST_AREA, LEAST_AREA = 1.5, 0.6
+"""Times the trained area; a portrait of 512 x 768 with a model of 512 x 512 is just within."""
+
+MOST_STRETCH, KEPT_STRETCH, MENDED_STRETCH = 2.1, 2.0, 16 / 9
+"""Times that the longer side is as long as the shorter one; a mended size keeps at most the second,
+so that rounding to whole latent pixels does not lead past the first."""
+
+MOST_BATCH_PIXELS = 16 * 512 * 512
+"""Pixels of all pictures that are made at once."""
+
+HIGH_WEIGHT, MENDED_WEIGHT = 1.5, 1.4
+
+_SIDE_STEP = 8
+_WEIGHT = re.compile(r":\s*[+-]?[.\d]+\s*(?=\))")
+_NO_BRACKETS = str.maketrans("", "", "()[]\\")
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing about a request that could be better.
+
+    Attributes:
+        field: The request field it is about.
+        values: What the sentence about it names.
+        fix: The fields to change and their new values; the advice is gone with them.
+    """
+
+    kind: AdviceKind
+    field: str
+    values: Mapping[str, str | int | float]
+    fix: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A field that has no effect as the other fields are now."""
+
+    field: str
+    kind: IdleKind
+
+
+def advise(request: GenerationRequest, facts: ModelFacts) -> tuple[Advice, ...]:
+    """Advice in the order of the fields, at most one a field; none for what cannot be read."""
+    found = (
+        _weights(request),
+        _phrases(request),
+        _size(request, facts),
+        _steps(request, facts),
+        _cfg(request, facts),
+        _batch(request, facts),
+    )
+    return tuple(a for a in found if a is not None and _can_be_taken(a, request))
+
+
+def idle_fields(request: GenerationRequest) -> tuple[Idle, ...]:
+    """Fields that could as well be empty as long as the rest stays as it is."""
+    return (Idle("negative_prompt", "guidance_off"),) if request.cfg == 1 else ()
+
+
+def _can_be_taken(advice: Advice, request: GenerationRequest) -> bool:
+    """Whether the fix stays within the fields' ranges, such as a mended prompt's length."""
+    try:
+        parse_request(request.model_dump() | dict(advice.fix))
+    except BadRequestError:
+        return False
+    return True
+
+
+def _cfg(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    of_sampler = SAMPLER_TABLE[request.sampler].useful_cfg
+    low, high = of_sampler or facts.useful_cfg
+    name = request.sampler if of_sampler else facts.name
+    values = {"cfg": request.cfg, "low": low, "high": high, "name": name}
+    if request.cfg > high:
+        return Advice("cfg_high", "cfg", values, {"cfg": high})
+    if request.cfg < low:
+        kind = "cfg_off" if request.cfg == 1 else "cfg_low"
+        return Advice(kind, "cfg", values, {"cfg": low})
+    return None
+
+
+def _steps(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    of_sampler = SAMPLER_TABLE[request.sampler].useful_steps
+    low, high = of_sampler or facts.useful_steps
+    name = request.sampler if of_sampler else facts.name
+    values = {"steps": request.steps, "low": low, "high": high, "name": name}
+    if request.steps > high:
+        return Advice("steps_high", "steps", values, {"steps": high})
+    if request.steps < low:
+        return Advice("steps_low", "steps", values, {"steps": low})
+    return None
+
+
+def _size(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    width, height = _asked_size(request, facts)
+    trained = facts.width * facts.height
+    stretch = max(width, height) / min(width, height)
+    kind: AdviceKind
+    if width * height > MOST_AREA * trained:
+        kind = "size_large"
+    elif width * height < LEAST_AREA * trained:
+        kind = "size_small"
+    elif stretch > MOST_STRETCH:
+        kind = "size_stretched"
+    else:
+        return None
+    ratio = width / height
+    if stretch > KEPT_STRETCH:
+        ratio = MENDED_STRETCH if width > height else 1 / MENDED_STRETCH
+    fit = {"width": _side(math.sqrt(trained * ratio)), "height": _side(math.sqrt(trained / ratio))}
+    values = {
+        "width": width,
+        "height": height,
+        "fit_width": fit["width"],
+        "fit_height": fit["height"],
+        "name": facts.name,
+    }
+    return Advice(kind, "width", values, fit)
+
+
+def _asked_size(request: GenerationRequest, facts: ModelFacts) -> tuple[int, int]:
+    return request.width or facts.width, request.height or facts.height
+
+
+def _side(pixels: float) -> int:
+    return round(pixels / _SIDE_STEP) * _SIDE_STEP
+
+
+def _batch(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    width, height = _asked_size(request, facts)
+    if request.batch == 1 or request.batch * width * height <= MOST_BATCH_PIXELS:
+        return None
+    fitting = max(1, MOST_BATCH_PIXELS // (width * height))
+    batch = max(n for n in range(1, fitting + 1) if request.batch % n == 0)
+    fix = {"batch": batch, "count": request.count * request.batch // batch}
+    values = {
+        "batch": request.batch,
+        "width": width,
+        "height": height,
+        "fit_batch": fix["batch"],
+        "fit_count": fix["count"],
+    }
+    return Advice("batch_large", "batch", values, fix)
+
+
+def _weights(request: GenerationRequest) -> Advice | None:
+    heaviest = _heaviest(request.prompt)
+    if heaviest <= HIGH_WEIGHT:
+        return None
+    mended = lighten_prompt(request.prompt, HIGH_WEIGHT, MENDED_WEIGHT)
+    if _heaviest(mended) > HIGH_WEIGHT:
+        # Several brackets make it up together.
+        mended = write_prompt(_lighter(parse_prompt(request.prompt)))
+    values = {"weight": round(heaviest, 2), "fit_weight": MENDED_WEIGHT}
+    return Advice("weight_high", "prompt", values, {"prompt": mended})
+
+
+def _heaviest(prompt: str) -> float:
+    """The largest weight in it; 1 for a prompt that cannot be read."""
+    try:
+        parsed = parse_prompt(prompt)
+    except BadRequestError:
+        return 1.0
+    return max((segment.weight for block in parsed.blocks for segment in block), default=1.0)
+
+
+def _lighter(parsed: ParsedPrompt) -> ParsedPrompt:
+    return ParsedPrompt(
+        tuple(
+            tuple(s._replace(weight=MENDED_WEIGHT) if s.weight > HIGH_WEIGHT else s for s in block)
+            for block in parsed.blocks
+        )
+    )
+
+
+def _phrases(request: GenerationRequest) -> Advice | None:
+    if request.cfg == 1:
+        return None
+    wanted = {_phrase(part) for part in request.prompt.split(",")}
+    parts = request.negative_prompt.split(",")
+    shared = [part for part in parts if _phrase(part) and _phrase(part) in wanted]
+    if not shared:
+        return None
+    kept = ",".join(part for part in parts if part not in shared).strip(" ,")
+    phrase = _phrase(shared[0])
+    shown = phrase if len(phrase) <= _SHOWN_CHARACTERS else phrase[: _SHOWN_CHARACTERS - 1] + "…"
+    values = {"phrase": shown, "others": len(shared) - 1}
+    return Advice("phrase_in_both", "negative_prompt", values, {"negative_prompt": kept})
+
+
+def _phrase(part: str) -> str:
+    """What stands between two commas, for comparing; empty where a bracket reaches beyond it."""
+    if unmatched_brackets(part):
+        return ""
+    bare = _WEIGHT.sub("", part).translate(_NO_BRACKETS)
+    return " ".join(bare.casefold().split())

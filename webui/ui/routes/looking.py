@@ -1,0 +1,136 @@
+"""What the page learns of a request while it is edited, and of the models on the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, get_args
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from webui.errors import BadRequestError
+from webui.generation import facts, vocabulary
+from webui.generation.advice import advise, idle_fields
+from webui.generation.facts import ModelFacts, check_clip_skip, read_facts
+from webui.generation.families import refuse_unused
+from webui.generation.prompts import PromptField
+from webui.generation.samplers import check_sampler
+from webui.generation.tokens import count_tokens
+from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
+from webui.library.checkpoints import CheckpointShelf, ModelFolder
+from webui.library.watched import Watched
+from webui.request import GenerationRequest, parse_request
+
+_FACTS_KEPT = 256
+
+_TOKENIZERS_KEPT = 3
+"""One with the vocabulary of Stable Diffusion takes some 20 MB."""
+
+
+class Looked(BaseModel):
+    """The body of `POST /look`: a request as the page holds it, complete or not, valid or not."""
+
+    request: dict[str, Any]
+
+
+def add_looking_routes(app: FastAPI, shelf: CheckpointShelf) -> None:
+    """Adds `POST /look` (`Looker.look`) and `GET /shelf` (`Looker.models`)."""
+    looker = Looker(shelf)
+
+    @app.post("/look")
+    def look(looked: Looked) -> dict[str, Any]:
+        return looker.look(looked.request)
+
+    @app.get("/shelf")
+    def models() -> dict[str, Any]:
+        return {"models": looker.models()}
+
+
+class Looker:
+    """Looks at requests, and at models by their configurations, read anew when they change."""
+
+    def __init__(self, shelf: CheckpointShelf) -> None:
+        self._shelf = shelf
+        self._facts = Watched[ModelFacts](_FACTS_KEPT)
+        self._tokenizers = Watched[PromptTokenizer](_TOKENIZERS_KEPT)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model on the shelf; of a broken one only `name` and `problem` are not None."""
+        return [self._row(name) for name in self._shelf.names()]
+
+    def look(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What there is to say about a request.
+
+        Keys of the answer: `problem` (`message`, `field`; or None), `advice` (`kind`, `field`,
+        `values`, `fix`), `prompt` and `negative_prompt` (`TokenCount`), `hidden` (fields that the
+        model has no use for and that are not set) and `idle` (`field`, `kind`).
+        """
+        answer: dict[str, Any] = {"problem": None, "advice": [], "hidden": [], "idle": []}
+        model = None
+        try:
+            model = self._model(data)
+            known = self._facts_of(model)
+            answer["hidden"] = [field for field in known.unused if not _is_set(field, data)]
+            request = parse_request(data)
+            answer["idle"] = [asdict(idle) for idle in idle_fields(request)]
+            answer["advice"] = [
+                asdict(advice) | {"values": dict(advice.values), "fix": dict(advice.fix)}
+                for advice in advise(request, known)
+            ]
+            refuse_unused(request, known.family)
+            check_sampler(request.sampler, request.schedule, request.steps)
+            check_clip_skip(request.clip_skip, known.text_layers)
+        except BadRequestError as error:
+            answer["problem"] = {"message": error.message, "field": error.field}
+        tokenizer = self._tokenizer_of(model)
+        for field in get_args(PromptField):
+            answer[field] = asdict(count_tokens(_text(field, data), tokenizer, field))
+        return answer
+
+    def _row(self, name: str) -> dict[str, Any]:
+        row = dict.fromkeys(("family", "width", "height", "cfg", "steps", "clip_skip", "hidden"))
+        try:
+            known = self._facts_of(self._shelf.folder(name))
+        except BadRequestError as error:
+            return {"name": name, **row, "problem": error.message}
+        return {
+            "name": name,
+            "family": known.family.name,
+            "width": known.width,
+            "height": known.height,
+            "cfg": known.useful_cfg,
+            "steps": known.useful_steps,
+            "clip_skip": known.text_layers,
+            "hidden": known.unused,
+            "problem": None,
+        }
+
+    def _model(self, data: Mapping[str, Any]) -> ModelFolder:
+        named = {"model": data["model"]} if "model" in data else {}
+        return self._shelf.folder(parse_request(named).model)
+
+    def _facts_of(self, model: ModelFolder) -> ModelFacts:
+        files = tuple(model.path / name for name in facts.SOURCES)
+        return self._facts.get(files, lambda: read_facts(model))
+
+    def _tokenizer_of(self, model: ModelFolder | None) -> PromptTokenizer | None:
+        if model is None:
+            return None
+        files = tuple(model.path / name for name in vocabulary.SOURCES)
+        try:
+            return self._tokenizers.get(files, lambda: read_tokenizer(model))
+        except BadRequestError:
+            return None
+
+
+def _text(field: PromptField, data: Mapping[str, Any]) -> str:
+    """The text in a prompt's field; empty where it is none that a request can have."""
+    try:
+        return getattr(parse_request({field: data.get(field, "")}), field)
+    except BadRequestError:
+        return ""
+
+
+def _is_set(field: str, data: Mapping[str, Any]) -> bool:
+    return data.get(field) not in (None, [], GenerationRequest.model_fields[field].default)
