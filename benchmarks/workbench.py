@@ -23,6 +23,9 @@ class Effort:
         postcard_side, postcard_steps, postcard_rounds: The same for the embedded model.
         starts: How often the server is started.
         children: How often each process is run whose memory is measured.
+        pictures: How many files the history is measured with.
+        generations: How many pictures are made in one tab.
+        generation_steps: Denoising steps of each of them.
     """
 
     shape: ModelShape = SD15
@@ -34,6 +37,9 @@ class Effort:
     postcard_rounds: int = 15
     starts: int = 5
     children: int = 2
+    pictures: int = 20_000
+    generations: int = 300
+    generation_steps: int = 2
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,11 @@ MAY_WRITE = ("library/gallery.py", "postcard/")
 MAY_WRITE_OTHER_BYTES = (
     "library/files.py",  # the one way to write a file whole; who calls it is looked at
     "library/hashes.py",  # content hashes as JSON
+    "library/presets.py",  # presets as JSON
+    "library/wordlists.py",  # lists of phrases as text
+    "library/thumbnails.py",  # small copies of pictures that are saved already
 )
-"""Modules that write files which are no pictures."""
+"""Modules that write files which are no pictures, or copies of those that are there."""
 
 SAVERS = {
     "imwrite",

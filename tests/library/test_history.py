@@ -18,7 +18,8 @@ from tests.library.pictures import NOON, Reader, write_picture
 from webui.errors import BadRequestError, NotFoundError
 from webui.library import history_sync
 from webui.library.history import History
-from webui.library.history_index import INDEX, Page
+from webui.library.history_database import INDEX
+from webui.library.history_index import Page
 from webui.library.history_query import MAX_WORDS, HistoryQuery
 from webui.library.history_sync import Indexed
 
@@ -67,20 +68,13 @@ def opened(folder: Path, read: Callable[[Path], Indexed] | None = None) -> Histo
 
 def index_all(history: History) -> None:
     history.start()
-    finished(history)
-
-
-def finished(history: History) -> None:
-    """Waits for the background thread to end."""
-    for thread in threading.enumerate():
-        if thread.name == "history":
-            thread.join(30)
+    assert history.wait(30)
 
 
 def refreshed(history: History) -> None:
     """Refreshes and waits for the whole of it, however slow the machine is."""
     history.refresh()
-    finished(history)
+    assert history.wait(30)
 
 
 def names(page: Page) -> list[str]:
@@ -560,8 +554,9 @@ def test_searching_works_while_files_are_read(tmp_path: Path, monkeypatch: pytes
         made = NOON + timedelta(hours=1)
         added = history.add(write_picture(tmp_path / "new.png", made=made))
         assert ids(history, "new.png") == [added]
+        assert not history.wait(0)
         go_on.set()
-        finished(history)
+        assert history.wait(30)
         assert history.progress is None
         assert found(history) == ["2.png", "1.png", "new.png", "0.png"]
 
@@ -583,6 +578,27 @@ def test_adding_and_searching_from_many_threads(tmp_path: Path):
         refreshed(history)
         assert missed == []
         assert len(found(history)) == 40
+
+
+def test_a_file_that_changes_while_it_is_read_is_kept_as_it_is_now(tmp_path: Path):
+    path = write_picture(tmp_path / "a.png", {"prompt": "early"}, made=NOON)
+    write_picture(tmp_path / "b.png", {"prompt": "early"}, made=NOON)
+    read = Reader()
+
+    def overtaken(at: Path) -> Indexed:
+        early = read(at)
+        if early.request == {"prompt": "early"}:
+            write_picture(at, {"prompt": "late"}, made=NOON + timedelta(days=1))
+            if at == path:
+                history.add(at)
+        return early
+
+    with closing(History(tmp_path, overtaken)) as history:
+        index_all(history)
+        assert found(history) == ["a.png"]
+        assert found(history, search="late") == ["a.png"]
+        refreshed(history)
+        assert sorted(found(history, search="late")) == ["a.png", "b.png"]
 
 
 def test_closing_ends_the_reading(tmp_path: Path):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from webui.library import history_index
-from webui.library.history_index import DAMAGED, INDEX, SCHEMA, HistoryIndex, Picture
+from webui.library.history_database import DAMAGED, INDEX
+from webui.library.history_index import VERSION, HistoryIndex, Picture
 from webui.library.history_query import Condition, HistoryQuery
 
 
@@ -33,6 +34,10 @@ def picture(name: str, *, made: str = "2026-05-04T12:00:00.000000") -> Picture:
         settings="{}",
         broken=None,
     )
+
+
+def connection_of(index: HistoryIndex) -> sqlite3.Connection:
+    return index._database._connection  # pyright: ignore[reportPrivateUsage]
 
 
 def names(index: HistoryIndex) -> list[str]:
@@ -82,8 +87,8 @@ def test_damage_that_shows_while_running_is_set_aside_too(tmp_path: Path):
         index.put([picture(f"{number}.png") for number in range(2000)])
         generation = index.generation
         # What is cached and what waits in the log must not hide the damage.
-        index._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # pyright: ignore[reportPrivateUsage]
-        index._connection.execute("PRAGMA shrink_memory")  # pyright: ignore[reportPrivateUsage]
+        connection_of(index).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection_of(index).execute("PRAGMA shrink_memory")
         path = tmp_path / INDEX
         with path.open("r+b") as file:
             file.seek(4096)
@@ -97,7 +102,7 @@ def test_damage_that_shows_while_running_is_set_aside_too(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "change",
-    [f"PRAGMA user_version = {SCHEMA + 1}", "ALTER TABLE pictures DROP COLUMN seed"],
+    [f"PRAGMA user_version = {VERSION + 1}", "ALTER TABLE pictures DROP COLUMN seed"],
 )
 def test_an_index_of_another_schema_is_made_anew(tmp_path: Path, change: str):
     with closing(HistoryIndex(tmp_path)) as index:
@@ -132,7 +137,7 @@ def test_a_file_that_cannot_be_written_any_more_loses_nothing(
     with closing(HistoryIndex(tmp_path)) as index:
         index.put([picture(f"{number}.png") for number in range(5)])
         generation = index.generation
-        index._connection.execute(f"PRAGMA {pragma}")  # pyright: ignore[reportPrivateUsage]
+        connection_of(index).execute(f"PRAGMA {pragma}")
         index.put([picture(f"b{number}.png") for number in range(5, 5000)])
         assert index.notice is not None
         assert sentence in index.notice

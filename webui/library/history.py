@@ -75,6 +75,10 @@ class History:
         """Brings the index up to date in the background."""
         self._sync.start()
 
+    def wait(self, seconds: float) -> bool:
+        """Waits at most that long until the background work is done; whether it is."""
+        return self._sync.wait(seconds)
+
     def refresh(self) -> None:
         """Picks up what others have added or removed, if anything; waits a moment for it."""
         self._sync.refresh(PATIENCE_SECONDS)
@@ -92,10 +96,9 @@ class History:
         Raises:
             BadRequestError: It is not in the pictures' folder.
         """
-        picture = self._sync.entry(*self._place(path))
+        picture = self._sync.add(*self._place(path))
         if picture is None:
             return None
-        self._index.put([picture])
         with contextlib.suppress(BrokenFileError, NotFoundError):
             self.thumbnail(picture.id)
         return picture.id

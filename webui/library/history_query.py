@@ -89,7 +89,7 @@ def _conditions(query: HistoryQuery) -> Iterator[Condition]:
     if query.last_day is not None and query.last_day < date.max:
         yield "made < ?", ((query.last_day + timedelta(days=1)).isoformat(),)
     if query.matches is not None:
-        yield "settings IS NOT NULL", ()
+        yield "recipe IS NOT NULL", ()
         yield from _matching(query.matches)
 
 
@@ -100,12 +100,16 @@ def _matching(preset: Mapping[str, Any]) -> Iterator[Condition]:
             continue
         if key in _PROMPTS and isinstance(value, str):
             yield from _prompt(key, storable(value))
-        elif key == "model" and isinstance(value, str):
-            # Read from its column, which spares parsing the settings of all other models' pictures.
-            yield "model = ?", (storable(value),)
+        elif key == "seed":
+            yield "seed = ?", (value,)
         else:
             rest[key] = value
-    yield from _equal("$", rest)
+    parts = list(_equal("$", rest))
+    if parts:
+        # Many pictures share one row of settings, so that few JSON texts are looked into.
+        every = " AND ".join(sql for sql, _ in parts)
+        values = tuple(value for _, values in parts for value in values)
+        yield f"recipe IN (SELECT id FROM recipes WHERE {every})", values
 
 
 def _prompt(column: str, template: str) -> Iterator[Condition]:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ BATCH = 200
 
 MAX_SETTINGS_CHARACTERS = 256 * 1024
 """Longest recipe kept, as JSON; the longest valid request needs a quarter of it."""
+
+_OWN_COLUMNS = ("prompt", "negative_prompt", "seed")
+"""What of a request differs from picture to picture, and is kept apart from its settings."""
 
 _MAX_INTEGER = 2**63 - 1
 """SQLite's largest."""
@@ -88,6 +91,7 @@ class HistorySync:
         self._generation = 0
         self._progress: tuple[int, int] | None = None
         self._lock = threading.Lock()
+        self._putting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._again = False
         self._closed = threading.Event()
@@ -97,7 +101,7 @@ class HistorySync:
         """Files read and files to read, (0, 0) while they are being looked for; None when idle."""
         return self._progress
 
-    def start(self) -> threading.Thread:
+    def start(self) -> None:
         """Goes through the folder, once more if that is being done already."""
         with self._lock:
             if self._thread is None:
@@ -105,30 +109,44 @@ class HistorySync:
                 self._thread.start()
             else:
                 self._again = True
-            return self._thread
 
     def refresh(self, patience: float) -> None:
         """Starts only if a folder has changed, and waits at most `patience` seconds for the end."""
         if self._thread is not None or not self._index.is_there():
             return
         if self._generation != self._index.generation or is_stale(self._root, dict(self._known)):
-            self.start().join(patience)
+            self.start()
+            self.wait(patience)
+
+    def wait(self, patience: float | None = None) -> bool:
+        """Waits at most that many seconds for the thread's end; whether it has come."""
+        with self._lock:
+            thread = self._thread
+        if thread is None:
+            return True
+        thread.join(patience)
+        return not thread.is_alive()
 
     def close(self) -> None:
         """Ends after the picture that is being read."""
         self._closed.set()
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        self.wait()
 
-    def entry(self, folder: str, name: str) -> Picture | None:
-        """A file's row, freshly read; None when it is gone."""
+    def add(self, folder: str, name: str) -> Picture | None:
+        """Reads one file at once; gives its row, or None when it is gone."""
+        stamp = self._stamp(folder, name)
+        row = None if stamp is None else self._entry(_Found(folder, name, stamp))
+        if row is not None:
+            with self._putting:
+                self._index.put([row])
+        return row
+
+    def _stamp(self, folder: str, name: str) -> Stamp | None:
         try:
             stat = locate(self._root, folder, name).stat()
         except (NotFoundError, OSError):
             return None
-        return self._entry(_Found(folder, name, Stamp(stat.st_mtime_ns, stat.st_size)))
+        return Stamp(stat.st_mtime_ns, stat.st_size)
 
     def _work(self) -> None:
         try:
@@ -171,13 +189,18 @@ class HistorySync:
         if not self._index.is_there() or self._index.generation != generation:
             return
         self._index.remove([place for place in gone if self._is_gone(*place)])
-        if self._add(fresh) and self._index.generation == generation:
-            self._known = folders
+        changing: set[str] = set()
+        if self._add(fresh, changing) and self._index.generation == generation:
+            unsure = {path: replace(folders[path], mtime_ns=-1) for path in changing}
+            self._known = folders | unsure
             self._generation = generation
             self._tidy()
 
-    def _add(self, fresh: list[_Found]) -> bool:
-        """Reads the files, the newest first; whether it came to the end of them."""
+    def _add(self, fresh: list[_Found], changing: set[str]) -> bool:
+        """Reads the files, the newest first; whether it came to the end of them.
+
+        The folders of files that changed while they were read are put into `changing`.
+        """
         fresh.sort(key=lambda found: found.made, reverse=True)
         done = 0
         remaining = iter(fresh)
@@ -191,7 +214,13 @@ class HistorySync:
                 if row is not None:
                     rows.append(row)
                 done += 1
-            self._index.put(rows)
+            # What `add` has read since is newer, and so stays.
+            with self._putting:
+                now = {row.id: self._stamp(row.folder, row.name) for row in rows}
+                still = [row for row in rows if now[row.id] == (row.mtime_ns, row.size)]
+                self._index.put(still)
+            kept = {row.id for row in still}
+            changing |= {row.folder for row in rows if row.id not in kept}
         return True
 
     def _is_gone(self, folder: str, name: str) -> bool:
@@ -236,8 +265,8 @@ class HistorySync:
             negative_prompt=_text(request.get("negative_prompt")),
             model=_text(request.get("model")),
             seed=_integer(request.get("seed")),
-            settings=settings,
             broken=broken,
+            settings=settings,
         )
 
 
@@ -245,14 +274,16 @@ def whole_request(picture: Picture) -> dict[str, Any] | None:
     """The recipe's request as it was read, put together from the columns; None without one."""
     if picture.settings is None:
         return None
-    prompts = {"prompt": picture.prompt, "negative_prompt": picture.negative_prompt}
-    named = {key: text for key, text in prompts.items() if text is not None}
+    columns = {name: getattr(picture, name) for name in _OWN_COLUMNS}
+    named = {name: value for name, value in columns.items() if value is not None}
     return named | json.loads(picture.settings)
 
 
 def _settings(request: Mapping[str, Any]) -> str | None:
-    """The request without its prompts, which have columns, as JSON that SQLite can search."""
-    rest = {k: v for k, v in request.items() if k not in ("prompt", "negative_prompt")}
+    """What of a request many pictures share, as JSON that SQLite can look into."""
+    columns = {"seed": _integer(request.get("seed"))}
+    columns |= {name: _text(request.get(name)) for name in ("prompt", "negative_prompt")}
+    rest = {name: value for name, value in request.items() if columns.get(name) is None}
     try:
         text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError):

@@ -24,7 +24,7 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 """The files that are pictures, by their suffix in lower case."""
 
 SETTLED_SECONDS = 2
-"""Coarsest file time (FAT). A folder changed more lately may change again within the same tick."""
+"""Coarsest file time (FAT). What changed more lately may change again within the same tick."""
 
 _SAVED_AS = re.compile(r"(?:.*/)?(\d{4}-\d{2}-\d{2})/(\d{6})-[^/]*")
 """A path as `webui.library.gallery.Gallery` makes it."""
@@ -43,7 +43,8 @@ class Folder:
 
     Attributes:
         path: Relative to the pictures' folder, with "/" between the parts; "" is that itself.
-        mtime_ns: Its modification time; -1 when it was too fresh to tell a later change by.
+        mtime_ns: Its modification time; -1 when it or a file in it was too fresh to tell a later
+            change by.
         subfolders: Paths of the folders in it that are looked into.
     """
 
@@ -103,8 +104,8 @@ def list_folder(root: Path, path: str) -> tuple[Folder, dict[str, Stamp]]:
         OSError: It is gone or cannot be read.
     """
     place = root / path
+    began = time.time_ns()
     changed = place.stat().st_mtime_ns
-    settled = changed < time.time_ns() - SETTLED_SECONDS * 10**9
     subfolders = [TRASH] if not path and _is_own_folder(root / TRASH) else []
     files: dict[str, Stamp] = {}
     with os.scandir(place) as entries:
@@ -115,7 +116,9 @@ def list_folder(root: Path, path: str) -> tuple[Folder, dict[str, Stamp]]:
             elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
                 stat = entry.stat(follow_symlinks=False)
                 files[entry.name] = Stamp(stat.st_mtime_ns, stat.st_size)
-    return Folder(path, changed if settled else -1, tuple(subfolders)), files
+    times = [changed, *(stamp.mtime_ns for stamp in files.values())]
+    fresh = any(abs(began - at) < SETTLED_SECONDS * 10**9 for at in times)
+    return Folder(path, -1 if fresh else changed, tuple(subfolders)), files
 
 
 def changed_folders(

@@ -23,8 +23,8 @@ SIDE = 320
 MAX_BYTES = 160_000_000
 """Most memory that decoding one picture may take: 40 megapixels of a PNG."""
 
-_BYTES_PER_PIXEL = MappingProxyType({"PNG": 4, "JPEG": 4, "WEBP": 12})
-"""The formats that are read; libwebp keeps two canvases of its own beside Pillow's picture."""
+_BYTES_PER_PIXEL = MappingProxyType({"PNG": 4, "JPEG": 4, "WEBP": 16})
+"""The formats that are read, and what was measured; libwebp keeps canvases of its own."""
 
 _LARGE_PIXELS = 8_000_000
 """Pictures above this are decoded one at a time."""
