@@ -44,7 +44,7 @@ def full(descriptor: int) -> None:
 
 
 def test_both_folders_are_listed_by_name(shelf: PresetShelf):
-    shelf.save("a sketch", "Quick.", REQUEST, replace=False)
+    shelf.store("a sketch", "Quick.", REQUEST, replace=False)
     listing = shelf.listing()
     assert [(p.name, p.own) for p in listing.presets] == [("a sketch", True), ("Wide", False)]
     assert listing.presets[0].about == "Quick."
@@ -122,12 +122,12 @@ def test_a_change_on_disk_is_seen_and_nothing_else_is_read_again(
 
 
 def test_a_name_is_taken_over_only_when_asked(shelf: PresetShelf, tmp_path: Path):
-    first = shelf.save("Mine", "", REQUEST, replace=False)
+    first = shelf.store("Mine", "", REQUEST, replace=False)
     with pytest.raises(NameTakenError, match="There is a preset named 'Mine'") as caught:
-        shelf.save("mine", "", {"steps": 5}, replace=False)
+        shelf.store("mine", "", {"steps": 5}, replace=False)
     assert caught.value.field == "name"
     assert shelf.find(first.id).request == REQUEST
-    again = shelf.save("mine", "", {"steps": 5}, replace=True)
+    again = shelf.store("mine", "", {"steps": 5}, replace=True)
     assert again.id == first.id
     assert shelf.find(first.id) == again
     assert len(list((tmp_path / "mine").iterdir())) == 1
@@ -136,12 +136,12 @@ def test_a_name_is_taken_over_only_when_asked(shelf: PresetShelf, tmp_path: Path
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_shipped_name_cannot_be_taken_over(shelf: PresetShelf, replace: bool):
     with pytest.raises(BadRequestError, match="comes with Easel: choose another name"):
-        shelf.save("wide", "", REQUEST, replace=replace)
+        shelf.store("wide", "", REQUEST, replace=replace)
 
 
 def test_a_wrong_request_is_not_saved(shelf: PresetShelf, tmp_path: Path):
     with pytest.raises(BadRequestError, match="did you mean 'steps'"):
-        shelf.save("Mine", "", {"stepz": 1}, replace=False)
+        shelf.store("Mine", "", {"stepz": 1}, replace=False)
     assert not (tmp_path / "mine").exists()
 
 
@@ -177,7 +177,7 @@ def test_every_name_gives_a_file_name_that_is_valid_everywhere(name: str):
 
 def test_names_that_give_the_same_file_name_get_two_files(shelf: PresetShelf, tmp_path: Path):
     for name in ("a b", "a-b", "a_b"):
-        shelf.save(name, "", REQUEST, replace=False)
+        shelf.store(name, "", REQUEST, replace=False)
     files = sorted(path.name for path in (tmp_path / "mine").iterdir())
     assert files == ["a-b-2.json", "a-b-3.json", "a-b.json"]
     assert names(shelf) == ["a b", "a-b", "a_b", "Wide"]
@@ -186,16 +186,16 @@ def test_names_that_give_the_same_file_name_get_two_files(shelf: PresetShelf, tm
 def test_a_broken_file_is_never_written_over(shelf: PresetShelf, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "Mine.JSON").write_text("{")
-    shelf.save("Mine", "", REQUEST, replace=False)
+    shelf.store("Mine", "", REQUEST, replace=False)
     assert (tmp_path / "mine" / "Mine.JSON").read_text() == "{"
     assert names(shelf) == ["Mine", "Wide"]
 
 
 def test_what_is_deleted_can_be_saved_again(shelf: PresetShelf):
-    saved = shelf.save("Mine", "A sentence.", REQUEST, replace=False)
+    saved = shelf.store("Mine", "A sentence.", REQUEST, replace=False)
     deleted = shelf.delete(saved.id)
     assert names(shelf) == ["Wide"]
-    assert shelf.save(deleted.name, deleted.about, deleted.request, replace=False) == saved
+    assert shelf.store(deleted.name, deleted.about, deleted.request, replace=False) == saved
 
 
 def test_what_is_shipped_or_gone_cannot_be_deleted(shelf: PresetShelf):
@@ -231,11 +231,11 @@ def test_an_import_that_is_no_preset_is_named(shelf: PresetShelf, tmp_path: Path
 def test_a_full_disk_changes_nothing(
     shelf: PresetShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    saved = shelf.save("Mine", "", REQUEST, replace=False)
+    saved = shelf.store("Mine", "", REQUEST, replace=False)
     before = (tmp_path / "mine" / saved.file).read_bytes()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="The disk is full"):
-        shelf.save("Mine", "", {"steps": 5}, replace=True)
+        shelf.store("Mine", "", {"steps": 5}, replace=True)
     assert os.listdir(tmp_path / "mine") == [saved.file]
     assert (tmp_path / "mine" / saved.file).read_bytes() == before
 
@@ -266,14 +266,14 @@ def test_the_own_folder_has_a_bound(
         shelf.add([make_draft(name, "", REQUEST) for name in "abc"])
     shelf.add([make_draft(name, "", REQUEST) for name in "ab"])
     with pytest.raises(BadRequestError, match="delete some first"):
-        shelf.save("c", "", REQUEST, replace=False)
-    assert shelf.save("a", "", {"steps": 5}, replace=True).request == {"steps": 5}
+        shelf.store("c", "", REQUEST, replace=False)
+    assert shelf.store("a", "", {"steps": 5}, replace=True).request == {"steps": 5}
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
     (tmp_path / "mine").write_text("not a folder")
     with pytest.raises(StorageError, match="could not be saved"):
-        PresetShelf(tmp_path, tmp_path / "mine").save("Mine", "", REQUEST, replace=False)
+        PresetShelf(tmp_path, tmp_path / "mine").store("Mine", "", REQUEST, replace=False)
 
 
 def test_at_least_ten_presets_are_shipped_and_none_is_broken():

@@ -38,7 +38,7 @@ def test_comments_and_empty_lines_are_no_phrases(lists: WordLists):
 def test_the_users_list_stands_for_the_shipped_one_until_it_is_reset(
     lists: WordLists, tmp_path: Path
 ):
-    saved = lists.save("film", [" grainy ", "", "soft"])
+    saved = lists.store("film", [" grainy ", "", "soft"])
     assert saved == WordList("film", ("grainy", "soft"), own=True) == get(lists, "film")
     assert get(lists, "style").own is False
     assert lists.reset("film") == WordList("film", ("a film", "another"), own=False)
@@ -47,7 +47,7 @@ def test_the_users_list_stands_for_the_shipped_one_until_it_is_reset(
 
 
 def test_an_empty_list_is_the_users_too(lists: WordLists):
-    lists.save("film", [])
+    lists.store("film", [])
     assert get(lists, "film") == WordList("film", (), own=True)
 
 
@@ -58,13 +58,13 @@ def test_a_file_edited_by_hand_is_seen_at_once(lists: WordLists, tmp_path: Path)
 
 @pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "${alert(1)}", "`x`", "a, b: c"])
 def test_text_stays_text_byte_for_byte(lists: WordLists, text: str):
-    lists.save("film", [text])
+    lists.store("film", [text])
     assert get(lists, "film").phrases == (text,)
 
 
 def test_as_many_phrases_as_fit_can_be_read_again(lists: WordLists):
     phrases = tuple(f"phrase {number}" for number in range(MAX_LINES))
-    lists.save("film", phrases)
+    lists.store("film", phrases)
     assert get(lists, "film") == WordList("film", phrases, own=True)
 
 
@@ -116,14 +116,14 @@ def test_what_cannot_be_read_again_is_not_saved(
     lists: WordLists, tmp_path: Path, phrases: list[str], sentence: str
 ):
     with pytest.raises(BadRequestError, match=sentence):
-        lists.save("film", phrases)
+        lists.store("film", phrases)
     assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("name", ["flim", "../film", "film.txt", ""])
 def test_there_are_no_other_lists(lists: WordLists, name: str):
     with pytest.raises(NotFoundError, match="Unknown word list"):
-        lists.save(name, ["a"])
+        lists.store(name, ["a"])
     with pytest.raises(NotFoundError):
         lists.reset(name)
 
@@ -131,14 +131,14 @@ def test_there_are_no_other_lists(lists: WordLists, name: str):
 def test_a_full_disk_is_one_sentence_and_the_list_stays(
     lists: WordLists, monkeypatch: pytest.MonkeyPatch
 ):
-    lists.save("film", ["older"])
+    lists.store("film", ["older"])
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="The disk is full"):
-        lists.save("film", ["newer"])
+        lists.store("film", ["newer"])
     assert get(lists, "film").phrases == ("older",)
 
 

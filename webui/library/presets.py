@@ -123,7 +123,7 @@ class PresetShelf:
                 return preset
         raise NotFoundError("This preset is not there any more.")
 
-    def save(self, name: str, about: str, request: Mapping[str, Any], *, replace: bool) -> Preset:
+    def store(self, name: str, about: str, request: Mapping[str, Any], *, replace: bool) -> Preset:
         """Writes an own preset, with `replace` over one of the same name.
 
         Raises:

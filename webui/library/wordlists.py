@@ -51,7 +51,7 @@ class WordLists:
         """All lists as they are on disk now, in the order of `NAMES`."""
         return tuple(self._list(name) for name in NAMES)
 
-    def save(self, name: str, phrases: Sequence[str]) -> WordList:
+    def store(self, name: str, phrases: Sequence[str]) -> WordList:
         """Replaces a list by the user's own; spaces around phrases and empty ones are dropped.
 
         Raises:

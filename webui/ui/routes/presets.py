@@ -101,7 +101,7 @@ def add_presets_routes(
 
     @app.post("/presets", dependencies=[Depends(at_this_machine)])
     def save(body: Saved) -> dict[str, Any]:
-        return _json(shelf.save(body.name, body.about, body.request, replace=body.replace))
+        return _json(shelf.store(body.name, body.about, body.request, replace=body.replace))
 
     @app.delete("/presets/{id}", dependencies=[Depends(at_this_machine)])
     def delete(id: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def add_words_routes(app: FastAPI, lists: WordLists) -> None:
 
     @app.put("/words/{name}", dependencies=[Depends(at_this_machine)])
     def save(name: str, body: Phrases) -> dict[str, Any]:
-        return asdict(lists.save(name, body.phrases))
+        return asdict(lists.store(name, body.phrases))
 
     @app.delete("/words/{name}", dependencies=[Depends(at_this_machine)])
     def reset(name: str) -> dict[str, Any]:
