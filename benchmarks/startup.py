@@ -116,6 +116,22 @@ def observe(command: Sequence[str], outputs: Path) -> Start:
         return Start(address, answer, page, ready, back, perf_counter() - told)
 
 
+@contextmanager
+def running_server(outputs: Path) -> Generator[tuple[str, int], None, None]:
+    """The address and process id of a server whose engine is ready.
+
+    Raises:
+        BenchmarkError: It did not come within five minutes, or died.
+    """
+    options = ["--no-browser", "--port", str(_free_port()), "--outputs", str(outputs)]
+    with _running([sys.executable, "-m", "webui", "serve", *options]) as server:
+        url = server.address()
+        server.wait("the engine", lambda: _status(url)["phase"] == "ready")
+        server.wait("the page", lambda: _status(url)["page"] is True)
+        yield url, server.pid
+        server.end()
+
+
 class _Server:
     """A running server process and the lines it prints."""
 
@@ -123,6 +139,11 @@ class _Server:
         self._process = process
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def address(self) -> str:
         """The first web address it prints."""

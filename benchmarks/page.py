@@ -1,0 +1,81 @@
+"""What a long session costs: the browser tab's memory and the server's over many pictures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+from playwright.sync_api import CDPSession, Page, sync_playwright
+
+from benchmarks.figures import Figure, Limit
+from benchmarks.measure import BenchmarkError
+from benchmarks.startup import ENGINE, running_server
+from benchmarks.workbench import Workbench
+
+WARM_UP = 40
+"""Pictures made before the first look: by then everything that is made once has been made."""
+
+MIB = 1024**2
+PATIENCE_MS = 60_000
+
+
+def run(bench: Workbench) -> list[Figure]:
+    """Makes pictures by pressing the button, with the embedded model and new seeds."""
+    count = bench.effort.generations
+    with running_server(bench.work / "page-outputs") as (url, pid), sync_playwright() as playwright:
+        path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(url)
+        page.wait_for_selector("#engine[data-phase=ready]", state="attached")
+        page.locator("#input-steps").fill(str(bench.effort.generation_steps))
+        session = page.context.new_cdp_session(page)
+        press(page, WARM_UP)
+        looks = [look(session, pid)]
+        for _ in range(5):
+            press(page, count // 5)
+            looks.append(look(session, pid))
+        browser.close()
+    return [
+        _growth(name, [look[name] for look in looks], count, most)
+        for name, most in (("tab", 10.0), ("page's process", 1.0), ("engine's process", 1.0))
+    ]
+
+
+def press(page: Page, times: int) -> None:
+    """Makes so many pictures, one after the other."""
+    for _ in range(times):
+        page.locator("#generate").click()
+        page.wait_for_selector("body[data-job=busy]", state="attached")
+        page.wait_for_selector("body[data-job=idle]", state="attached")
+
+
+def look(session: CDPSession, server: int) -> dict[str, float]:
+    """Memory in MiB: the tab's JavaScript heap after a collection, and each process's RSS."""
+    session.send("HeapProfiler.collectGarbage")
+    heap: dict[str, Any] = session.send("Runtime.getHeapUsage")
+    process = psutil.Process(server)
+    engines = [c for c in process.children() if any(ENGINE in word for word in c.cmdline())]
+    if len(engines) != 1:
+        raise BenchmarkError("The server has no engine process.")
+    return {
+        "tab": heap["usedSize"] / MIB,
+        "page's process": process.memory_info().rss / MIB,
+        "engine's process": engines[0].memory_info().rss / MIB,
+    }
+
+
+def _growth(name: str, sizes: Sequence[float], count: int, most: float) -> Figure:
+    percent = 100 * (sizes[-1] / sizes[0] - 1)
+    return Figure(
+        f"{count} pictures made in one tab: growth of the {name}'s memory".replace("s's", "s"),
+        percent,
+        "%",
+        "MiB: " + ", ".join(f"{size:.1f}" for size in sizes),
+        Limit(most),
+        {"MiB": list(sizes)},
+    )
