@@ -44,6 +44,7 @@ export class Choice extends EventTarget {
 
   /** Forgets those that are not there any more. */
   keep(items) {
+    if (!this.#ids.size) return;
     const there = new Set(items.map((item) => item.id));
     const gone = this.ids.filter((id) => !there.has(id));
     for (const id of gone) this.#ids.delete(id);

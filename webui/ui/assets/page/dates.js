@@ -2,9 +2,15 @@
 
 import { currentLanguage, say } from "./texts.js";
 
+/** The page's language as the browser's owner writes it: en-GB has its days before its months. */
+function locale() {
+  const language = currentLanguage();
+  return navigator.languages.find((code) => code.split("-")[0] === language) ?? language;
+}
+
 /** A number with its thousands told apart. */
 export function number(value) {
-  return new Intl.NumberFormat(currentLanguage()).format(value);
+  return new Intl.NumberFormat(locale()).format(value);
 }
 
 /** A day such as "2026-05-04" in words; the last two by name. */
@@ -13,12 +19,12 @@ export function dayInWords(day) {
   const ago = Math.round((noon(new Date()) - noon(date)) / 86_400_000);
   if (ago === 0) return say("history.today");
   if (ago === 1) return say("history.yesterday");
-  return new Intl.DateTimeFormat(currentLanguage(), { weekday: "long", day: "numeric", month: "long", year: "numeric" }).format(date);
+  return new Intl.DateTimeFormat(locale(), { weekday: "long", day: "numeric", month: "long", year: "numeric" }).format(date);
 }
 
 /** Day and time of a picture, short. */
 export function whenMade(made) {
-  return new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(made));
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(made));
 }
 
 function noon(date) {

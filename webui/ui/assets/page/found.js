@@ -2,7 +2,8 @@
 
 import { ask } from "./dom.js";
 
-const AT_ONCE = 200;
+const FIRST = 100; // Pictures of the first page, which is waited for.
+const NEXT = 500; // Of each further one, which is fetched ahead.
 
 export class Found extends EventTarget {
   constructor() {
@@ -89,19 +90,19 @@ export class Found extends EventTarget {
     this.#abort.abort();
     this.#abort = new AbortController();
     this.#fetching = null;
-    return this.#ask(this.#abort.signal, {});
+    return this.#ask(this.#abort.signal, { limit: FIRST });
   }
 
   async #next() {
     const signal = this.#abort.signal;
-    const page = await this.#ask(signal, { cursor: this.cursor });
+    const page = await this.#ask(signal, { cursor: this.cursor, limit: NEXT });
     if (!page || signal.aborted) return;
     this.#take({ ...page, items: [...this.items, ...page.items.filter((item) => !this.#ids.has(item.id))] });
     this.#tell();
   }
 
   async #ask(signal, more) {
-    const asked = Object.entries({ ...this.query, ...more, limit: AT_ONCE }).filter(([, value]) => value !== "" && value !== null);
+    const asked = Object.entries({ ...this.query, ...more }).filter(([, value]) => value !== "" && value !== null);
     try {
       const page = await ask(`history?${new URLSearchParams(asked)}`, { signal });
       this.problem = null;

@@ -75,8 +75,13 @@ export class Grid {
   draw(stay = this.root.contains(document.activeElement)) {
     if (!this.width) return;
     const top = -this.root.getBoundingClientRect().top;
+    // After a jump there is all to draw: what is seen comes first, what is around it a frame later.
+    const jumped = Math.abs(top - this.#top) > innerHeight;
+    const around = jumped ? 0 : AROUND;
+    this.#top = top;
     const wanted = [];
-    for (let n = rowAt(this.rows, top - AROUND); n < this.rows.length && this.rows[n].top < top + innerHeight + AROUND; n += 1) wanted.push(n);
+    for (let n = rowAt(this.rows, top - around); n < this.rows.length && this.rows[n].top < top + innerHeight + around; n += 1) wanted.push(n);
+    if (jumped) this.#soon();
     if (!stay) this.at = this.#firstSeen(top + this.covered());
     // The row that the keyboard is on stays, wherever it is: a focus must not get lost.
     const own = this.places[this.at];
@@ -88,6 +93,7 @@ export class Grid {
 
   #drawn = new Map(); // Elements of rows by what is in them.
   #asked = 0;
+  #top = 0; // Where the window was when it was drawn last.
 
   #rowOf(at) {
     return this.rows[this.places?.[at]];

@@ -39,7 +39,7 @@ export class PictureSheet {
     this.foot = el("footer", {});
     const close = button(icon("close"), () => this.dialog.close(), { class: "icon", "aria-label": say("history.close"), title: say("history.close") });
     this.dialog = el("dialog", { class: "sheet picture", "aria-label": say("history.sheet") },
-      el("header", {}, this.title, this.place, this.previous, this.next, close),
+      el("header", {}, el("div", { class: "heading" }, this.title, this.place), this.previous, this.next, close),
       el("div", { class: "body" }, this.mat, this.facts),
       this.foot);
     this.dialog.addEventListener("close", () => this.deeds.closed(this.at));
