@@ -131,7 +131,7 @@ def test_a_dropped_preset_is_imported(page: Page) -> None:
     expect(sheet.locator(".detail h3")).to_have_text("Dropped")
     expect(row(sheet, "steps").locator("td")).to_have_text(["20", "6"])
     drop(page, "broken.json", b"{")
-    expect(sheet.get_by_role("status")).to_contain_text("broken.json: It is not valid JSON")
+    expect(sheet.locator(".report")).to_contain_text("broken.json: It is not valid JSON")
 
 
 def test_text_in_pictures_stays_text(page: Page) -> None:

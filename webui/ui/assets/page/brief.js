@@ -10,7 +10,7 @@ const EITHER = [["camera", "film"], ["style"]]; // A photo or something made by 
 
 export class Brief {
   constructor() {
-    this.sheet = new Sheet("brief", say("brief.title"));
+    this.sheet = new Sheet("brief", say("brief.title"), { typed: true });
     this.lists = [];
     this.tabs = el("div", { class: "tabs", role: "tablist", "aria-label": say("brief.lists"), "aria-orientation": "vertical", onkeydown: (event) => this.#walk(event) });
     this.panels = el("div", { class: "panels" });
@@ -26,6 +26,7 @@ export class Brief {
 
   async open() {
     this.sheet.open();
+    if (this.lists.some((list) => list.editing)) return;
     const found = await this.sheet.attempt(() => ask("words"));
     if (!found) return;
     const picked = new Map(this.lists.map((list) => [list.name, list.picked]));

@@ -87,7 +87,9 @@ export function makeCompare(desk, look) {
   sheet.footer.append(button(say("diff.cancel"), () => sheet.close()), apply);
   differences.addEventListener("change", () => labelApply(apply, differences));
 
+  let showing = null;
   const take = async () => {
+    await showing;
     if (!differences.taken) return;
     const done = await sheet.attempt(async () => { await differences.apply(say("diff.applied")); return true; });
     if (done) sheet.close();
@@ -101,8 +103,8 @@ export function makeCompare(desk, look) {
     report.replaceChildren(el("h3", {}, say("diff.report")), el("ul", {}, ...sentences.map((sentence) => el("li", {}, sentence))));
     differences.clear();
     sheet.open();
-    apply.focus();
-    await sheet.attempt(() => differences.show(request, { literal: true }));
+    showing = sheet.attempt(() => differences.show(request, { literal: true }));
+    await showing;
     if (!apply.disabled) apply.focus();
   };
 }

@@ -7,6 +7,7 @@ import { shortened, wordDiff } from "./worddiff.js";
 const GROUPS = ["look", "size", "sampling", "model", "loras", "control"];
 const TEXTS = ["prompt", "negative_prompt"];
 const LONGEST = 400;
+const HASH = /^[0-9a-f]{64}$/;
 
 export class DiffTable extends EventTarget {
   /**
@@ -101,6 +102,7 @@ function shown(field, value) {
   if (value === null || value === undefined || value === "") return el("span", { class: "unset" }, value === null && field ? unset(field) : say("diff.empty"));
   if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${part.weight}`).join(", ") : el("span", { class: "unset" }, say("diff.none"));
   const text = String(value);
+  if (HASH.test(text)) return `${text.slice(0, 12)}…`;
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 

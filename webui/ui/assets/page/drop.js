@@ -29,14 +29,14 @@ export class Drop {
     let entered = null;
     let own = false;
     const files = (event) => !own && event.dataTransfer?.types.includes("Files");
-    const leave = () => { entered = null; this.zone.hidePopover(); };
+    const leave = () => { entered = null; this.zone.togglePopover(false); };
     document.addEventListener("dragstart", () => { own = true; });
     document.addEventListener("dragend", () => { own = false; });
     document.addEventListener("dragenter", (event) => {
       if (!files(event)) return;
       event.preventDefault();
       entered = event.target;
-      this.zone.showPopover();
+      this.zone.togglePopover(true);
     });
     document.addEventListener("dragover", (event) => {
       if (!files(event)) return;

@@ -64,7 +64,7 @@ export class Presets {
     this.delete = button(say("preset.delete"), () => this.#delete(), { class: "link" });
     this.choose = el("p", { class: "same" }, say("preset.choose"));
     this.detail = el("div", { hidden: true }, el("div", { class: "named" }, this.name, el("span", { class: "owned" }, this.export, this.delete)), this.about, this.differences.element);
-    this.report = el("ul", { class: "report", role: "status", hidden: true });
+    this.report = el("div", { class: "report", role: "status", hidden: true });
     this.sheet.body.append(this.report, el("div", { class: "columns" }, this.list.element, el("section", { class: "detail" }, this.choose, this.detail)));
     this.sheet.footer.append(files, button(say("preset.import"), () => files.click()), button(say("preset.save"), () => this.saveAs.open(this.list.chosen)), el("span", { class: "gap" }), this.apply);
     this.differences.addEventListener("change", () => labelApply(this.apply, this.differences));
@@ -81,10 +81,12 @@ export class Presets {
     this.about.textContent = preset.about;
     this.about.hidden = !preset.about;
     this.delete.hidden = !preset.own;
-    await this.sheet.attempt(() => this.differences.show(preset.request));
+    this.showing = this.sheet.attempt(() => this.differences.show(preset.request));
+    await this.showing;
   }
 
   async #apply() {
+    await this.showing;
     const preset = this.list.chosen;
     if (!preset || !this.differences.taken) return;
     const done = await this.sheet.attempt(async () => { await this.differences.apply(say("preset.applied", { name: preset.name })); return true; });
@@ -111,7 +113,7 @@ export class Presets {
 
   #report(lines) {
     this.report.hidden = !lines.length;
-    this.report.replaceChildren(...lines.map((line) => el("li", {}, line)));
+    this.report.replaceChildren(el("ul", {}, ...lines.map((line) => el("li", {}, line))));
   }
 
   #bar(read) {

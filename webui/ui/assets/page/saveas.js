@@ -14,7 +14,7 @@ export class SaveAs {
     this.desk = desk;
     this.look = look;
     this.saved = saved;
-    this.sheet = new Sheet("save-as", say("preset.save.title"));
+    this.sheet = new Sheet("save-as", say("preset.save.title"), { typed: true });
     this.name = el("input", { type: "text", id: "preset-name", maxlength: String(MAX_NAME), autocomplete: "off", oninput: () => this.#settle() });
     this.about = el("input", { type: "text", id: "preset-about", maxlength: String(MAX_ABOUT), autocomplete: "off" });
     this.table = new DiffTable([say("diff.default"), say("diff.now")], () => "");

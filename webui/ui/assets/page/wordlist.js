@@ -1,6 +1,6 @@
 // One of the brief's lists: its phrases to pick from, and the box in which they are edited.
 
-import { ask, button, el } from "./dom.js";
+import { ask, button, el, toast } from "./dom.js";
 import { say } from "./texts.js";
 
 export class WordList {
@@ -13,11 +13,11 @@ export class WordList {
     this.told = el("p", { class: "same", hidden: true });
     this.text = el("textarea", { rows: "10", spellcheck: true, "aria-label": say("brief.lines", { list: say(`brief.${name}`) }) });
     this.edit = button(say("brief.edit"), () => this.#edit(true), { class: "link" });
-    this.reset = button(say("brief.reset"), () => this.#write("DELETE"), { class: "link" });
+    this.reset = button(say("brief.reset"), () => this.#reset(), { class: "link" });
     this.shown = el("div", {}, this.chips, this.told, el("p", { class: "quiet-deeds" }, this.edit, this.reset));
     this.editor = el("div", { hidden: true },
       el("p", { class: "same" }, say("brief.hint")), this.text,
-      el("p", { class: "quiet-deeds" }, button(say("brief.save"), () => this.#write("PUT")), button(say("diff.cancel"), () => this.#edit(false))));
+      el("p", { class: "quiet-deeds" }, button(say("brief.save"), () => this.#save(this.text.value.split("\n"))), button(say("diff.cancel"), () => this.#edit(false))));
     this.count = el("span", { class: "picks" });
     this.tab = el("button", { type: "button", role: "tab", id: `brief-tab-${name}`, "aria-controls": `brief-panel-${name}` }, el("span", {}, say(`brief.${name}`)), this.count);
     this.panel = el("section", { role: "tabpanel", id: `brief-panel-${name}`, "aria-labelledby": this.tab.id }, this.shown, this.editor);
@@ -27,6 +27,10 @@ export class WordList {
   /** The phrases that are picked, in the order of the list. */
   get picked() {
     return this.phrases.filter((phrase) => this.#picked.has(phrase));
+  }
+
+  get editing() {
+    return !this.editor.hidden;
   }
 
   pick(phrases) {
@@ -68,12 +72,22 @@ export class WordList {
     (on ? this.text : this.edit).focus();
   }
 
-  async #write(method) {
-    const json = method === "PUT" ? { phrases: this.text.value.split("\n") } : undefined;
-    const list = await this.sheet.attempt(() => ask(`words/${this.name}`, { method, json }));
-    if (!list) return;
+  #save(phrases) {
+    return this.#write({ method: "PUT", json: { phrases } });
+  }
+
+  async #reset() {
+    const { phrases } = this;
+    if (await this.#write({ method: "DELETE" })) toast(say("brief.shipped"), { words: say("diff.undo"), act: () => this.#save(phrases) });
+  }
+
+  /** Whether it went well. */
+  async #write(asked) {
+    const list = await this.sheet.attempt(() => ask(`words/${this.name}`, asked));
+    if (!list) return false;
     this.#take(list);
     this.#edit(false);
     this.changed();
+    return true;
   }
 }
