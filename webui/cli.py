@@ -168,9 +168,11 @@ def _serve(options: argparse.Namespace) -> int:
     listener = bind(server)
     engine = EngineProcess(build_warm_engine, settings)
     jobs = Jobs(engine)
+    backend = build_backend(settings, jobs, engine.status)
     try:
-        serve(listener, server, build_backend(settings, jobs, engine.status))
+        serve(listener, server, backend)
     finally:
+        backend.history.close()
         jobs.close()
         engine.close()
     return 0

@@ -21,9 +21,11 @@ def main(outputs: Path, port: int, seconds_per_step: float) -> None:
     listener = bind(settings)
     jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
     places = Settings(outputs=outputs, state=outputs / ".state", own_presets=outputs / ".presets")
+    backend = build_backend(places, jobs, lambda: READY)
     try:
-        serve(listener, settings, build_backend(places, jobs, lambda: READY))
+        serve(listener, settings, backend)
     finally:
+        backend.history.close()
         jobs.close()
 
 

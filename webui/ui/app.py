@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
 
+from webui.errors import WebuiError
 from webui.interchange.styles import read_styles
+from webui.library.history import History
 from webui.provenance.recover import recover
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
@@ -34,7 +37,7 @@ def build_app(backend: Backend) -> FastAPI:
     """The page over `backend`, ready to be run behind `webui.ui.front.Front`."""
     catalogue = Catalogue.load()
     history, presets = backend.history, backend.presets
-    pictures = Pictures(history.add)
+    pictures = Pictures(lambda picture: _remember(history, picture))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
     add_static_routes(app, catalogue)
@@ -62,6 +65,12 @@ def build_app(backend: Backend) -> FastAPI:
         enable_monitoring=False,
     )
     return app
+
+
+def _remember(history: History, picture: Path) -> None:
+    # A picture is saved and shown whatever becomes of the index, which finds it later.
+    with suppress(WebuiError):
+        history.add(picture)
 
 
 def _recipe(picture: Path) -> dict[str, Any]:
