@@ -25,7 +25,7 @@ from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.request import SAMPLERS, GenerationRequest, parse_request
 from webui.settings import ROOT
 
-TEXTS = ROOT / "webui" / "ui" / "texts"
+TEXTS = ROOT / "webui" / "ui" / "assets" / "texts" / "en.json"
 
 FACTS = ModelFacts(
     name="meadow",
@@ -268,10 +268,7 @@ def heaviest(parsed: ParsedPrompt) -> float:
 
 
 def catalogue() -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for file in TEXTS.glob("*en.json"):
-        texts |= cast(dict[str, str], json.loads(file.read_text(encoding="utf-8")))
-    return texts
+    return cast(dict[str, str], json.loads(TEXTS.read_text(encoding="utf-8")))
 
 
 EXAMPLES: dict[AdviceKind, dict[str, Any]] = {

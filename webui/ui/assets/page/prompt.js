@@ -40,9 +40,9 @@ function promptBox(desk, look, name, rows) {
   look.addEventListener("seen", () => {
     const tokens = look.seen[name];
     seen = { ...tokens, text: text.value };
-    count.replaceChildren(...counted(tokens));
-    count.classList.toggle("over", tokens.chunks > 1);
-    box.classList.toggle("idle", look.seen.idle.some((idle) => idle.field === name));
+    const idle = look.seen.idle.find(({ field }) => field === name);
+    count.textContent = counted(tokens, idle);
+    box.classList.toggle("idle", Boolean(idle));
     draw();
   });
   set();
@@ -50,12 +50,15 @@ function promptBox(desk, look, name, rows) {
   return box;
 }
 
-function counted(tokens) {
-  const words = [say("tokens", { tokens: tokens.tokens, room: tokens.chunks * tokens.chunk })];
-  if (tokens.chunks > 1) words.push(say("tokens.cut", { chunks: tokens.chunks }));
-  if (tokens.brackets.length) words.push(say("tokens.brackets"));
-  if (tokens.problem) words.push(tokens.problem);
-  return [words.join(" · ")];
+function counted({ tokens, chunk, chunks, brackets, problem }, idle) {
+  const words = [];
+  // Both are null where the prompt cannot be read.
+  if (chunks) words.push(say("tokens", { tokens, room: chunks * chunk }));
+  if (chunks > 1) words.push(say("tokens.cut", { chunks }));
+  if (brackets.length) words.push(say("tokens.brackets"));
+  if (problem) words.push(problem);
+  if (idle) words.push(say(`idle.${idle.kind}`));
+  return words.join(" · ");
 }
 
 /** The text once more behind the box, invisible but for marks where it is cut or unmatched. */
