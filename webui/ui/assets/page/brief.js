@@ -14,7 +14,7 @@ export class Brief {
     this.lists = [];
     this.tabs = el("div", { class: "tabs", role: "tablist", "aria-label": say("brief.lists"), "aria-orientation": "vertical", onkeydown: (event) => this.#walk(event) });
     this.panels = el("div", { class: "panels" });
-    this.composed = el("output", { class: "composed" });
+    this.composed = el("output", { class: "composed", tabindex: "0" });
     this.replace = button(say("brief.replace"), () => this.#put(true), { class: "primary" });
     this.append = button(say("brief.append"), () => this.#put(false));
     this.sheet.body.append(el("div", { class: "columns" }, this.tabs, this.panels));

@@ -13,7 +13,7 @@ export class PresetList {
       type: "search", role: "combobox", autocomplete: "off", spellcheck: false, placeholder: say("preset.search"), "aria-label": say("preset.search"),
       "aria-expanded": "true", "aria-controls": "preset-list", "aria-autocomplete": "list", oninput: () => this.#searched(), onkeydown: (event) => this.#walk(event),
     });
-    this.options = el("ul", { role: "listbox", id: "preset-list", "aria-label": say("preset.title"), tabindex: "-1", onkeydown: (event) => this.#walk(event) });
+    this.options = el("ul", { role: "listbox", id: "preset-list", "aria-label": say("preset.title"), tabindex: "0", onkeydown: (event) => this.#walk(event) });
     this.none = el("p", { class: "same", hidden: true }, say("preset.none"));
     this.broken = el("ul", {});
     this.brokenPart = el("section", { class: "broken", hidden: true }, el("h3", {}, say("preset.broken")), this.broken);
@@ -41,8 +41,10 @@ export class PresetList {
       option.setAttribute("aria-selected", String(here));
       if (here) option.scrollIntoView({ block: "nearest" });
     }
-    if (preset) this.search.setAttribute("aria-activedescendant", `preset-${preset.id}`);
-    else this.search.removeAttribute("aria-activedescendant");
+    for (const walked of [this.search, this.options]) {
+      if (preset) walked.setAttribute("aria-activedescendant", `preset-${preset.id}`);
+      else walked.removeAttribute("aria-activedescendant");
+    }
     this.chose(preset);
   }
 

@@ -64,7 +64,7 @@ export class Presets {
     this.delete = button(say("preset.delete"), () => this.#delete(), { class: "link" });
     this.choose = el("p", { class: "same" }, say("preset.choose"));
     this.detail = el("div", { hidden: true }, el("div", { class: "named" }, this.name, el("span", { class: "owned" }, this.export, this.delete)), this.about, this.differences.element);
-    this.report = el("div", { class: "report", role: "status", hidden: true });
+    this.report = el("div", { class: "report", role: "status", tabindex: "0", hidden: true });
     this.sheet.body.append(this.report, el("div", { class: "columns" }, this.list.element, el("section", { class: "detail" }, this.choose, this.detail)));
     this.sheet.footer.append(files, button(say("preset.import"), () => files.click()), button(say("preset.save"), () => this.saveAs.open(this.list.chosen)), el("span", { class: "gap" }), this.apply);
     this.differences.addEventListener("change", () => labelApply(this.apply, this.differences));
