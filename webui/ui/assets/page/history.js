@@ -54,8 +54,7 @@ class HistoryPlace {
     this.visited = true;
     scrollTo(0, this.top);
     this.grid.draw();
-    this.refresh();
-    this.bar.refresh();
+    this.refresh().then(() => this.found.known && this.bar.refresh());
   }
 
   leave() {
