@@ -54,7 +54,7 @@ export class Found extends EventTarget {
   /** Fetches the next page, once however often it is called meanwhile. */
   more() {
     if (this.whole) return Promise.resolve();
-    this.#fetching ??= this.#next().finally(() => { this.#fetching = null; });
+    this.#fetching ??= this.#next();
     return this.#fetching;
   }
 
@@ -96,7 +96,10 @@ export class Found extends EventTarget {
   async #next() {
     const signal = this.#abort.signal;
     const page = await this.#ask(signal, { cursor: this.cursor, limit: NEXT });
-    if (!page || signal.aborted) return;
+    if (signal.aborted) return;
+    // Whoever hears of this page may ask for the next one at once.
+    this.#fetching = null;
+    if (!page) return;
     this.#take({ ...page, items: [...this.items, ...page.items.filter((item) => !this.#ids.has(item.id))] });
     this.#tell();
   }
