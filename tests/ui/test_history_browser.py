@@ -306,7 +306,7 @@ def test_of_5000_pictures_only_those_near_the_window_are_in_the_page(
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     expect(tile(page, MANY - 1)).to_be_visible()
     assert page.locator(".tile").count() < 160
-    assert sum("thumbnail" in url for url in asked) < MANY / 4
+    assert sum("thumbnail" in url for url in asked) < MANY / 2, "only where the window passed"
 
 
 def test_the_place_is_found_again_where_it_was_left(many: Served, context: BrowserContext) -> None:
