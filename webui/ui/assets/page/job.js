@@ -12,7 +12,6 @@ export class Job extends EventTarget {
     super();
     this.view = IDLE;
     this.stopping = false;
-    this.begun = false;
     this.desk = desk;
     this.#channel = { generate, resume, stop };
     watch("value", () => this.#receive(props.value));
@@ -31,15 +30,12 @@ export class Job extends EventTarget {
   generate() {
     if (this.busy) return;
     this.view = { ...IDLE, busy: true, waiting: true, latest: this.view.latest, notices: [] };
-    // Stop takes the place of Generate: the second half of a double click must not hit it.
-    this.begun = true;
-    setTimeout(() => { this.begun = false; this.#tell(); }, 600);
     this.#tell();
     this.#channel.generate({ ...this.#asked(), request: this.desk.request });
   }
 
   stop() {
-    if (!this.busy || this.stopping || this.begun) return;
+    if (!this.busy || this.stopping) return;
     this.stopping = true;
     this.#tell();
     this.#channel.stop(this.#asked());
@@ -61,6 +57,8 @@ export class Job extends EventTarget {
     const known = this.view;
     this.view = view.job || view.problem ? view : { ...view, latest: known.latest };
     if (!view.busy) this.stopping = false;
+    // The first asking may have come before the job was known.
+    if (this.stopping) this.#channel.stop(this.#asked());
     if (view.asked && !this.desk.restored) this.desk.change(view.asked);
     if (view.saved && (view.saved !== known.saved || view.job !== known.job)) this.dispatchEvent(new Event("saved"));
     this.#tell();

@@ -18,6 +18,8 @@ import { chooseLanguage, currentLanguage, fillTexts, loadTexts, say } from "./te
 import { startTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
 
+const DOUBLE_CLICK = 500; // Milliseconds between its two halves, at most.
+
 export async function start({ element, props, ...channel }) {
   startTheme(element.querySelector("#theme"));
   await loadTexts(props.languages);
@@ -60,7 +62,12 @@ function languages(select, names) {
 function showJob(root, job) {
   const generate = root.querySelector("#generate");
   const stop = root.querySelector("#stop");
-  generate.addEventListener("click", () => job.generate());
+  generate.addEventListener("click", () => {
+    job.generate();
+    // Stop takes the place of Generate: the second half of a double click must not hit it.
+    stop.style.pointerEvents = "none";
+    setTimeout(() => { stop.style.pointerEvents = ""; }, DOUBLE_CLICK);
+  });
   stop.addEventListener("click", () => job.stop());
   const draw = () => {
     const focused = document.activeElement === generate || document.activeElement === stop;

@@ -47,7 +47,6 @@ export class Viewer {
       this.refresh();
     });
     this.job.addEventListener("view", () => {
-      if (this.job.begun) this.watching = true;
       if (this.job.busy && !this.wasBusy) this.watching = true;
       this.wasBusy = this.job.busy;
       this.draw();
