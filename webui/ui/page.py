@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -42,9 +43,9 @@ ORPHANED_SECONDS = 3.0
 _START = """
 import(new URL("page/main.js", document.baseURI)).then((page) => page.start({
   element, props, watch,
-  generate: (asked) => trigger("generate", asked),
-  resume: (asked) => trigger("resume", asked),
-  stop: (asked) => trigger("stop", asked),
+  generate: (asked) => trigger("generate", JSON.stringify(asked)),
+  resume: (asked) => trigger("resume", JSON.stringify(asked)),
+  stop: (asked) => trigger("stop", JSON.stringify(asked)),
 }));
 """
 
@@ -99,32 +100,34 @@ class _Desk:
     ) -> AsyncGenerator[View, None]:
         """Starts a job from the script's request and shows it until it ends."""
         asked = _data(event)
+        answer = {"ask": asked.get("ask")}
         try:
             wanted = parse_request(_object(asked.get("request")))
             job = self._backend.jobs.submit(wanted, session_of(cast(Any, request.request)))
         except WebuiError as error:
-            yield self._views.idle(problem=Problem.of(error))
+            yield self._views.idle(problem=Problem.of(error)) | answer
             return
         self._tabs.asked(asked["tab"], job)
         # Recorded apart from the tab, which may be closed before the job ends.
         threading.Thread(target=self._pictures.record, args=(job,), daemon=True).start()
         async with aclosing(self._watch(job, self._texts(asked))) as views:
             async for view in views:
-                yield view
+                yield view | answer
 
     async def resume(self, event: gr.EventData, request: gr.Request) -> AsyncGenerator[View, None]:
         """Shows a tab that was opened or reloaded its unfinished job, or one without a tab."""
         asked = _data(event)
+        answer = {"ask": asked.get("ask")}
         session = session_of(cast(Any, request.request))
         own = self._tabs.own(session.id, asked["tab"])
         job = own or await self._orphan(session.id)
         if job is None:
-            yield self._views.idle()
+            yield self._views.idle() | answer
             return
         self._tabs.asked(asked["tab"], job)
         async with aclosing(self._watch(job, self._texts(asked), taken_over=not own)) as views:
             async for view in views:
-                yield view
+                yield view | answer
 
     def stop(self, event: gr.EventData, request: gr.Request) -> None:
         """Stops the tab's own job."""
@@ -157,9 +160,18 @@ class _Desk:
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:
-    """What the script sent along."""
-    sent = _object(cast(Any, event)._data)
-    return sent | {"tab": str(sent.get("tab", ""))[:64]}
+    """What the script sent along, with a `tab`; empty but for that if no script of ours sent it.
+
+    It comes as one JSON text: of objects Gradio takes some for files and refuses the event, with a
+    traceback in the log.
+    """
+    try:
+        sent: Any = json.loads(cast(Any, event)._data)
+    except (TypeError, ValueError, RecursionError):
+        sent = None
+    asked = cast(dict[str, Any], sent) if isinstance(sent, dict) else {}
+    tab = asked.get("tab")
+    return asked | {"tab": tab[:64] if isinstance(tab, str) else ""}
 
 
 def _object(value: Any) -> dict[str, Any]:

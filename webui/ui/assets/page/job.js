@@ -7,12 +7,15 @@ const IDLE = { job: null, busy: false, waiting: false, headline: "", stages: "",
 
 export class Job extends EventTarget {
   #channel;
+  #ask = 0;
+  #named;
 
   constructor({ props, watch, generate, resume, stop }, desk) {
     super();
     this.view = IDLE;
     this.stopping = false;
     this.desk = desk;
+    this.#named = ownTab().then((tab) => { this.tab = tab; });
     this.#channel = { generate, resume, stop };
     watch("value", () => this.#receive(props.value));
   }
@@ -23,15 +26,17 @@ export class Job extends EventTarget {
 
   /** Finds the unfinished job of this tab, or one whose tab is gone. */
   async resume() {
-    this.tab ??= await ownTab();
-    this.#channel.resume(this.#asked());
+    await this.#named;
+    if (this.busy) return;
+    this.#channel.resume(this.#asked(true));
   }
 
-  generate() {
+  async generate() {
     if (this.busy) return;
     this.view = { ...IDLE, busy: true, waiting: true, latest: this.view.latest, notices: [] };
     this.#tell();
-    this.#channel.generate({ ...this.#asked(), request: this.desk.request });
+    await this.#named;
+    this.#channel.generate({ ...this.#asked(true), request: this.desk.request });
   }
 
   stop() {
@@ -48,12 +53,14 @@ export class Job extends EventTarget {
     this.#tell();
   }
 
-  #asked() {
-    return { tab: this.tab, language: currentLanguage() };
+  /** What goes along with an event. An answer to anything but the last asking is not drawn. */
+  #asked(anew = false) {
+    if (anew) this.#ask += 1;
+    return { tab: this.tab, language: currentLanguage(), ask: this.#ask };
   }
 
   #receive(view) {
-    if (!view || typeof view !== "object") return;
+    if (view?.ask !== this.#ask) return;
     const known = this.view;
     this.view = view.job || view.problem ? view : { ...view, latest: known.latest };
     if (!view.busy) this.stopping = false;
