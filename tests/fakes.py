@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from webui.errors import WebuiError
+from webui.errors import StorageError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -28,6 +28,7 @@ from webui.events import (
     failed,
 )
 from webui.generator import Cancel, Session
+from webui.library.files import write_atomically
 from webui.request import GenerationRequest
 
 FAKE_SIZE = 256
@@ -112,7 +113,12 @@ class FakeGenerator:
             mine = started.seeds[batch * request.batch :][: request.batch]
             for seed in mine:
                 yield _stage("check", 0.1, batch)
-                yield self._save(started, request, seed)
+                try:
+                    picture = self._save(started, request, seed)
+                except StorageError as error:
+                    yield failed(error)
+                    return
+                yield picture
                 saved += 1
         yield Finished(saved=saved, withheld=0, seconds=time.perf_counter() - began)
 
@@ -129,9 +135,8 @@ class FakeGenerator:
 
     def _save(self, started: Started, request: GenerationRequest, seed: int) -> Saved:
         data = png(gradient(started.width, started.height, seed), request)
-        self.outputs.mkdir(parents=True, exist_ok=True)
         path = self.outputs / f"{seed}-{started.width}x{started.height}.png"
-        path.write_bytes(data)
+        write_atomically(path, data)
         return Saved(
             path=str(path),
             seed=seed,

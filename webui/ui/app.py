@@ -13,9 +13,10 @@ from webui.errors import WebuiError
 from webui.interchange.styles import read_styles
 from webui.library.history import History
 from webui.provenance.recover import recover
+from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
-from webui.ui.routes.answers import answer_errors
+from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.history import add_history_routes
 from webui.ui.routes.looking import add_looking_routes
 from webui.ui.routes.pictures import add_pictures_routes
@@ -47,6 +48,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_words_routes(app, backend.words)
     add_looking_routes(app, backend.models)
     add_reading_routes(app, backend.models.known_hashes)
+    answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.
     mount: Any = cast(Any, gr).mount_gradio_app
     mount(

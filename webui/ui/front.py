@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import re
 import secrets
 import socket
@@ -20,13 +21,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from webui.ui.texts import Catalogue
+
 SESSION_COOKIE = "easel_session"
 LOCAL = "easel.local"
 """Key of the scope: whether the asker is known to sit at this machine."""
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
-STARTING_PAGE = Path(__file__).parent / "assets" / "starting.html"
+_STARTING_PAGE = Path(__file__).parent / "assets" / "starting.html"
+_STARTING_WORDS = (
+    "server.starting",
+    "server.opening",
+    "server.running",
+    "engine.starting",
+    "engine.loading",
+)
 
 MAX_BODY_BYTES = 1024**2
 """Largest body taken, where it is no file: a request is text."""
@@ -62,12 +72,18 @@ _HEADERS = (
 )
 _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
+OWN_PATHS = (
+    *("page", "texts", "shelf", "look", "read"),
+    *("pictures", "history", "presets", "words"),
+)
+"""What our own routes (`webui.ui.routes`) begin with."""
+
 _OPEN_PATHS = re.compile(
     r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static)/.+"
     r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id)"
-    r"|(page|texts|shelf|look|read|pictures|history|presets|words)(/.+)?)?"
+    rf"|({'|'.join(OWN_PATHS)})(/.+)?)?"
 )
-"""What the page asks for; the last line are our own routes (`webui.ui.routes`).
+"""What the page asks for.
 
 The rest of Gradio's routes (files, proxy, deep links, monitoring, recorded runs, direct calls,
 cancelling another's event) guards nothing by itself and stays shut.
@@ -161,9 +177,18 @@ class Front:
             }
             return JSONResponse(content, headers={"cache-control": "no-store"})
         if path == "/" and self._page is None:
-            html = STARTING_PAGE.read_text(encoding="utf-8")
-            return HTMLResponse(html, headers={"cache-control": "no-store"})
+            return HTMLResponse(_starting_page(), headers={"cache-control": "no-store"})
         return None
+
+
+def _starting_page() -> str:
+    """The page that is there first, with its few words in every language."""
+    catalogue = Catalogue.load()
+    words = {
+        code: {key: catalogue.of(code)(key) for key in _STARTING_WORDS}
+        for code in catalogue.languages()
+    }
+    return _STARTING_PAGE.read_text(encoding="utf-8").replace("{words}", json.dumps(words))
 
 
 async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,20 +207,24 @@ def _refusal(scope: Scope, names: frozenset[str]) -> Response | None:
             421,
         )
     if not _OPEN_PATHS.fullmatch(scope["path"]):
-        return PlainTextResponse("There is nothing here.", 404)
+        return _refused("There is nothing here.", 404)
     if scope["method"] not in _WRITES:
         return None
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2].casefold() != host.casefold():
-        return PlainTextResponse("This request comes from a page of another site.", 403)
+        return _refused("This request comes from a page of another site.", 403)
     length = headers.get("content-length", "")
     if not length.isdecimal():
-        return PlainTextResponse("The length of the request must be given.", 411)
+        return _refused("The length of the request must be given.", 411)
     most = MAX_FILE_BYTES if scope["path"] in _FILES else MAX_BODY_BYTES
     if int(length) > most:
-        sentence = f"This is too large: at most {most // 1024**2} MiB can be sent."
-        return JSONResponse({"message": sentence, "field": None}, 413)
+        return _refused(f"This is too large: at most {most // 1024**2} MiB can be sent.", 413)
     return None
+
+
+def _refused(sentence: str, status: int) -> Response:
+    """In the form of `webui.ui.routes.answers`, which the page's script reads."""
+    return JSONResponse({"message": sentence, "field": None}, status)
 
 
 def _session_of(scope: Scope) -> tuple[str, bool]:

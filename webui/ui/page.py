@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -43,9 +42,9 @@ ORPHANED_SECONDS = 3.0
 _START = """
 import(new URL("page/main.js", document.baseURI)).then((page) => page.start({
   element, props, watch,
-  generate: (asked) => trigger("generate", JSON.stringify(asked)),
-  resume: (asked) => trigger("resume", JSON.stringify(asked)),
-  stop: (asked) => trigger("stop", JSON.stringify(asked)),
+  generate: (asked) => trigger("generate", asked),
+  resume: (asked) => trigger("resume", asked),
+  stop: (asked) => trigger("stop", asked),
 }));
 """
 
@@ -160,15 +159,8 @@ class _Desk:
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:
-    """What the script sent along, with a `tab`; empty but for that if no script of ours sent it.
-
-    It comes as one JSON text: of objects Gradio takes some for files and refuses the event, with a
-    traceback in the log.
-    """
-    try:
-        sent: Any = json.loads(cast(Any, event)._data)
-    except (TypeError, ValueError, RecursionError):
-        sent = None
+    """What the script sent along, with a `tab`; nothing but that if it is no script of ours."""
+    sent = cast(Any, event)._data
     asked = cast(dict[str, Any], sent) if isinstance(sent, dict) else {}
     tab = asked.get("tab")
     return asked | {"tab": tab[:64] if isinstance(tab, str) else ""}

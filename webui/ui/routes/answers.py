@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
+from typing import NoReturn, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from webui.errors import WebuiError
+from webui.errors import NotFoundError, WebuiError
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -20,6 +23,17 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(WebuiError, _known)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
+
+
+def answer_the_rest(app: FastAPI, paths: Iterable[str]) -> None:
+    """Says that nothing is there, for all below `paths` that no route before this one answers."""
+
+    def nothing(_: Request) -> NoReturn:
+        raise NotFoundError("There is nothing here.")
+
+    for path in paths:
+        app.add_route(f"/{path}", nothing, methods=[*_METHODS])
+        app.add_route(f"/{path}/{{rest:path}}", nothing, methods=[*_METHODS])
 
 
 def _known(_: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, FailFast
 
 from webui.library.history import History, Outcome
 from webui.library.history_index import Picture
@@ -24,7 +24,7 @@ _KEPT = MappingProxyType({"cache-control": "private, max-age=31536000, immutable
 class Selection(BaseModel):
     """Pictures that something is to be done with."""
 
-    ids: list[str]
+    ids: Annotated[list[str], FailFast()]
 
 
 def add_history_routes(

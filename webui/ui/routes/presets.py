@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, FailFast
 
 from webui.comparison import apply, differences
 from webui.errors import BadRequestError
@@ -63,7 +63,7 @@ class Pair(BaseModel):
 class Taken(Pair):
     """A pair, and the fields of the second that are to be taken over."""
 
-    fields: list[str]
+    fields: Annotated[list[str], FailFast()]
 
 
 async def file_sent(request: Request) -> bytes:

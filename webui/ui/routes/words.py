@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, FailFast
 
 from webui.library.wordlists import WordLists
 from webui.ui.visitor import at_this_machine
@@ -15,7 +15,7 @@ from webui.ui.visitor import at_this_machine
 class Phrases(BaseModel):
     """A list as it is to be saved."""
 
-    phrases: list[str]
+    phrases: Annotated[list[str], FailFast()]
 
 
 def add_words_routes(app: FastAPI, lists: WordLists) -> None:
