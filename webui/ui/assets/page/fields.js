@@ -4,7 +4,7 @@ import { button, choices, el, icon } from "./dom.js";
 import { say } from "./texts.js";
 
 const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
-const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count"];
+const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count", "batch"];
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
 /** Builds the widgets into the side; gives them by name. */
