@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import socket
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,18 @@ def test_the_starting_page_answers_before_gradio_is_there_and_the_signal_ends_it
     assert server.end(signal.SIGTERM) < 5
     assert server.process.returncode == 0
     assert stderr_of(tmp_path) == ""
+
+
+def test_answers_on_an_open_connection_are_not_held_back(server: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    seconds: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        connection.request("GET", "/status")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+    # Nagle's algorithm waits 40 ms for the client's word, but never for the first answers.
+    assert min(seconds[5:]) < 0.03
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
