@@ -107,7 +107,22 @@ def test_stage_line_adds_batches_up_and_calls_a_stage_reused_only_when_all_of_it
         stage("check", 0.25, batch=1),
         stage("save", 0.0, reused=True, batch=1),
     )
-    assert stage_line(story, SAY) == "model 1.2 s · 2 x 20 steps 2.0 s · check 0.75 s · save reused"
+    line = "model 1.2 s · 2 \u00d7 20 steps 2.0 s · check 0.75 s · save reused"
+    assert stage_line(story, SAY) == line
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "stages"),
+    [
+        ("de", "Fertig in 3,1\u00a0s", "20 Schritte 0,50\u00a0s"),
+        ("es", "Listo en 3,1\u00a0s", "20 pasos 0,50\u00a0s"),
+    ],
+)
+def test_numbers_are_written_as_the_language_does(language: str, line: str, stages: str) -> None:
+    say = Catalogue.load().of(language)
+    story = told(started(), stage("denoise", 0.5), Finished(saved=1, withheld=0, seconds=3.14))
+    assert headline(story, say) == line
+    assert stage_line(story, say) == stages
 
 
 def test_a_single_step_is_a_step() -> None:

@@ -91,10 +91,10 @@ def headline(story: Story, say: Texts) -> str:
     """Where the job stands, in one line; empty when it failed (the error says it)."""
     match story.ending:
         case Finished(seconds=seconds):
-            done = say("job.done", time=_long(seconds))
+            done = say("job.done", time=_long(seconds, say))
             return f"{done} · {say('job.withheld', n=story.withheld)}" if story.withheld else done
         case Cancelled(seconds=seconds):
-            return say("job.stopped", time=_long(seconds))
+            return say("job.stopped", time=_long(seconds, say))
         case Failed():
             return ""
         case None:
@@ -111,7 +111,7 @@ def _under_way(story: Story, say: Texts) -> str:
         return say("job.reading")
     if step.step == step.steps and step.batch + 1 == step.batches:
         return say("job.developing")
-    pace, left = _short(step.seconds_per_step), _long(step.seconds_left)
+    pace, left = _short(step.seconds_per_step, say), _long(step.seconds_left, say)
     counted: dict[str, int] = {"step": step.step, "steps": step.steps}
     if step.batches == 1:
         return say("job.step", **counted, pace=pace, left=left)
@@ -143,7 +143,7 @@ def stage_line(story: Story, say: Texts) -> str:
         if not of_name or (name == "load" and reused):
             continue
         label = _steps(story, len(of_name), say) if name == "denoise" else say(f"stage.{name}")
-        took = _short(sum(stage.seconds for stage in of_name if not stage.reused))
+        took = _short(sum(stage.seconds for stage in of_name if not stage.reused), say)
         parts.append(f"{label} {say('stage.reused') if reused else took}")
     return " · ".join(parts)
 
@@ -151,21 +151,25 @@ def stage_line(story: Story, say: Texts) -> str:
 def _steps(story: Story, batches: int, say: Texts) -> str:
     steps = story.started.steps if story.started else 0
     words = say("stage.steps.one") if steps == 1 else say("stage.steps.many", n=steps)
-    return f"{batches} x {words}" if batches > 1 else words
+    return say("stage.batches", batches=batches, steps=words) if batches > 1 else words
 
 
-def _short(seconds: float) -> str:
+def _short(seconds: float, say: Texts) -> str:
     """Seconds as "0.15 s" below one and "3.1 s" above."""
-    return f"{seconds:.2f} s" if seconds < 0.95 else f"{seconds:.1f} s"
+    return _decimal(seconds, 2 if seconds < 0.95 else 1, say)
 
 
-def _long(seconds: float) -> str:
+def _long(seconds: float, say: Texts) -> str:
     """Seconds as "0.4 s", "12 s", "2 min 5 s" or "1 h 10 min"."""
     whole = round(seconds)
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return _decimal(seconds, 1, say)
     if whole < 60:
-        return f"{whole} s"
+        return say("time.seconds", seconds=whole)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return say("time.minutes", minutes=whole // 60, seconds=whole % 60)
+    return say("time.hours", hours=whole // 3600, minutes=whole % 3600 // 60)
+
+
+def _decimal(seconds: float, places: int, say: Texts) -> str:
+    return say("time.seconds", seconds=f"{seconds:.{places}f}".replace(".", say("time.decimal")))

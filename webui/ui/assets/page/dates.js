@@ -1,12 +1,6 @@
 // Days, times and numbers as the page's language writes them.
 
-import { currentLanguage, say } from "./texts.js";
-
-/** The page's language as the browser's owner writes it: en-GB has its days before its months. */
-function locale() {
-  const language = currentLanguage();
-  return navigator.languages.find((code) => code.split("-")[0] === language) ?? language;
-}
+import { locale, say } from "./texts.js";
 
 /** A number with its thousands told apart. */
 export function number(value) {

@@ -1,7 +1,7 @@
 // A table of three columns, grouped, each field of which can be taken or left.
 
 import { el } from "./dom.js";
-import { say } from "./texts.js";
+import { plain, say } from "./texts.js";
 import { shortened, wordDiff } from "./worddiff.js";
 
 const GROUPS = ["look", "size", "sampling", "model", "loras", "control"];
@@ -100,8 +100,8 @@ function cells({ field, now, then }) {
 /** A field's value as a person reads it. */
 function shown(field, value) {
   if (value === null || value === undefined || value === "") return el("span", { class: "unset" }, value === null && field ? unset(field) : say("diff.empty"));
-  if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${part.weight}`).join(", ") : el("span", { class: "unset" }, say("diff.none"));
-  const text = String(value);
+  if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${plain(part.weight)}`).join(", ") : el("span", { class: "unset" }, say("diff.none"));
+  const text = plain(value);
   if (HASH.test(text)) return `${text.slice(0, 12)}…`;
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }

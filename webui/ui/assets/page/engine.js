@@ -1,6 +1,6 @@
 // How far the engine is, asked for again and again; the first to notice that the server is gone.
 
-import { say } from "./texts.js";
+import { say, sayable } from "./texts.js";
 
 export class Engine extends EventTarget {
   constructor(line) {
@@ -25,8 +25,9 @@ export class Engine extends EventTarget {
       this.dispatchEvent(new Event(lost ? "lost" : "back"));
     }
     this.ready = status.phase === "ready";
-    this.message = status.message;
-    if (this.line.textContent !== status.message) this.line.textContent = status.message;
+    const key = `engine.${status.phase}`;
+    this.message = sayable(key) ? say(key) : status.message;
+    if (this.line.textContent !== this.message) this.line.textContent = this.message;
     this.line.dataset.phase = status.phase;
     this.dispatchEvent(new Event("status"));
     setTimeout(() => this.#ask(), document.hidden ? 10000 : this.ready ? 3000 : 700);

@@ -1,7 +1,7 @@
 // A saved picture's recipe: in rows to be read, and onto the desk.
 
 import { el, toast } from "./dom.js";
-import { say, sayable } from "./texts.js";
+import { plain, say, sayable } from "./texts.js";
 
 const MANY = ["count", "batch"]; // How many were made says nothing of the one picture.
 const SIZE = ["width", "height"];
@@ -52,7 +52,7 @@ function isEmpty(value) {
 /** A value as a person would write it: parts of a stack by their names and weights. */
 function written(value) {
   if (Array.isArray(value)) return value.map(written).join(", ");
-  if (typeof value !== "object") return String(value);
+  if (typeof value !== "object") return plain(value);
   const called = value.name ?? value.kind ?? "";
-  return value.weight === undefined ? String(called) : `${called} (${value.weight})`;
+  return value.weight === undefined ? String(called) : `${called} (${plain(value.weight)})`;
 }

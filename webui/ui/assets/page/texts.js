@@ -22,9 +22,20 @@ export function chooseLanguage(code) {
   location.reload();
 }
 
+/** The page's language as the browser's owner writes it: en-GB has its days before its months. */
+export function locale() {
+  return navigator.languages.find((code) => code.split("-")[0] === language) ?? language;
+}
+
+/** A value as text: a number with the language's decimal mark, its thousands together. */
+export function plain(value) {
+  if (typeof value !== "number") return String(value);
+  return new Intl.NumberFormat(locale(), { useGrouping: false, maximumFractionDigits: 10 }).format(value);
+}
+
 /** The words of that key, `{name}` filled in. */
 export function say(key, values = {}) {
-  return (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  return (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? plain(values[name]) : whole));
 }
 
 /** Whether the catalogue has that key. */
