@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -198,6 +200,11 @@ def test_the_starting_page_says_what_is_loading_and_gives_way_to_the_real_one() 
             assert starting.status_code == 200
             assert "Easel is starting" in starting.text
             assert "http-equiv" in starting.text
+            written = re.search(r'id="words">(.*?)</script>', starting.text)
+            assert written
+            words = json.loads(written[1])
+            assert set(words) >= {"en", "de", "es"}
+            assert words["de"]["server.starting"] == "Easel startet"
             status = {"page": False, "phase": "loading", "message": "Loading torch"}
             assert (await asks.get("/status")).json() == status
             early = await asks.post("/gradio_api/queue/join", content=b"{}")
