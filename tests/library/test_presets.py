@@ -225,6 +225,8 @@ def test_a_numbered_name_is_not_too_long(shelf: PresetShelf):
 def test_an_import_that_is_no_preset_is_named(shelf: PresetShelf, tmp_path: Path):
     with pytest.raises(BadRequestError, match=r"^other\.json: It is not valid JSON"):
         shelf.import_file(b"GIF89a", "other.json")
+    with pytest.raises(BadRequestError, match=r"^a b\.json: It is not valid JSON"):
+        shelf.import_file(b"GIF89a", "a\nb.json")
     assert not (tmp_path / "mine").exists()
 
 

@@ -149,6 +149,34 @@ def test_the_largest_allowed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
         Thumbnails(tmp_path / "t").get("b", source)
 
 
+@pytest.mark.parametrize("kind", [b"zTXt", b"abCd", b"iCCP"])
+@pytest.mark.parametrize("parts", [1, 100])
+def test_what_pillow_would_keep_beside_the_pixels_is_bounded(
+    tmp_path: Path, kind: bytes, parts: int
+):
+    source = write_picture(tmp_path / "a.png", size=(64, 48))
+    plain = source.read_bytes()
+    for size, fits in ((7 * 1024**2, True), (9 * 1024**2, False)):
+        data = b"name\0\0" + bytes(size // parts)
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        part = struct.pack(">I", len(data)) + kind + data + check
+        source.write_bytes(plain[:33] + part * parts + plain[33:])
+        if fits:
+            assert Thumbnails(tmp_path / "t").get("a", source)
+        else:
+            with pytest.raises(BrokenFileError, match=r"a\.png holds too much to be shown small\."):
+                Thumbnails(tmp_path / "t").get("b", source)
+
+
+def test_a_large_file_of_another_format_is_refused_by_its_size(tmp_path: Path):
+    source = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 48)).save(source)
+    assert Thumbnails(tmp_path / "t").get("a", source)
+    os.truncate(source, 65 * 1024**2)
+    with pytest.raises(BrokenFileError, match=r"a\.jpg holds too much to be shown small\."):
+        Thumbnails(tmp_path / "t").get("b", source)
+
+
 def test_damaged_files_are_one_sentence(tmp_path: Path):
     whole = write_picture(tmp_path / "whole.png", size=(300, 300))
     Image.effect_noise((300, 300), 50).save(whole)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,14 @@ class Served:
             self.process.wait()
 
 
-def start(arguments: Sequence[str], *, log: Path) -> Served:
+def start(
+    arguments: Sequence[str], *, log: Path, before: Callable[[], None] | None = None
+) -> Served:
     """Runs `python -m` with `arguments` and waits for the line with the address.
 
     Args:
         log: File that gets what the server writes to stderr.
+        before: Called in the new process before the server is run.
     """
     began = time.perf_counter()
     with log.open("w") as errors:
@@ -81,6 +84,7 @@ def start(arguments: Sequence[str], *, log: Path) -> Served:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            preexec_fn=before,
         )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_into, args=(process, lines), daemon=True).start()

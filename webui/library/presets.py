@@ -19,6 +19,7 @@ from anyascii import anyascii
 
 from webui.errors import BadRequestError, NotFoundError, StorageError
 from webui.library.files import write_atomically
+from webui.library.lines import is_plain_line
 from webui.library.presetfile import (
     MAX_BYTES,
     MAX_NAME_CHARACTERS,
@@ -184,7 +185,8 @@ class PresetShelf:
         try:
             draft = read_draft(data)
         except BadRequestError as error:
-            raise BadRequestError(f"{file[:100]}: {error.message}", field=error.field) from None
+            named = "".join(each if is_plain_line(each) else " " for each in file[:100])
+            raise BadRequestError(f"{named}: {error.message}", field=error.field) from None
         return self.add((draft,))[0]
 
     def export(self, id: str) -> bytes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -25,6 +27,16 @@ MAX_BYTES = 160_000_000
 
 _BYTES_PER_PIXEL = MappingProxyType({"PNG": 4, "JPEG": 4, "WEBP": 16})
 """The formats that are read, and what was measured; libwebp keeps canvases of its own."""
+
+_MAX_BESIDE_BYTES = 8 * 1024**2
+"""Most that a PNG file may hold beside its pixels: Pillow keeps it all, several times over."""
+
+_MAX_FILE_BYTES = 64 * 1024**2
+"""Largest file of the other formats, in which a picture of `MAX_BYTES` takes less."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_PART_BYTES = 12
+"""What a part takes beside its data."""
 
 _LARGE_PIXELS = 8_000_000
 """Pictures above this are decoded one at a time."""
@@ -97,7 +109,9 @@ class Thumbnails:
 
     def _make(self, source: Path) -> bytes:
         try:
-            with self._slots, Image.open(source, formats=tuple(_BYTES_PER_PIXEL)) as picture:
+            with self._slots, source.open("rb") as file:
+                _refuse_ballast(file, source)
+                picture = Image.open(file, formats=tuple(_BYTES_PER_PIXEL))
                 pixels = picture.width * picture.height
                 if pixels * _BYTES_PER_PIXEL[str(picture.format)] > MAX_BYTES:
                     raise BrokenFileError(_too_large(source))
@@ -110,6 +124,34 @@ class Thumbnails:
         except _DAMAGE:
             sentence = f"{shown(source.name)} is damaged: it cannot be shown."
             raise BrokenFileError(sentence) from None
+
+
+def _refuse_ballast(file: BinaryIO, source: Path) -> None:
+    """Passes a file of which Pillow would not keep much more than the pixels."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if file.read(len(_PNG)) != _PNG:
+        too_much = size > _MAX_FILE_BYTES
+    else:
+        too_much = _beside_pixels(file, size) > _MAX_BESIDE_BYTES
+    if too_much:
+        raise BrokenFileError(f"{shown(source.name)} holds too much to be shown small.")
+    file.seek(0)
+
+
+def _beside_pixels(file: BinaryIO, size: int) -> int:
+    """Bytes of a PNG file, which stands behind its signature, that are no pixels."""
+    beside, position = 0, len(_PNG)
+    while position < size and beside <= _MAX_BESIDE_BYTES:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        there = min(_PNG_PART_BYTES + length, size - position)
+        beside += min(_PNG_PART_BYTES, there) if kind == b"IDAT" else there
+        position += _PNG_PART_BYTES + length
+    return beside
 
 
 def _shrunk(picture: Image.Image) -> bytes:

@@ -1,0 +1,503 @@
+"""What nobody means well: each is one sentence at once, and the server is as it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import BrowserContext, expect
+
+from tests.fakes import FakeGenerator, gradient, png
+from tests.ui.browsing import generate, opened
+from tests.ui.fake_server import READY
+from tests.ui.hostile import (
+    AT_ONCE,
+    MANY,
+    MARKUP,
+    client_of,
+    compressed_text,
+    huge_picture,
+    leftovers,
+    long_text,
+    on_small_disk,
+    picture,
+    presets,
+    saved,
+    sentence_in,
+    unharmed,
+    views,
+    with_recipe,
+    without_override,
+)
+from tests.ui.served import Served, start
+from webui.cli import build_backend
+from webui.jobs import Jobs
+from webui.library.history_database import DAMAGED, INDEX
+from webui.request import GenerationRequest
+from webui.settings import Settings
+
+DEEP = "[" * 10_000 + "]" * 10_000
+SMALL_DISK = 4 * 1024**2
+"""Bytes: room for a history and some pictures, not for a large one."""
+
+PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no-json.png": (lambda: with_recipe("{'a': 1}"), "not valid JSON"),
+    "no-object.png": (lambda: with_recipe("[1]"), "it holds no request"),
+    "deep.png": (lambda: with_recipe(DEEP), "not valid JSON"),
+    "deep-request.png": (lambda: with_recipe(f'{{"request": {DEEP}}}'), "not valid JSON"),
+    "bomb.png": (lambda: compressed_text(b"easel"), "longer than 1,048,576 bytes"),
+    "foreign-bomb.png": (lambda: compressed_text(b"parameters"), "longer than 1,048,576 bytes"),
+    "long.png": (lambda: long_text(60 * 1024**2), "longer than 1,048,576 bytes"),
+    "moving.png": (lambda: picture("GIF"), "no picture of the kinds that are read"),
+    "drawing.png": (lambda: b"<svg onload='window.hit = 1'/>", "no picture of the kinds"),
+    "cut.png": (lambda: picture()[:-20], "it is cut off"),
+    "head.png": (lambda: picture()[:20], "it is cut off"),
+    "empty.png": (lambda: b"", "The file is empty."),
+}
+"""What is in a file, and the sentence about it."""
+
+
+def served_over(folder: Path, before: Callable[[], None] | None = None) -> Served:
+    arguments = ("tests.ui.fake_server", str(folder), "0", "0.001")
+    served = start(arguments, log=folder.with_name(f"{folder.name}.txt"), before=before)
+    served.wait_for()
+    return served
+
+
+def write_own(folder: Path) -> None:
+    """Two pictures and a preset, which must not get lost."""
+    for seed in (1, 2):
+        request = GenerationRequest(prompt=f"a hill, number {seed}", seed=seed)
+        (folder / f"{seed}.png").write_bytes(png(gradient(64, 48, seed), request))
+    own = folder / ".presets"
+    own.mkdir()
+    (own / "mine.json").write_text(preset(name="Mine", request={"steps": 9}))
+
+
+def preset(**content: object) -> str:
+    return json.dumps({"schema": 1, "name": "Hostile", **content})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, a preset, everything in `PICTURES`, and an index that is garbage."""
+    folder = tmp_path_factory.mktemp("bad") / "outputs"
+    folder.mkdir()
+    write_own(folder)
+    for name, (data, _) in PICTURES.items():
+        (folder / name).write_bytes(data())
+    (folder / "huge.png").write_bytes(huge_picture())
+    (folder / INDEX).write_bytes(b"no database" * 1_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Generator[Served, None, None]:
+    served = served_over(folder, without_override)
+    yield served
+    served.kill()
+
+
+def log_of(folder: Path) -> str:
+    return folder.with_name(f"{folder.name}.txt").read_text()
+
+
+def test_an_index_that_is_garbage_is_made_anew(server: Served, folder: Path) -> None:
+    with client_of(server) as client:
+        assert {"1.png", "2.png", *PICTURES, "huge.png"} == saved(client).keys()
+        assert client.get("/history").json()["notice"] is None
+    assert (folder / DAMAGED).read_bytes().startswith(b"no database")
+    with unharmed(server, folder) as client:
+        (folder / INDEX).write_bytes(b"no database" * 10_000)
+        assert client.get("/history", params={"search": "hill"}).json()["total"] == 2
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_hostile_picture_is_one_sentence(server: Served, folder: Path, name: str) -> None:
+    data, sentence = (folder / name).read_bytes(), PICTURES[name][1]
+    with unharmed(server, folder) as client:
+        began = time.perf_counter()
+        assert sentence in sentence_in(client.post("/read", content=data))
+        assert time.perf_counter() - began < AT_ONCE
+        item = saved(client)[name]
+        assert sentence in item["broken"]
+        small = client.get(item["thumbnail"])
+        if small.status_code != 200:
+            assert name in sentence_in(small)
+
+
+def test_a_file_that_is_too_large_is_refused_by_its_size(server: Served, folder: Path) -> None:
+    with unharmed(server, folder) as client:
+        answer = client.post("/read", content=long_text(MANY))
+        assert sentence_in(answer) == "This is too large: at most 64 MiB can be sent."
+        answer = client.post("/presets/import?name=a.json", content=bytes(8 * 1024**2))
+        assert "larger than the 4 MiB" in sentence_in(answer)
+        answer = client.post("/look", content=bytes(2 * 1024**2))
+        assert sentence_in(answer) == "This is too large: at most 1 MiB can be sent."
+
+
+def test_900_megapixels_are_read_and_not_drawn(server: Served, folder: Path) -> None:
+    data = (folder / "huge.png").read_bytes()
+    assert len(data) < 130_000
+    with unharmed(server, folder) as client:
+        read = client.post("/read", content=data).json()
+        assert (read["request"], read["width"]) == ({"prompt": "a wide field"}, 30_000)
+        item = saved(client)["huge.png"]
+        assert (item["prompt"], item["height"], item["broken"]) == ("a wide field", 30_000, None)
+        began = time.perf_counter()
+        sentence = sentence_in(client.get(item["thumbnail"]))
+        assert sentence == "huge.png has too many pixels to be shown small."
+        assert time.perf_counter() - began < AT_ONCE
+        assert client.get(item["url"]).content == data
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (preset(request={"promt": "a"}), "Unknown key 'promt': did you mean 'prompt'?"),
+        (preset(request={"steps": 5}, abuot="a"), "Unknown key 'abuot': did you mean 'about'?"),
+        (preset(request={"\ud800": 1}), "unable to parse raw data as a unicode string"),
+        (preset(request={"steps": "many"}), "steps is 'many'"),
+        (preset(request={"loras": [{"name": 3}]}), "loras.0.name is 3"),
+        (preset(request={"cfg": float("nan")}), "cfg is nan: it must be an ordinary number"),
+        (preset(request={"prompt": {"a": []}}), "prompt is"),
+        (preset(request=[]), "must name at least one field"),
+        (preset(request={"steps": 5}, name=["a"]), "name must be text"),
+        (preset(request={"steps": 5}, name="a\0b"), "name must be one line of plain text"),
+        (preset(request={"steps": 5}, schema=2), "It has schema 2, of a newer version"),
+        (preset(request={"steps": 5}, schema="1"), "It is no preset of a known schema"),
+        (preset(request={"steps": 5}, schema=10**400), "of a newer version"),
+        (f'{{"schema": 1, "name": "a", "request": {DEEP}}}', "nested too deeply"),
+        ("[" * 200_000, "nested too deeply"),
+        (preset(request={"prompt": "a" * 300_000}), "larger than the 256 KiB"),
+        ("no json", "It is not valid JSON"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_hostile_preset_is_one_sentence(
+    server: Served, folder: Path, content: str, sentence: str
+) -> None:
+    with unharmed(server, folder) as client:
+        known = presets(client)
+        answer = client.post("/presets/import?name=hostile.json", content=content.encode())
+        assert sentence in sentence_in(answer)
+        file = folder / ".presets" / "hostile.json"
+        file.write_text(content)
+        listed = client.get("/presets").json()
+        file.unlink()
+        (broken,) = listed["broken"]
+        assert sentence in broken["reason"]
+        assert len(listed["presets"]) == len(known)
+
+
+@pytest.mark.browser
+def test_markup_in_a_preset_is_text_everywhere(
+    server: Served, folder: Path, context: BrowserContext
+) -> None:
+    texts = dict.fromkeys(("prompt", "negative_prompt", "model", "init", "mask"), MARKUP)
+    request = {**texts, "steps": 3, "loras": [{"name": MARKUP}]}
+    content = preset(name=MARKUP, about=MARKUP, request=request)
+    (folder / ".presets" / f"{MARKUP}.json").write_text(content)
+    page = opened(context.new_page(), server)
+    page.locator(".presets-open").click()
+    sheet = page.locator("dialog.presets")
+    expect(sheet.get_by_role("option", name=MARKUP)).to_be_visible()
+    page.keyboard.type(MARKUP)
+    expect(sheet.locator(".detail .about")).to_have_text(MARKUP)
+    for field in texts:
+        row = sheet.locator("tr", has=page.locator(f"[data-field={field}]"))
+        expect(row.locator("td").nth(1)).to_contain_text(MARKUP)
+    page.keyboard.press("Enter")
+    expect(page.locator("#input-prompt")).to_have_value(MARKUP)
+    generate(page)
+    page.goto(server.address + "/#history")
+    page.get_by_role("img", name=MARKUP).first.click()
+    expect(page.locator("dialog.picture")).to_contain_text(MARKUP)
+    assert page.evaluate("window.hit") is None
+    expect(page.locator('img[src="x"]')).to_have_count(0)
+
+
+@pytest.mark.browser
+def test_a_file_that_is_too_large_is_told_on_the_page(
+    server: Served, context: BrowserContext
+) -> None:
+    page = opened(context.new_page(), server)
+    script = """(size) => {
+      const carrier = new DataTransfer();
+      carrier.items.add(new File([new Uint8Array(size)], "large.png", { type: "image/png" }));
+      return carrier;
+    }"""
+    large = page.evaluate_handle(script, MANY)
+    page.dispatch_event("#field-steps", "drop", {"dataTransfer": large})
+    expect(page.locator("#toast")).to_contain_text("too large: at most 64 MiB can be sent.")
+
+
+def test_a_folder_that_vanishes_comes_back_with_everything(server: Served, folder: Path) -> None:
+    with unharmed(server, folder) as client:
+        item = saved(client)["1.png"]
+        away = folder.with_name("away")
+        folder.rename(away)
+        try:
+            gone = client.get("/history", params={"search": "hill"}).json()
+            assert gone["total"] == 2
+            assert gone["notice"].startswith(f"The folder {folder} is not there")
+            assert "1.png" in sentence_in(client.get(item["url"]))
+            assert "1.png" in sentence_in(client.get(item["thumbnail"]))
+            for action in ("trash", "restore", "empty"):
+                outcome = client.post(f"/history/{action}", json={"ids": [item["id"]]}).json()
+                assert (outcome["done"], len(outcome["problems"])) == ([], 1)
+        finally:
+            away.rename(folder)
+        assert client.get("/history").json()["notice"] is None
+        assert client.get(item["url"]).content == (folder / "1.png").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence_each(server: Served, folder: Path) -> None:
+    size = len(log_of(folder))
+    with unharmed(server, folder) as client:
+        item = saved(client)["1.png"]
+        closed = (folder, folder / ".presets")
+        for place in closed:
+            place.chmod(0o555)
+        try:
+            writing_is_refused(client, item, "Permission denied")
+            assert client.get(item["url"]).status_code == 200
+            assert client.get(item["thumbnail"]).status_code == 200
+        finally:
+            for place in closed:
+                place.chmod(0o755)
+    assert log_of(folder)[size:] == ""
+
+
+def writing_is_refused(client: httpx.Client, item: dict[str, Any], reason: str) -> None:
+    """Asks for everything that writes."""
+    body = {"name": "New", "request": {"steps": 5}}
+    assert reason in sentence_in(client.post("/presets", json=body))
+    content = preset(request={"steps": 5}).encode()
+    assert reason in sentence_in(client.post("/presets/import?name=a.json", content=content))
+    assert reason in sentence_in(client.put("/words/light", json={"phrases": ["dusk"]}))
+    mine = f"/presets/{presets(client)['Mine']['id']}"
+    assert reason in sentence_in(client.request("DELETE", mine, content=b"{}"))
+    outcome = client.post("/history/trash", json={"ids": [item["id"]]}).json()
+    assert outcome["done"] == []
+    assert reason in outcome["problems"][0]
+    (view,) = views(client, "generate", {"tab": "a", "request": {"steps": 1}})
+    assert reason in view["problem"]["message"]
+    assert view["saved"] == 0
+
+
+def test_a_full_disk_is_one_sentence_each(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    try:
+        served = served_over(folder, partial(on_small_disk, folder, SMALL_DISK))
+    except subprocess.SubprocessError:
+        pytest.skip("This account may not mount a disk; the unit tests of writing stand for it.")
+    inside = Path(f"/proc/{served.process.pid}/root{folder}")
+    try:
+        write_own(inside)
+        with unharmed(served, inside) as client:
+            fill(inside / "filling")
+            for _ in range(3):
+                body = {"name": "New", "request": {"steps": 5}}
+                sentence = sentence_in(client.post("/presets", json=body))
+                assert sentence.startswith("The disk is full: new.json was not saved.")
+                (view,) = views(client, "generate", {"tab": "a", "request": {"steps": 1}})
+                assert view["problem"]["message"].startswith("The disk is full: ")
+            assert client.get("/history", params={"search": "hill"}).json()["total"] == 2
+            for item in saved(client).values():
+                assert client.get(item["thumbnail"]).status_code == 200
+            (inside / "filling").unlink()
+        with client_of(served) as client:
+            (view,) = views(client, "generate", {"tab": "a", "request": {"steps": 1}})
+            assert (view["problem"], view["saved"]) == (None, 1)
+    finally:
+        served.kill()
+    assert "Traceback" not in log_of(folder)
+
+
+def fill(file: Path) -> None:
+    """Takes all the room there is."""
+    with file.open("wb", buffering=0) as filling:
+        for size in (65_536, 4_096, 512, 1):
+            try:
+                while True:
+                    filling.write(bytes(size))
+            except OSError:
+                continue
+
+
+EVENTS: tuple[tuple[object, str], ...] = (
+    (None, "no object"),
+    ("text", "no object"),
+    (["text"], "no object"),
+    ({}, "no object"),
+    ({"tab": {}, "request": 3}, "no object"),
+    ({"request": {"prompt": "a" * 1_000_000}}, "prompt is 1,000,000 characters long"),
+    ({"tab": "\ud800", "request": {"steps": 10**100}}, "steps is 1000"),
+    ({"tab": ["text"], "request": {"\ud800": 1}}, "A key is"),
+    ({"language": ["de"], "request": {"sampler": [["Euler"]]}}, "Unknown sampler"),
+    ({"request": {"width": 1e300}}, "width is 1e+300"),
+)
+"""What a script may send with an event, and the sentence about it."""
+
+
+@pytest.mark.parametrize(("data", "sentence"), EVENTS, ids=range(len(EVENTS)))
+def test_a_hostile_event_is_a_sentence_in_the_view(
+    server: Served, folder: Path, data: object, sentence: str
+) -> None:
+    size = len(log_of(folder))
+    with unharmed(server, folder) as client:
+        for event in ("generate", "resume", "stop"):
+            shown = views(client, event, data)
+            if event == "generate":
+                assert sentence in shown[0]["problem"]["message"]
+    assert log_of(folder)[size:] == ""
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, list[str]]]:
+    """Method, path and the fields of the body, for every route of ours."""
+    from webui.ui.app import build_app
+
+    folder = tmp_path_factory.mktemp("routes")
+    jobs = Jobs(FakeGenerator(folder))
+    backend = build_backend(Settings(outputs=folder), jobs, lambda: READY)
+    api = build_app(backend).openapi()
+    backend.history.close()
+    jobs.close()
+    bodies = api["components"]["schemas"]
+    return [
+        (method.upper(), _with_query(path, about), _fields(about, bodies))
+        for path, methods in api["paths"].items()
+        for method, about in methods.items()
+    ]
+
+
+def _with_query(path: str, about: dict[str, Any]) -> str:
+    names = [one["name"] for one in about.get("parameters", ()) if one["in"] == "query"]
+    return path + ("?" + "&".join(f"{name}={{{name}}}" for name in names) if names else "")
+
+
+def _fields(about: dict[str, Any], bodies: dict[str, Any]) -> list[str]:
+    content = about.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    return list(bodies.get(name, {}).get("properties", ()))
+
+
+FITTING = {"request": {"steps": 5}, "now": {}, "then": {"steps": 5}, "name": "New", "text": "a"}
+"""Values that pass, for the fields beside the one that does not; lists are empty."""
+
+IN_PATHS = (
+    "%2e%2e",
+    "%2e%2e%2f%2e%2e",
+    "..%2f..%2fetc%2fpasswd",
+    "a%00b",
+    "%0a",
+    "%ff",
+    "x" * 2_000,
+)
+ODD = ("null", "NaN", "-1e999", "1" + "0" * 5_000, '"\\ud800"', '"\\u0000"', "[]", "{}", "[[[]]]")
+LARGE = (
+    f'"{"a" * 1_000_000}"',
+    "[" * 940 + "]" * 940,
+    "[" * 100_000,
+    f"[{'1,' * 400_000}1]",
+    '{"a":' * 900 + "1" + "}" * 900,
+    "{" + ",".join(f'"k{n}":1' for n in range(60_000)) + "}",
+    '{"%s": 1}' % ("k" * 900_000),
+    '{"sampler": %s}' % ("[" * 900 + "]" * 900),
+    '{"loras": [%s1]}' % ('{"name": 1},' * 60_000),
+    '{"model": "../../etc/passwd", "width": 1%s}' % ("0" * 4_000),
+    '{"prompt": "%s"}' % ("(" * 900_000),
+)
+
+
+def is_answered(client: httpx.Client, method: str, path: str, body: str | None) -> None:
+    """Either it is fine or it is refused in one sentence, and never the server's fault."""
+    content = None if method == "GET" else (body or "").encode()
+    headers = {"content-length": str(len(content))} if content is not None else {}
+    headers["content-type"] = "application/json"
+    began = time.perf_counter()
+    answer = client.request(method, path, content=content, headers=headers)
+    assert time.perf_counter() - began < AT_ONCE, (method, path[:80])
+    assert answer.status_code < 500, (method, path[:80], answer.text[:200])
+    if answer.status_code >= 400:
+        sentence_in(answer)
+
+
+def test_every_route_answers_hostile_json_and_paths(
+    server: Served, folder: Path, routes: list[tuple[str, str, list[str]]]
+) -> None:
+    assert len(routes) > 20
+    size = len(log_of(folder))
+    with unharmed(server, folder) as client:
+        for method, path, fields in routes:
+            for value in IN_PATHS:
+                is_answered(client, method, re.sub(r"\{\w+\}", value, path), "{}")
+            plain = re.sub(r"\{\w+\}", "1", path)
+            for body in bodies_of(fields) if method != "GET" else ():
+                is_answered(client, method, plain, body)
+        for path in ("/look", "/shelf/x", "/read", "/words/light", "/page/..%2fpresets"):
+            is_answered(client, "PATCH", path, "{}")
+    assert log_of(folder)[size:] == ""
+
+
+def bodies_of(fields: list[str]) -> Iterator[str]:
+    yield from ("", "no json", *ODD, *LARGE)
+    for field in fields:
+        for value in (*ODD, *LARGE):
+            rest = {name: FITTING.get(name, []) for name in fields if name != field}
+            others = "".join(
+                f", {json.dumps(key)}: {json.dumps(each)}" for key, each in rest.items()
+            )
+            yield f'{{"{field}": {value}{others}}}'
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=20)
+    | st.sampled_from(["../..", "a\0b", MARKUP, "\ud800", "{prompt}", "1e999", "postcard"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(list(GenerationRequest.model_fields)) | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+)
+@given(data=st.data())
+def test_no_json_is_the_servers_fault(
+    server: Served, routes: list[tuple[str, str, list[str]]], data: st.DataObject
+) -> None:
+    with client_of(server) as client:
+        for method, path, fields in routes:
+            if not fields:
+                continue
+            body = {field: data.draw(JSON_VALUES) for field in fields}
+            is_answered(client, method, re.sub(r"\{\w+\}", "light", path), json.dumps(body))
+        assert leftovers(Path(client.get("/history").json()["folder"])) == []
