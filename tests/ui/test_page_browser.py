@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import time
 import urllib.request
 from pathlib import Path
@@ -12,7 +10,7 @@ from PIL import Image, ImageStat
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.ui.browsing import fill, generate, opened, request_in, shown, tiles
-from tests.ui.served import ROOT, Served, start
+from tests.ui.served import Served, start
 from webui.request import GenerationRequest
 
 pytestmark = pytest.mark.browser
@@ -20,7 +18,7 @@ pytestmark = pytest.mark.browser
 PROMPT = "a person in a red shirt on a beach at sunset"
 
 
-def test_a_picture_is_made_by_clicking_on_the_real_server(
+def test_a_click_before_the_engine_is_there_waits_for_it(
     context: BrowserContext, tmp_path: Path
 ) -> None:
     outputs = tmp_path / "outputs"
@@ -55,9 +53,6 @@ def test_a_picture_is_made_by_clicking_on_the_real_server(
         generate(page)
         expect(page.locator(".stages")).to_contain_text("text reused · 20 steps reused")
 
-        page.screenshot(path=tmp_path / "screenshot.png", full_page=True)
-        if os.environ.get("EASEL_SCREENSHOTS"):
-            shutil.copy(tmp_path / "screenshot.png", ROOT / "docs" / "screenshot.png")
         own = served.address.partition("://")[2]
         assert {url.partition("/")[0] for url in asked if not url.startswith("image/")} == {own}
         assert served.end() < 5

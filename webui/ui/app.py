@@ -10,7 +10,6 @@ import gradio as gr
 from fastapi import FastAPI
 
 from webui.errors import WebuiError
-from webui.interchange.styles import read_styles
 from webui.library.history import History
 from webui.provenance.recover import recover
 from webui.ui.front import OWN_PATHS
@@ -44,7 +43,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_static_routes(app, catalogue)
     add_pictures_routes(app, pictures, thumbnail=history.thumbnail_of, recipe=_recipe)
     add_history_routes(app, history, lambda preset: presets.find(preset).request)
-    add_presets_routes(app, presets, read_styles)
+    add_presets_routes(app, presets)
     add_words_routes(app, backend.words)
     add_looking_routes(app, backend.models)
     add_reading_routes(app, backend.models.known_hashes)

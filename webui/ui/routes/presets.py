@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import BaseModel, FailFast
 
 from webui.comparison import apply, differences
 from webui.errors import BadRequestError
+from webui.interchange.styles import Styles, read_styles
 from webui.library.presetfile import Draft, make_draft
 from webui.library.presets import Preset, PresetShelf, file_name
 from webui.request import GROUPS, group_of, parse_request
@@ -18,26 +18,6 @@ from webui.ui.visitor import at_this_machine
 
 MAX_FILE_BYTES = 4 * 1024**2
 """Largest file of presets or styles that is brought in."""
-
-
-class Style(Protocol):
-    """A style of another tool; its texts hold `{prompt}` where the page's text goes."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def prompt(self) -> str: ...  # noqa: D102
-    @property
-    def negative_prompt(self) -> str: ...  # noqa: D102
-
-
-class Styles(Protocol):
-    """What a file of styles held, and a sentence about each thing that was not understood."""
-
-    @property
-    def styles(self) -> Sequence[Style]: ...  # noqa: D102
-    @property
-    def report(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class Saved(BaseModel):
@@ -86,10 +66,8 @@ async def file_sent(request: Request) -> bytes:
     return bytes(data)
 
 
-def add_presets_routes(
-    app: FastAPI, shelf: PresetShelf, read_styles: Callable[[bytes], Styles]
-) -> None:
-    """Adds the routes below `/presets`; `read_styles` reads a `styles.csv`."""
+def add_presets_routes(app: FastAPI, shelf: PresetShelf) -> None:
+    """Adds the routes below `/presets`."""
 
     @app.get("/presets")
     def listing() -> dict[str, Any]:

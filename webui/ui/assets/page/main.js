@@ -43,7 +43,7 @@ export async function start({ element, props, ...channel }) {
   buildHistory(element.querySelector("#history"), { desk, look, places, job, compare });
   showAdvice(desk, look);
   showJob(element, job);
-  showProblem(element, desk, job, look);
+  showProblem(element, job, look);
   listenToKeys(element, job, places);
   element.querySelector("#restore").addEventListener("click", () => desk.change(desk.defaults));
 
@@ -83,9 +83,10 @@ function showJob(root, job) {
 }
 
 /** The sentence about what went wrong, and the field it is about. */
-function showProblem(root, desk, job, look) {
+function showProblem(root, job, look) {
   const line = root.querySelector("#problem");
-  const draw = (problem) => {
+  let problem = null;
+  const draw = () => {
     if (line.textContent !== (problem?.message ?? "")) line.textContent = problem?.message ?? "";
     for (const field of root.querySelectorAll(".field")) {
       const wrong = field.id === `field-${problem?.field}`;
@@ -97,7 +98,14 @@ function showProblem(root, desk, job, look) {
       if (wrong) field.closest("details:not([open])")?.setAttribute("open", "");
     }
   };
-  job.addEventListener("view", () => draw(job.view.problem));
+  job.addEventListener("view", () => {
+    if (job.view.problem || job.busy) problem = job.view.problem;
+    draw();
+  });
   // A mistake is told as soon as it is made, and forgotten as soon as it is mended.
-  look.addEventListener("seen", () => job.busy || draw(look.seen.problem ?? (job.view.problem?.field ? null : job.view.problem)));
+  look.addEventListener("seen", () => {
+    if (job.busy) return;
+    problem = look.seen.problem ?? (problem?.field ? null : problem);
+    draw();
+  });
 }

@@ -77,8 +77,10 @@ export class Viewer {
     large.disabled = live;
     large.classList.toggle("live", live);
     this.find(".caption").hidden = !picture || live;
-    if (!source) return;
     const image = large.firstElementChild;
+    // A preview of what was then withheld does not stay behind in the page.
+    if (!source) image.removeAttribute("src");
+    if (!source) return;
     if (image.getAttribute("src") !== source) image.src = source;
     image.alt = live ? say("viewer.live") : picture.prompt || say("viewer.unnamed");
     large.style.setProperty("--w", live ? view.width : picture.width);
