@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +20,11 @@ import httpx
 import psutil
 from PIL import Image
 
-from tests.ui.served import Served
+from tests.fakes import gradient, png
+from tests.ui.served import Served, start
 from webui.library.files import PREFIX
 from webui.provenance.pngtext import insert_text
+from webui.request import GenerationRequest
 
 MARKUP = '<img src="x" onerror="window.hit = 1">${window.hit = 2}'
 MANY = 90 * 1024**2
@@ -82,6 +84,34 @@ def huge_picture() -> bytes:
     pixels = zlib.compress(bytes((1 + _SIDE // 8) * _SIDE), 9)
     whole = picture()[:8] + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     return insert_text(whole, {"easel": json.dumps({"request": {"prompt": "a wide field"}})})
+
+
+def served_over(folder: Path, before: Callable[[], None] | None = None) -> Served:
+    """The real page over a quick generator that saves there, once it is ready."""
+    arguments = ("tests.ui.fake_server", str(folder), "0", "0.001")
+    served = start(arguments, log=folder.with_name(f"{folder.name}.txt"), before=before)
+    served.wait_for()
+    return served
+
+
+def log_of(folder: Path) -> str:
+    """What the server over that folder has written to stderr."""
+    return folder.with_name(f"{folder.name}.txt").read_text()
+
+
+def write_own(folder: Path) -> None:
+    """Two pictures and a preset, which must not get lost."""
+    for seed in (1, 2):
+        request = GenerationRequest(prompt=f"a hill, number {seed}", seed=seed)
+        (folder / f"{seed}.png").write_bytes(png(gradient(64, 48, seed), request))
+    own = folder / ".presets"
+    own.mkdir()
+    (own / "mine.json").write_text(preset(name="Mine", request={"steps": 9}))
+
+
+def preset(**content: object) -> str:
+    """The text of a preset's file."""
+    return json.dumps({"schema": 1, "name": "Hostile", **content})
 
 
 def without_override() -> None:
