@@ -21,7 +21,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 30_000
+PATIENCE = 120_000
 """Milliseconds a slow machine is given; a quick one does not wait."""
 
 _SAVED = re.compile(r"^pictures/[0-9a-f]{64}\.png$")
