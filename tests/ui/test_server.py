@@ -146,7 +146,8 @@ class Tab:
     def asks(self, event: str, data: dict[str, Any]) -> None:
         """Sends what the page's script sends with that event."""
         found = next(d for d in self._config["dependencies"] if d["targets"][0][1] == event)
-        body = {"session_hash": "tab", "fn_index": found["id"], "data": [], "event_data": data}
+        body: dict[str, Any] = {"session_hash": "tab", "fn_index": found["id"], "data": []}
+        body["event_data"] = data
         assert self._ask("POST", "/gradio_api/queue/join", json.dumps(body)).status == 200
 
     def hears(self, text: str) -> bool:
