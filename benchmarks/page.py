@@ -49,9 +49,9 @@ def run(bench: Workbench) -> list[Figure]:
 def press(page: Page, times: int) -> None:
     """Makes so many pictures, one after the other."""
     for _ in range(times):
+        ended = page.locator("body").get_attribute("data-ended")
         page.locator("#generate").click()
-        page.wait_for_selector("body[data-job=busy]", state="attached")
-        page.wait_for_selector("body[data-job=idle]", state="attached")
+        page.wait_for_selector(f"body[data-job=idle]:not([data-ended='{ended}'])", state="attached")
 
 
 def look(session: CDPSession, server: int) -> dict[str, float]:

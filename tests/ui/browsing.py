@@ -36,9 +36,9 @@ def opened(page: Page, served: Served, where: str = "") -> Page:
 
 def generate(page: Page) -> None:
     """Presses Generate and waits for the end."""
+    ended = page.locator("body").get_attribute("data-ended")
     page.locator("#generate").click()
-    page.wait_for_selector("body[data-job=busy]", state="attached")
-    page.wait_for_selector("body[data-job=idle]", state="attached")
+    page.wait_for_selector(f"body[data-job=idle]:not([data-ended='{ended}'])", state="attached")
 
 
 def fill(page: Page, field: str, value: str) -> None:

@@ -69,7 +69,10 @@ function showJob(root, job) {
     setTimeout(() => { stop.style.pointerEvents = ""; }, DOUBLE_CLICK);
   });
   stop.addEventListener("click", () => job.stop());
+  let ended = 0;
   const draw = () => {
+    // A job may come and go between two looks: those who wait for its end count.
+    if (document.body.dataset.job !== "idle" && !job.busy) document.body.dataset.ended = ended++;
     const focused = document.activeElement === generate || document.activeElement === stop;
     generate.hidden = job.busy;
     stop.hidden = !job.busy;
