@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -53,3 +54,23 @@ def test_a_result_larger_than_the_bound_leaves_the_others_alone():
     cache.put(Numbered(2), tensor(31))
     assert cache.get(Numbered(1)) is not None
     assert cache.get(Numbered(2)) is None
+
+
+@dataclass(frozen=True)
+class Few(Key[torch.Tensor]):
+    number: int
+    most_kept: ClassVar[int | None] = 2
+
+
+def test_of_a_kind_that_has_a_bound_of_its_own_the_least_recently_used_goes_first():
+    cache = StageCache(1_000)
+    cache.put(Numbered(1), tensor(10))
+    for number in (1, 2):
+        cache.put(Few(number), tensor(10))
+    cache.get(Few(1))
+    cache.put(Few(3), tensor(10))
+    assert cache.get(Few(2)) is None
+    assert cache.get(Few(1)) is not None
+    assert cache.get(Few(3)) is not None
+    assert cache.get(Numbered(1)) is not None
+    assert cache.bytes_held == 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 
@@ -16,7 +16,13 @@ T = TypeVar("T")
 
 
 class Key(Generic[T]):
-    """A frozen, hashable description of everything a result of type T depends on."""
+    """A frozen, hashable description of everything a result of type T depends on.
+
+    Attributes:
+        most_kept: How many results of this kind are kept at most; None: as many as there is room.
+    """
+
+    most_kept: ClassVar[int | None] = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,12 @@ class LatentsKey(Key[torch.Tensor]):
 
 @dataclass(frozen=True)
 class PicturesKey(Key[tuple[bytes, ...]]):
-    """The decoded pictures of one batch as PNG files without text."""
+    """The decoded pictures of one batch as PNG files without text.
+
+    They are on disk already, and made again from latents in a moment: only the newest are kept.
+    """
+
+    most_kept: ClassVar[int | None] = 32
 
     latents: LatentsKey
 
@@ -101,6 +112,10 @@ class StageCache:
             self._bytes -= self._entries.pop(key)[1]
         self._entries[key] = (value, size)
         self._bytes += size
+        if key.most_kept is not None:
+            alike = [known for known in self._entries if type(known) is type(key)]
+            for oldest in alike[: -key.most_kept]:
+                self._bytes -= self._entries.pop(oldest)[1]
         while self._bytes > self._max_bytes:
             _, (_, freed) = self._entries.popitem(last=False)
             self._bytes -= freed
