@@ -28,6 +28,7 @@ export class Engine extends EventTarget {
     const key = `engine.${status.phase}`;
     this.message = sayable(key) ? say(key) : status.message;
     if (this.line.textContent !== this.message) this.line.textContent = this.message;
+    this.line.title = this.line.textContent;
     this.line.dataset.phase = status.phase;
     this.dispatchEvent(new Event("status"));
     setTimeout(() => this.#ask(), document.hidden ? 10000 : this.ready ? 3000 : 700);
