@@ -72,7 +72,9 @@ def look(session: CDPSession, server: int) -> dict[str, float]:
 def _growth(name: str, sizes: Sequence[float], count: int, most: float) -> Figure:
     percent = 100 * (sizes[-1] / sizes[0] - 1)
     return Figure(
-        f"{count} more pictures made in one tab after {WARM_UP}: growth of the {name}'s memory".replace("s's", "s"),
+        f"{count} more pictures made in one tab after {WARM_UP}: growth of the {name}'s memory".replace(
+            "s's", "s"
+        ),
         percent,
         "%",
         "MiB: " + ", ".join(f"{size:.1f}" for size in sizes),
