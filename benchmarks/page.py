@@ -42,7 +42,11 @@ def run(bench: Workbench) -> list[Figure]:
         browser.close()
     return [
         _growth(name, [look[name] for look in looks], count, most)
-        for name, most in (("tab", 10.0), ("page's process", 1.0), ("engine's process", 1.0))
+        for name, most in (
+            ("the tab", 10.0),
+            ("the server with the page", 1.0),
+            ("the engine", 1.0),
+        )
     ]
 
 
@@ -63,19 +67,16 @@ def look(session: CDPSession, server: int) -> dict[str, float]:
     if len(engines) != 1:
         raise BenchmarkError("The server has no engine process.")
     return {
-        "tab": heap["usedSize"] / MIB,
-        "page's process": process.memory_info().rss / MIB,
-        "engine's process": engines[0].memory_info().rss / MIB,
+        "the tab": heap["usedSize"] / MIB,
+        "the server with the page": process.memory_info().rss / MIB,
+        "the engine": engines[0].memory_info().rss / MIB,
     }
 
 
 def _growth(name: str, sizes: Sequence[float], count: int, most: float) -> Figure:
-    percent = 100 * (sizes[-1] / sizes[0] - 1)
     return Figure(
-        f"{count} more pictures made in one tab after {WARM_UP}: growth of the {name}'s memory".replace(
-            "s's", "s"
-        ),
-        percent,
+        f"{count} more pictures made in one tab after {WARM_UP}: growth of memory, {name}",
+        100 * (sizes[-1] / sizes[0] - 1),
         "%",
         "MiB: " + ", ".join(f"{size:.1f}" for size in sizes),
         Limit(most),

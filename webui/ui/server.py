@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import ipaddress
 import logging
@@ -36,6 +37,9 @@ GRACE_SECONDS = 1
 """How long open connections may go on once the server is told to end."""
 
 _LAST_PORT = 65_535
+_M_ARENA_MAX = -8
+"""Of glibc's malloc.h."""
+
 _PORTS_TRIED = 20
 
 
@@ -95,6 +99,7 @@ def serve(
     Raises:
         StartError: The page could not be built; the log has the details.
     """
+    _share_one_arena()
     names = known_names(settings.host, *settings.allowed_hosts)
     front = Front(names=names, status=backend.status, build=lambda: _in_thread(backend))
     server = _Server(front, backend.jobs)
@@ -105,6 +110,16 @@ def serve(
         server.run(sockets=[listener.socket])
     if server.failure is not None:
         raise StartError("The page could not be built: the lines above say why.")
+
+
+def _share_one_arena() -> None:
+    """Makes all threads take memory from one heap, where the C library is glibc.
+
+    By default it gives threads heaps of their own, which the short-lived ones that follow jobs
+    leave behind in pieces: with 300 pictures the process grew by 1.5 % in place of 0.3 %.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class _Server(uvicorn.Server):
