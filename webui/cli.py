@@ -156,7 +156,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from webui.jobs import Jobs
     from webui.process import EngineProcess
-    from webui.ui.server import bind, serve
+    from webui.ui.server import bind, serve, share_one_arena
+
+    share_one_arena()
 
     settings = _settings(options, options.outputs)
     server = ServerSettings(

@@ -10,13 +10,14 @@ from webui.cli import build_backend
 from webui.jobs import Jobs
 from webui.process import EngineStatus
 from webui.settings import ServerSettings, Settings
-from webui.ui.server import bind, serve
+from webui.ui.server import bind, serve, share_one_arena
 
 READY = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
 
 
 def main(outputs: Path, port: int, seconds_per_step: float) -> None:
     """Serves until it is told to end."""
+    share_one_arena()
     settings = ServerSettings(port=port, open_browser=False)
     listener = bind(settings)
     jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
