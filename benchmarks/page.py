@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from benchmarks.figures import Figure, Limit
 from benchmarks.measure import BenchmarkError
 from benchmarks.startup import ENGINE, running_server
 from benchmarks.workbench import Workbench
+
+if TYPE_CHECKING:
+    from playwright.sync_api import CDPSession, Page
 
 WARM_UP = 100
 """Pictures made before the first look: by then everything that is made once has been made."""
@@ -23,7 +25,17 @@ PATIENCE_MS = 60_000
 
 
 def run(bench: Workbench) -> list[Figure]:
-    """Makes pictures by pressing the button, with the embedded model and new seeds."""
+    """Makes pictures by pressing the button, with the embedded model and new seeds.
+
+    Raises:
+        BenchmarkError: Playwright is not installed.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise BenchmarkError(
+            "The development packages are needed to measure the page: launch.py test installs them."
+        ) from None
     count = bench.effort.generations
     with running_server(bench.work / "page-outputs") as (url, pid), sync_playwright() as playwright:
         path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")

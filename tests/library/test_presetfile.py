@@ -111,7 +111,10 @@ def test_text_stays_text_byte_for_byte(text: str):
     assert again.request["controls"][0]["kind"] == text
 
 
-@given(st.text(max_size=80), st.text(max_size=300), st.text(max_size=200))
+LINE = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+
+
+@given(st.text(LINE, min_size=1, max_size=80), st.text(LINE, max_size=300), st.text(max_size=200))
 def test_what_is_taken_is_read_again_as_the_same(name: str, about: str, prompt: str):
     try:
         draft = make_draft(name, about, {"prompt": prompt})
