@@ -7,6 +7,7 @@ Widgets, command-line flags, presets, PNG metadata and the API schema are derive
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -45,6 +46,12 @@ MAX_SEED = 2**53 - 1
 """Largest integer that every JSON reader, a browser's included, keeps exact."""
 
 MAX_PROMPT_CHARACTERS = 2_000
+
+MAX_SIDE = 2048
+"""Longest side of a picture in pixels."""
+
+InpaintArea = Literal["whole", "masked"]
+InpaintFill = Literal["original", "blur", "colour", "noise"]
 
 Group = Literal["look", "size", "sampling", "model", "loras", "control"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -90,6 +97,10 @@ class ControlChoice(_Part):
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
 
 
+Margin = Annotated[int, Field(ge=0, le=MAX_SIDE, multiple_of=8)]
+"""Pixels that a picture is continued by on one side."""
+
+
 class GenerationRequest(_Part):
     """A whole recipe. Frozen and hashable; an unknown key is an error.
 
@@ -119,10 +130,11 @@ class GenerationRequest(_Part):
         int | None,
         Field(
             ge=64,
-            le=2048,
+            le=MAX_SIDE,
             multiple_of=8,
             title="Width",
-            description="Width of the picture. Empty: the size the model was trained at.",
+            description="Width of the picture. Empty: that of the init picture, else the size the"
+            " model was trained at.",
             json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
@@ -130,10 +142,11 @@ class GenerationRequest(_Part):
         int | None,
         Field(
             ge=64,
-            le=2048,
+            le=MAX_SIDE,
             multiple_of=8,
             title="Height",
-            description="Height of the picture. Empty: the size the model was trained at.",
+            description="Height of the picture. Empty: that of the init picture, else the size the"
+            " model was trained at.",
             json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
@@ -255,6 +268,18 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("control"),
         ),
     ] = None
+    strength: Annotated[
+        float,
+        Field(
+            ge=0.01,
+            le=1,
+            allow_inf_nan=False,
+            title="Strength",
+            description="How much of the init picture is made anew: that share of the steps is run."
+            " At 1 nothing of it is left but what a mask keeps.",
+            json_schema_extra=_about("control", unit="share", step=0.05),
+        ),
+    ] = 0.75
     mask: Annotated[
         str | None,
         Field(
@@ -265,6 +290,81 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("control"),
         ),
     ] = None
+    mask_blur: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            title="Mask blur",
+            description="How softly old and new go over into each other (deviation of a Gaussian)."
+            " Beyond 2.5 times that from the mask no pixel changes.",
+            json_schema_extra=_about("control", unit="pixels", step=1),
+        ),
+    ] = 4
+    mask_grow: Annotated[
+        int,
+        Field(
+            ge=-256,
+            le=256,
+            title="Mask grow",
+            description="How far the mask is grown on all sides; less than 0 shrinks it.",
+            json_schema_extra=_about("control", unit="pixels", step=1),
+        ),
+    ] = 0
+    soft_mask: Annotated[
+        bool,
+        Field(
+            title="Soft mask",
+            description="Whether the grey of the mask is a strength for each pixel (differential"
+            " diffusion). Otherwise what is lighter than half grey is painted anew.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = False
+    inpaint_area: Annotated[
+        InpaintArea,
+        Field(
+            title="Inpaint area",
+            description="What the model works on: the whole picture, or only the part around the"
+            " mask, at the size it was trained at.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = "whole"
+    inpaint_padding: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=512,
+            title="Inpaint padding",
+            description="How much of the picture around the mask the model sees when the inpaint"
+            " area is masked.",
+            json_schema_extra=_about("control", unit="pixels", step=8),
+        ),
+    ] = 32
+    inpaint_fill: Annotated[
+        InpaintFill,
+        Field(
+            title="Inpaint fill",
+            description="What is put under the mask before: the original, its blurred surroundings,"
+            " their colours (OpenCV's inpainting) or noise. Matters below strength 1.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = "original"
+    outpaint: Annotated[
+        tuple[Margin, Margin, Margin, Margin],
+        Field(
+            title="Outpaint",
+            description="How far the init picture is continued to the left, top, right and bottom."
+            " Width and height include it.",
+            json_schema_extra=_about("control", unit="pixels", step=8),
+        ),
+    ] = (0, 0, 0, 0)
+
+
+def pictures_of(request: GenerationRequest) -> tuple[tuple[str, str], ...]:
+    """Every picture that a request names: the field, and the picture's name in it."""
+    named = [("init", request.init), ("mask", request.mask)]
+    named += [("controls", control.picture) for control in request.controls]
+    return tuple((field, name) for field, name in named if name)
 
 
 def field_names() -> tuple[str, ...]:
@@ -350,7 +450,7 @@ def _sentence(error: ErrorDetails) -> str:
             key = str(error["loc"][-1])
             return f"Unknown key {_short(where)}: {nearest(key, tuple(owner.model_fields))}"
         case "literal_error":
-            known = SAMPLERS if where == "sampler" else SCHEDULES
+            known = tuple(re.findall(r"'([^']*)'", context["expected"]))
             return f"Unknown {where} {_short(value)}: {nearest(str(value), known)}"
         case "string_too_long":
             limit = context["max_length"]

@@ -62,6 +62,7 @@ SD1 = Family(
             "controls": "Controls cannot be applied by this version: remove them.",
             "init": "An init picture cannot be used by this version: remove it.",
             "mask": "A mask cannot be used by this version: remove it.",
+            "outpaint": "Outpainting is not done by this version: set it to 0.",
         }
     ),
     # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
