@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 Joint = Literal[
     "nose",
@@ -40,7 +40,9 @@ Point = tuple[_Coordinate, _Coordinate, bool]
 """x to the right and y downwards in pixels of the canvas, and whether the joint is drawn; it may
 lie outside the canvas. A hidden joint keeps its place."""
 
-Person = Annotated[tuple[Point, ...], Field(min_length=len(JOINTS), max_length=len(JOINTS))]
+Person = Annotated[
+    tuple[Point, ...], Field(min_length=len(JOINTS), max_length=len(JOINTS)), FailFast()
+]
 """One point a joint, in the order of `JOINTS`."""
 
 
@@ -51,4 +53,4 @@ class Pose(BaseModel):
 
     width: _Side
     height: _Side
-    people: Annotated[tuple[Person, ...], Field(min_length=1, max_length=MAX_PEOPLE)]
+    people: Annotated[tuple[Person, ...], Field(min_length=1, max_length=MAX_PEOPLE), FailFast()]

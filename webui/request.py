@@ -11,12 +11,13 @@ import re
 import reprlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from webui.errors import BadRequestError
+from webui.poses import Pose
 
 SamplerName = Literal[
     "Euler",
@@ -49,6 +50,38 @@ MAX_PROMPT_CHARACTERS = 2_000
 
 MAX_SIDE = 2048
 """Longest side of a picture in pixels."""
+
+ControlKind = Literal[
+    "pose",
+    "canny",
+    "soft edge",
+    "line art",
+    "scribble",
+    "depth",
+    "normal",
+    "lines",
+    "segment",
+    "other",
+]
+Preprocessor = Literal[
+    "none",
+    "canny",
+    "hed",
+    "line art",
+    "scribble hed",
+    "depth",
+    "normal bae",
+    "normal depth",
+    "mlsd",
+    "segment",
+    "openpose",
+    "openpose full",
+    "dwpose",
+]
+ControlResize = Literal["stretch", "crop", "fill"]
+
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+PREPROCESSORS: tuple[Preprocessor, ...] = get_args(Preprocessor)
 
 InpaintArea = Literal["whole", "masked"]
 InpaintFill = Literal["original", "blur", "colour", "noise"]
@@ -87,14 +120,48 @@ class LoraChoice(_Part):
 
 
 class ControlChoice(_Part):
-    """One control picture, by its content hash (on the command line: a file's path)."""
+    """One control unit: what a ControlNet steers by, and how strongly.
 
-    kind: Annotated[str, Field(min_length=1, max_length=40)] = "pose"
-    picture: Annotated[str, Field(min_length=1, max_length=4096)]
+    Attributes:
+        kind: What the hint shows; it decides the preprocessor and the ControlNet left open.
+        picture: Content hash of a picture (on the command line: a file's path).
+        pose: Drawn by the engine in place of a picture; only for the kind "pose".
+        model: Name of a ControlNet; `None` takes the one of that kind that fits the model.
+        start, end: Share of the steps, from the first, at which it begins and ends to steer.
+        resize: How the picture comes to the size of the one to be made: stretched, scaled until
+            it covers it and cut, or scaled until it fits in and filled up with nothing.
+        preprocessor: What makes the hint of the picture; "none": it is a hint already.
+            `None` takes the kind's usual one.
+        resolution: Pixels of the shorter side a preprocessor looks at; `None`: those of the
+            picture to be made.
+        low, high: Thresholds of preprocessors that have some.
+    """
+
+    kind: ControlKind = "pose"
+    picture: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
+    pose: Pose | None = None
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     weight: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    resize: ControlResize = "crop"
+    preprocessor: Preprocessor | None = None
+    resolution: Annotated[int | None, Field(ge=64, le=MAX_SIDE)] = None
+    low: Annotated[float | None, Field(ge=0, le=255, allow_inf_nan=False)] = None
+    high: Annotated[float | None, Field(ge=0, le=255, allow_inf_nan=False)] = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.picture is None) == (self.pose is None):
+            raise ValueError("needs a picture or a pose, and not both.")
+        if self.pose is not None and self.kind != "pose":
+            raise ValueError(f"has a pose, which is of no use for the kind {self.kind!r}.")
+        settings = (self.preprocessor, self.resolution, self.low, self.high)
+        if self.pose is not None and settings != (None,) * 4:
+            raise ValueError("has a pose, which is drawn without a preprocessor: remove it.")
+        if self.start >= self.end:
+            raise ValueError("must start before it ends.")
+        return self
 
 
 Margin = Annotated[int, Field(ge=0, le=MAX_SIDE, multiple_of=8)]
@@ -254,7 +321,7 @@ class GenerationRequest(_Part):
         Field(
             max_length=8,
             title="Controls",
-            description="Pictures that steer the composition, such as a pose.",
+            description="Poses and pictures that steer the composition, each through a ControlNet.",
             json_schema_extra=_about("control"),
         ),
     ] = ()
@@ -444,9 +511,7 @@ def _sentence(error: ErrorDetails) -> str:
     value, context = error.get("input"), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            owner = {"loras": LoraChoice, "controls": ControlChoice}.get(
-                str(error["loc"][0]), GenerationRequest
-            )
+            owner = _owner_of(error["loc"])
             key = str(error["loc"][-1])
             return f"Unknown key {_short(where)}: {nearest(key, tuple(owner.model_fields))}"
         case "literal_error":
@@ -463,11 +528,20 @@ def _sentence(error: ErrorDetails) -> str:
             step = int(context["multiple_of"])
             above = int(cast(int, value)) // step * step + step
             return f"{where} is {value}: it must be a multiple of {step}, such as {above}."
+        case "value_error":
+            return f"{where} {context['error']}"
         case "finite_number":
             return f"{where} is {value}: it must be an ordinary number."
         case _:
             reason = error["msg"][:1].lower() + error["msg"][1:]
             return f"{where} is {_short(value)}: {reason}."
+
+
+def _owner_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model whose key an error is about."""
+    if "pose" in loc[:-1]:
+        return Pose
+    return {"loras": LoraChoice, "controls": ControlChoice}.get(str(loc[0]), GenerationRequest)
 
 
 def _short(value: object) -> str:

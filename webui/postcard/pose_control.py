@@ -49,7 +49,7 @@ CHANNELS = (8, 16, 32, 48)
 RATES = Rates(adam=1e-3, average=0.995)
 BATCH = 8
 SCENES = 2_400
-STEPS = 2_400
+STEPS = 1_600
 FREE = 0.7
 """Share of the figures in free poses."""
 _DROPPED = 0.25
