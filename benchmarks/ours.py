@@ -22,6 +22,7 @@ from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
+from webui.library.loras import LoraShelf
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
@@ -35,12 +36,15 @@ class Ours:
     def __init__(self, device: Device, models: Sequence[Path], work: Path) -> None:
         quiet_libraries()
         self.device = device
-        self._shelf = CheckpointShelf(tuple(models), HashBook(work / "hashes.json"))
+        hashes = HashBook(work / "hashes.json")
+        self._shelf = CheckpointShelf(tuple(models), hashes)
+        self._loras = LoraShelf((work / "loras",), hashes)
         self._painter = Painter(device, cache_bytes=GIB)
         self._engine = Engine(
             painter=self._painter,
             guard=Guard.load(),
             shelf=self._shelf,
+            loras=self._loras,
             gallery=Gallery(work / "outputs"),
         )
 
@@ -74,7 +78,7 @@ class Ours:
         return Image.open(io.BytesIO(_result(painting)[0]))
 
     def _plan(self, request: GenerationRequest) -> Plan:
-        return resolve(request, self._shelf.find(request.model))
+        return resolve(request, self._shelf.find(request.model), self._loras)
 
 
 def watch(start: Callable[[], Iterator[Event]]) -> Run:

@@ -35,9 +35,11 @@ from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
 from webui.generator import Cancel, Session
+from webui.interchange.loratags import rows_for_tags
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.gallery import Gallery
-from webui.provenance.sign import Recipe, sign
+from webui.library.loras import LoraShelf
+from webui.provenance.sign import Recipe, UsedLora, sign
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 
@@ -73,11 +75,18 @@ class Engine:
     """Makes pictures on one device, one job at a time. A `webui.generator.Generator`."""
 
     def __init__(
-        self, *, painter: Painter, guard: Guard, shelf: CheckpointShelf, gallery: Gallery
+        self,
+        *,
+        painter: Painter,
+        guard: Guard,
+        shelf: CheckpointShelf,
+        loras: LoraShelf,
+        gallery: Gallery,
     ) -> None:
         self._painter = painter
         self._guard = guard
         self._shelf = shelf
+        self._loras = loras
         self._gallery = gallery
         self._pace = PreviewPace()
         self._lock = Lock()
@@ -105,11 +114,13 @@ class Engine:
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
+        request, taken_out = rows_for_tags(request)
         admitted = self._guard.admit(request, session)
-        yield from (Notice(message=notice) for notice in admitted.notices)
-        plan = resolve(admitted.request, self._shelf.find(request.model))
+        yield from (Notice(message=notice) for notice in (*admitted.notices, *taken_out))
+        plan = self._resolved(admitted.request)
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
+        yield from self._painter.match(loaded, plan)
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
@@ -130,12 +141,15 @@ class Engine:
     def warm(self, model: str) -> None:
         """Loads a model ahead of the first job; one that does not load is left for that job."""
         with suppress(WebuiError), self._lock:
-            plan = resolve(GenerationRequest(model=model), self._shelf.find(model))
+            plan = self._resolved(GenerationRequest(model=model))
             deque(self._painter.load(plan), maxlen=0)
 
     def close(self) -> None:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
+
+    def _resolved(self, request: GenerationRequest) -> Plan:
+        return resolve(request, self._shelf.find(request.model), self._loras)
 
     def _watch(
         self,
@@ -196,6 +210,10 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
+            loras=tuple(
+                UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
+                for lora in job.plan.loras
+            ),
         )
 
     def _started(self, plan: Plan) -> Started:

@@ -61,6 +61,15 @@ class StageDone(_Record):
     batch: int = 0
 
 
+class LoraApplied(_Record):
+    """A LoRA of the stack is used: `matched` of its `total` layers fit the model."""
+
+    event: Literal["lora"] = "lora"
+    name: str
+    matched: int
+    total: int
+
+
 class Step(_Record):
     """A denoising step ended. `step` counts from 1 to `steps`; times are in seconds."""
 
@@ -145,6 +154,7 @@ Event = (
     Queued
     | Started
     | StageDone
+    | LoraApplied
     | Step
     | Preview
     | Saved

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from benchmarks.models import parts
 from tests.benchmarks.conftest import TINY
@@ -27,8 +28,9 @@ Tensors = dict[str, torch.Tensor]
 
 def tiny_model(dtype: torch.dtype = torch.float32) -> dict[Part, torch.nn.Module]:
     """UNet and text encoder with random weights, the UNet's convolutions channels last."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
+    untyped: Any = torch
+    with untyped.random.fork_rng(devices=()):
+        untyped.manual_seed(0)
         networks = parts(TINY)
     unet, text_encoder = networks["unet"], networks["text_encoder"]
     for network in (unet, text_encoder):
@@ -46,7 +48,7 @@ def put(folder: Path, tensors: Tensors, name: str = "ink", **metadata: str) -> L
     """The LoRA as a file on a shelf."""
     (folder / "loras").mkdir(exist_ok=True)
     plain = {key: value.contiguous() for key, value in tensors.items()}
-    save_file(plain, folder / "loras" / f"{name}.safetensors", metadata=metadata or None)
+    (folder / "loras" / f"{name}.safetensors").write_bytes(save(plain, metadata or None))
     return shelf(folder).find(name)
 
 
@@ -57,7 +59,7 @@ def shelf(folder: Path) -> LoraShelf:
 def put_peft(folder: Path, tensors: Tensors, config: Mapping[str, object]) -> LoraCard:
     where = folder / "loras" / "night"
     where.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, where / "adapter_model.safetensors")
+    (where / "adapter_model.safetensors").write_bytes(save(tensors))
     (where / "adapter_config.json").write_text(json.dumps(config))
     return shelf(folder).find("night")
 

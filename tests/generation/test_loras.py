@@ -24,6 +24,7 @@ from tests.generation.lora_cases import (
 )
 from webui.errors import BrokenFileError
 from webui.generation import loras as loras_module
+from webui.generation.lora_files import ReadLora
 from webui.generation.lora_names import Part, spellings
 from webui.generation.loras import Loras, Strength
 from webui.library.loras import LoraCard
@@ -59,6 +60,13 @@ def weight_of(model: Model, path: str, part: Part = "unet") -> torch.Tensor:
     return model[part].get_parameter(f"{path}.weight")
 
 
+def read(loras: Loras, cards: Mapping[str, LoraCard]) -> tuple[ReadLora, ...]:
+    """As a job does it: all of its LoRAs, then the memory of the others is given back."""
+    taken = tuple(loras.take(sha256, card) for sha256, card in cards.items())
+    loras.forget_all_but(cards)
+    return taken
+
+
 def on(loras: Loras, part: Part = "unet", **strengths: float) -> None:
     loras.merge(part, [Strength(sha256, weight) for sha256, weight in strengths.items()])
 
@@ -73,8 +81,8 @@ def test_each_format_adds_what_its_definition_says_and_comes_off_without_a_trace
     weight = weight_of(model, case.path, case.part)
     expected = weight + case.delta(weight) * strength
     loras = Loras(model)
-    (read,) = loras.read({"a": card_of(case, tmp_path)})
-    assert (read.matched, read.total) == (1, 1)
+    (found,) = read(loras, {"a": card_of(case, tmp_path)})
+    assert (found.matched, found.total) == (1, 1)
     on(loras, case.part, a=strength)
     torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
     assert not torch.equal(weight, before[f"{case.part}.{case.path}.weight"])
@@ -93,7 +101,7 @@ def test_in_every_number_format_the_sum_is_rounded_about_once(dtype: torch.dtype
         "c": put(tmp_path, loha(), "c"),
     }
     loras = Loras(model)
-    loras.read(cards)
+    read(loras, cards)
     exact = {
         LINEAR: weight_of(model, LINEAR).double()
         + CASES["kohya without alpha"].delta(weight_of(model, LINEAR)).double() * 0.7
@@ -113,7 +121,7 @@ def test_fifty_changes_leave_no_trace_and_the_same_stack_gives_the_same_bits(
 ):
     before = snapshot(model)
     loras = Loras(model)
-    loras.read({"a": put(tmp_path, kohya()(), "a"), "b": put(tmp_path, loha(), "b")})
+    read(loras, {"a": put(tmp_path, kohya()(), "a"), "b": put(tmp_path, loha(), "b")})
     on(loras, a=0.5, b=0.25)
     first = snapshot(model)
     for n in range(50):
@@ -128,7 +136,7 @@ def test_only_what_differs_is_touched(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     loras = Loras(model)
-    loras.read({"a": put(tmp_path, kohya()(), "a"), "b": put(tmp_path, conv_lora(), "b")})
+    read(loras, {"a": put(tmp_path, kohya()(), "a"), "b": put(tmp_path, conv_lora(), "b")})
     merged: list[torch.Tensor] = []
     whole = loras_module.merge_into
 
@@ -154,7 +162,7 @@ def test_a_merge_that_is_cut_short_is_made_good_by_the_next(
 ):
     before = snapshot(model)
     loras = Loras(model)
-    loras.read({"a": put(tmp_path, kohya()(), "a")})
+    read(loras, {"a": put(tmp_path, kohya()(), "a")})
     on(loras, a=1.0)
     whole = snapshot(model)
 
@@ -175,7 +183,7 @@ def test_a_merge_that_is_cut_short_is_made_good_by_the_next(
 def test_the_same_lora_twice_adds_up_and_parts_are_apart(model: Model, tmp_path: Path):
     text = CASES["kohya, text encoder"]
     loras = Loras(model)
-    loras.read({"a": put(tmp_path, kohya()() | text.make())})
+    read(loras, {"a": put(tmp_path, kohya()() | text.make())})
     before = snapshot(model)
     loras.merge("unet", [Strength("a", 0.25), Strength("a", 0.5)])
     twice = weight_of(model, LINEAR).clone()
@@ -203,9 +211,9 @@ def test_layers_that_do_not_fit_are_counted_with_the_reason(model: Model, tmp_pa
         "lora_te2_layer.lora_down.weight": normal(3, 4),
         "bundle_emb.word.string_to_param": normal(4),
     }
-    (read,) = Loras(model).read({"a": put(tmp_path, tensors)})
-    assert (read.matched, read.total) == (1, 7)
-    assert dict(read.misfits) == {
+    (found,) = read(Loras(model), {"a": put(tmp_path, tensors)})
+    assert (found.matched, found.total) == (1, 7)
+    assert dict(found.misfits) == {
         "has layers of another shape": 1,
         "cannot be changed in this way": 2,
         "has no such layers": 3,
@@ -226,14 +234,14 @@ def test_layers_that_do_not_fit_are_counted_with_the_reason(model: Model, tmp_pa
 def test_tensors_that_do_not_fit_each_other_match_nothing(
     change: dict[str, torch.Tensor], model: Model, tmp_path: Path
 ):
-    (read,) = Loras(model).read({"a": put(tmp_path, conv_lora() | change)})
-    assert (read.matched, read.total, read.deltas) == (0, 1, {})
+    (found,) = read(Loras(model), {"a": put(tmp_path, conv_lora() | change)})
+    assert (found.matched, found.total, found.deltas) == (0, 1, {})
 
 
 def test_a_bias_is_changed_beside_the_weight(model: Model, tmp_path: Path):
     loras = Loras(model)
     before = model["unet"].get_parameter(f"{CONV}.bias").clone()
-    loras.read({"a": put(tmp_path, conv_lora() | {f"{KOHYA_CONV}.diff_b": normal(16)})})
+    read(loras, {"a": put(tmp_path, conv_lora() | {f"{KOHYA_CONV}.diff_b": normal(16)})})
     on(loras, a=0.5)
     torch.testing.assert_close(
         model["unet"].get_parameter(f"{CONV}.bias"), before + normal(16) * 0.5
@@ -246,7 +254,7 @@ def test_numbers_that_are_none_and_configurations_that_cannot_be_read_are_refuse
     tensors = kohya()()
     tensors[f"{KOHYA}.lora_up.weight"][0, 0] = torch.nan
     with pytest.raises(BrokenFileError, match="invalid numbers"):
-        Loras(model).read({"a": put(tmp_path, tensors)})
+        read(Loras(model), {"a": put(tmp_path, tensors)})
     peft = CASES["peft"].make()
     for config in (
         {"r": 0, "lora_alpha": 4},
@@ -256,7 +264,7 @@ def test_numbers_that_are_none_and_configurations_that_cannot_be_read_are_refuse
         {"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": None}},
     ):
         with pytest.raises(BrokenFileError, match="configuration of peft") as caught:
-            Loras(model).read({"a": put_peft(tmp_path, peft, config)})
+            read(Loras(model), {"a": put_peft(tmp_path, peft, config)})
         assert caught.value.field == "loras"
 
 
@@ -264,17 +272,17 @@ def test_a_file_is_read_once_and_forgotten_when_others_need_the_memory(
     model: Model, tmp_path: Path
 ):
     cards = {name: put(tmp_path, kohya()(), name) for name in "abc"}
-    size = Loras(model).read({"a": cards["a"]})[0].nbytes
+    size = read(Loras(model), {"a": cards["a"]})[0].nbytes
     loras = Loras(model, spare_bytes=size)
-    (first,) = loras.read({"a": cards["a"]})
+    (first,) = read(loras, {"a": cards["a"]})
     cards["a"].path.unlink()
-    assert loras.read({"b": cards["b"], "a": cards["a"]})[1] is first
-    loras.read({"b": cards["b"]})
-    assert loras.read({"a": cards["a"]}) == (first,)
-    loras.read({"b": cards["b"], "c": cards["c"]})
-    loras.read({"c": cards["c"]})
+    assert read(loras, {"b": cards["b"], "a": cards["a"]})[1] is first
+    read(loras, {"b": cards["b"]})
+    assert read(loras, {"a": cards["a"]}) == (first,)
+    read(loras, {"b": cards["b"], "c": cards["c"]})
+    read(loras, {"c": cards["c"]})
     with pytest.raises(BrokenFileError):
-        loras.read({"a": cards["a"]})
+        read(loras, {"a": cards["a"]})
 
 
 def test_every_layer_has_one_spelling_of_each_kind(model: Model):

@@ -43,6 +43,7 @@ def denoise(
     seeds: tuple[int, ...],
     conditioning: Conditioning,
     *,
+    before_call: Callable[[int, int], None],
     emit: Callable[[StepDone], None],
     stopped: Callable[[], bool],
     pace: PreviewPace | None,
@@ -50,7 +51,8 @@ def denoise(
     """Latents of one batch, of shape (batch, channels, height / 8, width / 8).
 
     Noise is drawn on the CPU from one generator a picture, so a picture of a batch can be made
-    again alone. The model's components are not changed.
+    again alone. `before_call` is told which call of the denoiser comes, from 0, and of how many; it
+    may change the model's weights, nothing else does.
 
     Raises:
         StoppedError: `stopped` was true at the end of a step.
@@ -59,7 +61,10 @@ def denoise(
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     noise = _noise(loaded, plan, generators)
     first = noise * pipe.scheduler.init_noise_sigma
-    watch = _Watch(loaded, plan, first, emit=emit, stopped=stopped, pace=pace)
+    watch = _Watch(
+        loaded, plan, first, before_call=before_call, emit=emit, stopped=stopped, pace=pace
+    )
+    before_call(0, len(pipe.scheduler.timesteps))
     return pipe(
         prompt_embeds=conditioning.prompt.expand(len(seeds), -1, -1),
         negative_prompt_embeds=(
@@ -90,6 +95,7 @@ class _Watch:
         plan: Plan,
         sample: torch.Tensor,
         *,
+        before_call: Callable[[int, int], None],
         emit: Callable[[StepDone], None],
         stopped: Callable[[], bool],
         pace: PreviewPace | None,
@@ -97,6 +103,7 @@ class _Watch:
         self._sample = sample
         self._loaded = loaded
         self._steps = plan.request.steps
+        self._before_call = before_call
         self._emit = emit
         self._stopped = stopped
         self._pace = pace
@@ -121,6 +128,8 @@ class _Watch:
         self._sample = tensors["latents"]
         seconds = (time.perf_counter() - self._began) / (share * self._steps)
         self._emit(StepDone(max(1, int(share * self._steps)), seconds, frame))
+        if index + 1 < pipe.num_timesteps:
+            self._before_call(index + 1, pipe.num_timesteps)
         return tensors
 
 

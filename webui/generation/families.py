@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from webui.errors import BadRequestError
 from webui.library.checkpoints import ModelFolder
+from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
 
@@ -30,6 +31,7 @@ class Family:
         name: Short name of the architecture.
         pipeline: Class of diffusers that runs it.
         latent_map: For previews; a model may bring its own in `preview.json`.
+        loras: The family of LoRAs that are made for it.
         refused: Request fields that models of this family have no use for, with the reason.
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
@@ -38,6 +40,7 @@ class Family:
     name: str
     pipeline: str
     latent_map: LatentMap
+    loras: LoraFamily
     refused: MappingProxyType[str, str]
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
@@ -56,9 +59,9 @@ SD1 = Family(
             (-0.184, -0.271, -0.473),
         )
     ),
+    loras="SD 1",
     refused=MappingProxyType(
         {
-            "loras": "LoRAs cannot be applied by this version: remove them.",
             "controls": "Controls cannot be applied by this version: remove them.",
             "init": "An init picture cannot be used by this version: remove it.",
             "mask": "A mask cannot be used by this version: remove it.",

@@ -8,7 +8,7 @@ call this.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,28 +50,28 @@ class Loras:
         """Bytes of the copies of the weights as they were loaded."""
         return sum(base.nbytes for base in self._bases.values())
 
-    def read(self, cards: Mapping[str, LoraCard]) -> tuple[ReadLora, ...]:
-        """The LoRAs in the order of `cards`, by content hash; a file is read once.
-
-        The least recently used of the others go when they take too much memory.
+    def take(self, sha256: str, card: LoraCard) -> ReadLora:
+        """The LoRA of that content; its file is read once.
 
         Raises:
-            BrokenFileError: A file is damaged.
+            BrokenFileError: The file is damaged.
         """
-        for sha256, card in cards.items():
-            if sha256 not in self._read:
-                self._read[sha256] = read_lora(card, self._spellings(), self._weights())
-            self._read.move_to_end(sha256)
-        spare = OrderedDict((k, v) for k, v in self._read.items() if k not in cards)
+        if sha256 not in self._read:
+            self._read[sha256] = read_lora(card, self._spellings(), self._weights())
+        self._read.move_to_end(sha256)
+        return self._read[sha256]
+
+    def forget_all_but(self, kept: Container[str]) -> None:
+        """Lets the least recently used of the others go when they take too much memory."""
+        spare = OrderedDict((k, v) for k, v in self._read.items() if k not in kept)
         while spare and sum(lora.nbytes for lora in spare.values()) > self._spare_bytes:
             del self._read[spare.popitem(last=False)[0]]
-        return tuple(self._read[sha256] for sha256 in cards)
 
     def merge(self, part: Part, stack: Sequence[Strength]) -> None:
         """Brings the part's weights to their own plus the stack; only what differs is touched.
 
         Args:
-            stack: LoRAs that `read` gave in this job.
+            stack: LoRAs that were taken in this job.
         """
         wanted = self._wanted(part, stack)
         touched = [weight for weight in self._merged if weight.part == part]

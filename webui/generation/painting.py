@@ -9,10 +9,12 @@ from typing import TypeVar
 
 import torch
 
-from webui.events import StageDone, StageName
+from webui.errors import BadRequestError, BrokenFileError
+from webui.events import LoraApplied, StageDone, StageName
 from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
+from webui.generation.lora_plan import PlannedLora, in_row, strengths_at
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import EMPTY_PROMPT
@@ -47,6 +49,21 @@ class Painter:
                 "load", lambda: self._pipelines.get(plan.checkpoint, plan.family), reused=reused
             )
         )
+
+    def match(self, loaded: Loaded, plan: Plan) -> Generator[LoraApplied, None, None]:
+        """Reads the plan's LoRAs and tells how many layers of each fit the model.
+
+        Raises:
+            BadRequestError: Nothing of one fits; names its row.
+            BrokenFileError: A file is damaged.
+        """
+
+        def work() -> list[LoraApplied]:
+            applied = [_match(loaded, lora) for lora in plan.loras]
+            loaded.loras.forget_all_but({lora.hashes.sha256 for lora in plan.loras})
+            return applied
+
+        yield from self._thread.call(work)
 
     def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
         """Text embeddings of the plan's prompts, of equal length."""
@@ -118,6 +135,9 @@ class Painter:
                 plan,
                 plan.batches[batch],
                 conditioning,
+                before_call=lambda call, calls: loaded.loras.merge(
+                    "unet", strengths_at(key.loras, call, calls)
+                ),
                 emit=emit,
                 stopped=lambda: closed.is_set() or stopped(),
                 pace=pace,
@@ -132,6 +152,7 @@ class Painter:
     def _embedding(self, loaded: Loaded, key: TextKey) -> torch.Tensor:
         embedding = self._cache.get(key)
         if embedding is None:
+            loaded.loras.merge("text_encoder", key.loras)
             embedding = encode_prompt(
                 key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip
             )
@@ -145,6 +166,22 @@ class Painter:
         result = self._thread.call(work)
         yield StageDone(name=name, seconds=perf_counter() - began, reused=reused, batch=batch)
         return result
+
+
+def _match(loaded: Loaded, lora: PlannedLora) -> LoraApplied:
+    """How much of a LoRA fits; see `Painter.match`."""
+    try:
+        found = loaded.loras.take(lora.hashes.sha256, lora.card)
+    except BrokenFileError as error:
+        raise BrokenFileError(in_row(lora.row, error.message), field="loras") from None
+    if not found.matched:
+        reason, _ = max(found.misfits.items(), key=lambda misfit: misfit[1])
+        sentence = (
+            f"none of the {found.total} layers of {lora.name!r} fits, since the model"
+            f" {loaded.checkpoint.name!r} {reason}: mute or remove it."
+        )
+        raise BadRequestError(in_row(lora.row, sentence), field="loras")
+    return LoraApplied(name=lora.name, matched=found.matched, total=found.total)
 
 
 def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:

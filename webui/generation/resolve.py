@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
+from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.generation.samplers import check_sampler
 from webui.library.checkpoints import Checkpoint
+from webui.library.loras import LoraShelf
 from webui.request import MAX_SEED, GenerationRequest, parse_request
 
 DRAWN_SEEDS = 2**32
@@ -23,6 +25,7 @@ class Plan:
     Attributes:
         request: The request with size and first seed filled in.
         prompts: The prompt, and the negative prompt unless guidance is off.
+        loras: The rows of the stack that have an effect, with their files.
         width, height: Size of the picture in pixels.
         batches: The seeds of each batch, one a picture.
     """
@@ -31,6 +34,7 @@ class Plan:
     checkpoint: Checkpoint
     family: Family
     prompts: tuple[ParsedPrompt, ...]
+    loras: tuple[PlannedLora, ...]
     width: int
     height: int
     batches: tuple[tuple[int, ...], ...]
@@ -45,12 +49,13 @@ class Plan:
         return parse_request(self.request.model_dump() | {"seed": seed, "count": 1, "batch": 1})
 
 
-def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
+def resolve(request: GenerationRequest, checkpoint: Checkpoint, loras: LoraShelf) -> Plan:
     """Decides what the request leaves open.
 
     Raises:
-        BadRequestError: The model is not served, a field has no use, or a prompt is malformed.
-        BrokenFileError: The model's configuration is damaged.
+        BadRequestError: The model is not served, a field has no use, a prompt is malformed, or a
+            LoRA is missing or for other models.
+        BrokenFileError: The model's configuration, or a LoRA's file, is damaged.
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
@@ -75,6 +80,7 @@ def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
             parse_prompt(request.prompt, field="prompt"),
             *((parse_prompt(request.negative_prompt, field="negative_prompt"),) if guided else ()),
         ),
+        loras=plan_loras(request.loras, family, loras),
         width=request.width or trained,
         height=request.height or trained,
         batches=tuple(

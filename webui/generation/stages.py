@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 
+from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_strengths
+from webui.generation.loras import Strength
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
 from webui.request import SamplerName, ScheduleName
@@ -26,6 +28,7 @@ class TextKey(Key[torch.Tensor]):
     model: str
     clip_skip: int
     prompt: ParsedPrompt
+    loras: tuple[Strength, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class LatentsKey(Key[torch.Tensor]):
 
     prompt: TextKey
     negative_prompt: TextKey | None
+    loras: tuple[TimedStrength, ...]
     width: int
     height: int
     steps: int
@@ -52,7 +56,8 @@ class PicturesKey(Key[tuple[bytes, ...]]):
 
 def text_key(plan: Plan, prompt: ParsedPrompt) -> TextKey:
     """Key of the embeddings of one of the plan's prompts."""
-    return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt)
+    loras = text_strengths(plan.loras)
+    return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt, loras)
 
 
 def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey]:
@@ -61,6 +66,7 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
     latents = LatentsKey(
         prompt=prompt,
         negative_prompt=negative[0] if negative else None,
+        loras=denoiser_strengths(plan.loras),
         width=plan.width,
         height=plan.height,
         steps=plan.request.steps,
