@@ -34,7 +34,7 @@ MAX_BODY_BYTES = 1024**2
 MAX_FILE_BYTES = 64 * 1024**2
 """Largest file that can be brought in."""
 
-_FILES = frozenset({"/read", "/presets/import"})
+_FILES = frozenset({"/read", "/presets/import", "/uploads"})
 """Where files are brought in."""
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -65,7 +65,7 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 _OPEN_PATHS = re.compile(
     r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static)/.+"
     r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id)"
-    r"|(page|texts|shelf|look|read|pictures|history|presets|words)(/.+)?)?"
+    r"|(page|texts|shelf|look|read|pictures|history|presets|words|uploads)(/.+)?)?"
 )
 """What the page asks for; the last line are our own routes (`webui.ui.routes`).
 

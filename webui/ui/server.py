@@ -28,6 +28,7 @@ from webui.jobs import Jobs
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.history import History
 from webui.library.presets import PresetShelf
+from webui.library.uploads import Uploads
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.ui.front import Front, Status, known_names
@@ -53,6 +54,7 @@ class Backend:
     history: History
     presets: PresetShelf
     words: WordLists
+    uploads: Uploads
 
 
 @dataclass(frozen=True)
