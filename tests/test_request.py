@@ -188,3 +188,10 @@ def test_a_pose_full_of_mistakes_costs_no_time() -> None:
     with pytest.raises(BadRequestError):
         parse_request({"controls": [{"pose": POSE | {"people": people}}]})
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.7, 0.3), (1.0, 1.0)])
+def test_a_lora_must_start_before_it_ends(start: float, end: float):
+    with pytest.raises(BadRequestError, match="must start before it ends") as caught:
+        parse_request({"loras": [{"name": "ink", "start": start, "end": end}]})
+    assert caught.value.field == "loras"

@@ -279,9 +279,11 @@ def _is_list(schema: dict[str, Any]) -> bool:
 def _generate(options: argparse.Namespace) -> int:
     requests = _requests(options) * options.repeat
     settings = _settings(options, options.out)
+    # Found here, a mistake is told before torch is imported.
     for model in {request.model for request in requests}:
-        # Found here, a mistake is told before torch is imported.
         _shelf(settings).find(model)
+    for lora in {lora.name for each in requests for lora in each.loras if lora.has_effect}:
+        _lora_shelf(settings).find(lora)
     engine = build_engine(settings, _silent, by_date=False)
     cancel = Cancel()
     received: list[int] = []

@@ -109,7 +109,15 @@ class _Part(BaseModel):
 
 
 class LoraChoice(_Part):
-    """One LoRA of the stack, by the name of its file."""
+    """One LoRA of the stack.
+
+    Attributes:
+        name: Its file's stem, its path under the folder of LoRAs, or the name it was trained by.
+        weight: Strength in the denoiser; 0 is off, 1 as it was trained, below 0 away from it.
+        text_encoder_weight: Strength in the text encoder; `None` takes `weight`.
+        start, end: Share of the steps at which it comes on and goes off in the denoiser.
+        enabled: A muted row stays in the recipe and has no effect.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     weight: Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)] = 1.0
@@ -117,6 +125,17 @@ class LoraChoice(_Part):
     start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     enabled: bool = True
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it is not muted and of a strength other than 0."""
+        return self.enabled and bool(self.weight or self.text_encoder_weight)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("must start before it ends.")
+        return self
 
 
 class ControlChoice(_Part):

@@ -4,8 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from webui.generation.poses import COLOURS, LIMB_SHADE, LIMBS, STICK, draw_pose
+from webui.generation.poses import (
+    COLOURS,
+    LIMB_SHADE,
+    LIMBS,
+    STICK,
+    draw_face,
+    draw_hand,
+    draw_pose,
+)
 from webui.poses import JOINTS, Point, Pose
 
 SPREAD: tuple[Point, ...] = tuple(
@@ -67,3 +76,16 @@ def test_a_canvas_of_another_shape_is_stretched_and_people_add_up() -> None:
 def test_joints_outside_the_canvas_are_cut_off() -> None:
     person = tuple((x + 4000, y - 3000, True) for x, y, _ in SPREAD)
     assert pixels(pose(person), 64, 64).max() == 0
+
+
+def test_hands_are_five_coloured_fingers_and_faces_white_dots() -> None:
+    fingers = [(40.0 + 20 * (n // 4), 100.0 - 20 * (n % 4)) for n in range(20)]
+    image = Image.new("RGB", (512, 512))
+    draw_hand(image, [(80.0, 200.0), *fingers])
+    assert image.getpixel((40, 100)) == (0, 0, 255)
+    assert image.getpixel((40, 90)) == (255, 76, 0)
+    assert image.getpixel((80, 90)) == (0, 255, 102)
+    face = Image.new("RGB", (512, 512))
+    draw_face(face, [(30.0, 40.0), None])
+    assert face.getpixel((30, 40)) == (255, 255, 255)
+    assert np.asarray(face).any(axis=-1).sum() < 50

@@ -433,3 +433,10 @@ def test_the_shipped_guard_admits_the_examples_of_the_readme(shipped: Guard) -> 
         "a person in blue trousers jumping in the snow at night",
     ):
         assert shipped.admit(asks(prompt=prompt), SESSION).level == 0
+
+
+def test_the_name_of_a_lora_counts_like_a_word_of_the_prompt() -> None:
+    assert refused(asks(prompt="a ball", loras=[{"name": "blorpish_v2"}]))
+    assert refused(asks(prompt="a wobblekin", loras=[{"name": "styles/plinko-bandle"}]))
+    assert not refused(asks(prompt="a ball", loras=[{"name": "blorpish_v2", "enabled": False}]))
+    assert not refused(asks(prompt="a ball", loras=[{"name": "paper_cut"}]))

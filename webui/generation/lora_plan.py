@@ -57,7 +57,7 @@ def plan_loras(
     return tuple(
         _planned(row, choice, family, shelf)
         for row, choice in enumerate(choices, start=1)
-        if choice.enabled and (choice.weight or choice.text_encoder_weight)
+        if choice.has_effect
     )
 
 

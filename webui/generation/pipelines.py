@@ -120,14 +120,14 @@ class Pipelines:
         for name, component in pipe.components.items():
             if isinstance(component, torch.nn.Module):
                 convolves = name in ("unet", "vae")
-                _own(component, self._device, convolves=convolves)
+                own(component, self._device, convolves=convolves)
 
 
 def _network(pipe: DiffusionPipeline, part: Part) -> torch.nn.Module:
     return cast(torch.nn.Module, pipe.components[part])
 
 
-def _own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
+def own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
     """Gives the module weights of its own on the device, in the device's layout.
 
     Straight from loading they are views of the mapped file: a second copy beside the converted

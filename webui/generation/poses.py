@@ -5,8 +5,9 @@ Limbs, colours and proportions: `openpose/util.py` of lllyasviel/ControlNet.
 
 from __future__ import annotations
 
+import colorsys
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -79,6 +80,37 @@ def draw_pose(pose: Pose, width: int, height: int) -> Image.Image:
     return image if finer == 1 else image.resize((width, height), Image.Resampling.BOX)
 
 
+def draw_hand(image: Image.Image, points: Sequence[_Spot | None]) -> None:
+    """Draw the 21 points of a hand (pixels) on `image` as OpenPose does: five coloured fingers."""
+    draw = ImageDraw.Draw(image)
+    stick = STICK * min(image.size)
+    for number in range(len(points) - 1):
+        knuckle = 0 if number % 4 == 0 else number
+        start, end = points[knuckle], points[number + 1]
+        if start is not None and end is not None:
+            hue = colorsys.hsv_to_rgb(number / (len(points) - 1), 1.0, 1.0)
+            red, green, blue = (round(255 * part) for part in hue)
+            draw.line((start, end), fill=(red, green, blue), width=max(1, round(stick / 2)))
+    _dots(draw, points, stick, (0, 0, 255))
+
+
+def draw_face(image: Image.Image, points: Sequence[_Spot | None]) -> None:
+    """Draw the points of a face (pixels) on `image` as OpenPose does: white dots."""
+    _dots(ImageDraw.Draw(image), points, STICK * min(image.size) * 3 / 4, (255, 255, 255))
+
+
+def _dots(
+    draw: ImageDraw.ImageDraw,
+    points: Sequence[_Spot | None],
+    radius: float,
+    colour: tuple[int, int, int],
+) -> None:
+    for spot in points:
+        if spot is not None:
+            x, y = spot
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+
 def _placed(person: Person, scale: _Spot) -> tuple[_Spot | None, ...]:
     return tuple((x * scale[0], y * scale[1]) if seen else None for x, y, seen in person)
 
@@ -90,9 +122,7 @@ def _draw_person(draw: ImageDraw.ImageDraw, at: tuple[_Spot | None, ...], stick:
             red, green, blue = (round(part * LIMB_SHADE) for part in COLOURS[number])
             draw.polygon(list(_ellipse(start, end, stick)), fill=(red, green, blue))
     for spot, colour in zip(at, COLOURS, strict=True):
-        if spot is not None:
-            x, y = spot
-            draw.ellipse((x - stick, y - stick, x + stick, y + stick), fill=colour)
+        _dots(draw, (spot,), stick, colour)
 
 
 def _ellipse(start: _Spot, end: _Spot, stick: float) -> Iterator[_Spot]:

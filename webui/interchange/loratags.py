@@ -63,19 +63,33 @@ def take_tags(prompt: str) -> Untagged:
     return Untagged(text, tuple(loras), tuple(report), tuple(unread))
 
 
+def tag_spans(prompt: str) -> tuple[tuple[int, int], ...]:
+    """Where in the text each tag begins and ends."""
+    return tuple(tag.span() for tag in _TAG.finditer(prompt))
+
+
+def check_tags(prompt: str) -> None:
+    """Passes a prompt whose tags can all be read.
+
+    Raises:
+        BadRequestError: One names no LoRA, or has a weight that is no number.
+    """
+    for tag in take_tags(prompt).unread:
+        raise BadRequestError(
+            f"The tag {shortened(tag)} in the prompt cannot be read: write it like"
+            " <lora:name:0.8>.",
+            field="prompt",
+        )
+
+
 def rows_for_tags(request: GenerationRequest) -> tuple[GenerationRequest, tuple[str, ...]]:
     """The request with its prompt's tags as further rows of the stack, and a sentence about them.
 
     Raises:
         BadRequestError: A tag cannot be read, or its row is out of the request's limits.
     """
+    check_tags(request.prompt)
     untagged = take_tags(request.prompt)
-    if untagged.unread:
-        raise BadRequestError(
-            f"The tag {shortened(untagged.unread[0])} in the prompt cannot be read: write it like"
-            " <lora:name:0.8>.",
-            field="prompt",
-        )
     if not untagged.loras:
         return request, ()
     rows = [*request.model_dump()["loras"], *untagged.loras]
@@ -92,7 +106,7 @@ def tag_of(lora: LoraChoice) -> str:
     own = lora.text_encoder_weight
     text_encoder = lora.weight if own is None else own
     is_spelled = lora.name == lora.name.strip() and not set(lora.name) & set("<>:")
-    if not (lora.enabled and is_spelled and (lora.weight or text_encoder)):
+    if not (lora.has_effect and is_spelled):
         return ""
     weights = [text_encoder, lora.weight] if text_encoder != lora.weight else [lora.weight]
     return f"<lora:{lora.name}:{':'.join(map(_number, weights))}>"

@@ -193,7 +193,7 @@ class Guard:
     def _cues(self, request: GenerationRequest, prompt: str, negative: str) -> frozenset[Cue]:
         """What the prompts ask for: a negative prompt counts where it can act as a positive."""
         # A LoRA's name says what it draws as a word in the prompt does.
-        names = [lora.name for lora in request.loras if lora.enabled]
+        names = [lora.name for lora in request.loras if lora.has_effect]
         wanted, unwanted = [prompt, *names], [negative]
         if request.cfg <= 1 or has_negative_weight(request.negative_prompt):
             wanted.append(negative)
