@@ -76,7 +76,6 @@ Preprocessor = Literal[
     "segment",
     "openpose",
     "openpose full",
-    "dwpose",
 ]
 ControlResize = Literal["stretch", "crop", "fill"]
 

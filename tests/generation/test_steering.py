@@ -14,8 +14,9 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from webui.errors import BrokenFileError
-from webui.generation.control import Control, Hint
+from webui.generation.control import Control
 from webui.generation.devices import Device
+from webui.generation.hints import Hint
 from webui.generation.steering import ControlNets, Steering, as_input, steered, steers
 from webui.library.controlnets import ControlNetFolder
 
