@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from PIL import Image
 
@@ -66,6 +66,32 @@ class Ours:
         """
         session = Session(id="benchmark", previews=previews)
         return watch(lambda: self._engine.generate(request, session, Cancel()))
+
+    def until_first_call(self, request: GenerationRequest) -> float:
+        """Seconds from a request to the first call of its denoiser; the rest is not computed.
+
+        Raises:
+            BenchmarkError: The job failed, or the cache answered what should have been computed.
+        """
+        unet: Any = self.loaded(request).pipe.components["unet"]
+        calls: list[float] = []
+        hook = unet.register_forward_pre_hook(lambda *_: calls.append(perf_counter()))
+        began = perf_counter()
+        session = Session(id="benchmark", previews=False)
+        events = self._engine.generate(request, session, Cancel())
+        try:
+            for event in events:
+                match event:
+                    case Step():
+                        return calls[0] - began
+                    case Failed():
+                        raise BenchmarkError(f"The engine failed: {event.message}")
+                    case _:
+                        pass
+        finally:
+            hook.remove()
+            cast(Generator[Event, None, None], events).close()
+        raise BenchmarkError("The cache answered the denoising.")
 
     def picture(self, request: GenerationRequest) -> Image.Image:
         """The picture as it is before the check, for comparing."""
