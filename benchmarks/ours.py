@@ -23,6 +23,7 @@ from webui.library.checkpoints import CheckpointShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.uploads import Uploads
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
@@ -45,6 +46,7 @@ class Ours:
             guard=Guard.load(),
             shelf=self._shelf,
             loras=self._loras,
+            uploads=Uploads(work / "uploads"),
             gallery=Gallery(work / "outputs"),
         )
 
@@ -98,8 +100,9 @@ class Ours:
         plan = self._plan(request)
         loaded = self.loaded(request)
         conditioning = _result(self._painter.encode(loaded, plan))
+        start = _result(self._painter.prepare(loaded, plan))
         painting = self._painter.paint(
-            loaded, plan, 0, conditioning, pace=None, stopped=lambda: False
+            loaded, plan, 0, conditioning, start, pace=None, stopped=lambda: False
         )
         return Image.open(io.BytesIO(_result(painting)[0]))
 

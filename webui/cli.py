@@ -60,6 +60,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Gallery
+    from webui.library.uploads import Uploads
     from webui.safety.guard import Guard
 
     quiet_libraries()
@@ -71,6 +72,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         guard=guard,
         shelf=_shelf(settings),
         loras=_lora_shelf(settings),
+        uploads=Uploads(settings.state / "uploads"),
         gallery=Gallery(settings.outputs, by_date=by_date),
     )
 

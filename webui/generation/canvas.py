@@ -7,6 +7,8 @@ stays as it was, exactly.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +46,13 @@ class Brought:
 
     id: str
     image: Image.Image
+
+    @staticmethod
+    def of(data: bytes) -> Brought:
+        """The picture in a file as the shelf of pictures brought in keeps it."""
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image.load()
+        return Brought(hashlib.sha256(data).hexdigest(), image)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Family:
     Attributes:
         name: Short name of the architecture.
         pipeline: Class of diffusers that runs it.
+        also: Classes for other uses of the same components, which a model may name instead.
         latent_map: For previews; a model may bring its own in `preview.json`.
         loras: The family of LoRAs that are made for it.
         refused: Request fields that models of this family have no use for, with the reason.
@@ -39,6 +40,7 @@ class Family:
 
     name: str
     pipeline: str
+    also: tuple[str, ...]
     latent_map: LatentMap
     loras: LoraFamily
     refused: MappingProxyType[str, str]
@@ -49,6 +51,7 @@ class Family:
 SD1 = Family(
     name="Stable Diffusion 1",
     pipeline="StableDiffusionPipeline",
+    also=("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
     # Fitted on decoded pictures by Hugging Face forum user keturn ("Decoding latents to RGB
     # without upscaling", 2022).
     latent_map=LatentMap(
@@ -63,9 +66,6 @@ SD1 = Family(
     refused=MappingProxyType(
         {
             "controls": "Controls cannot be applied by this version: remove them.",
-            "init": "An init picture cannot be used by this version: remove it.",
-            "mask": "A mask cannot be used by this version: remove it.",
-            "outpaint": "Outpainting is not done by this version: set it to 0.",
         }
     ),
     # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
@@ -83,7 +83,7 @@ def family_of(model: ModelFolder) -> Family:
         BadRequestError: The model is of a kind that is not served.
     """
     for family in FAMILIES:
-        if family.pipeline == model.pipeline:
+        if model.pipeline in (family.pipeline, *family.also):
             return family
     served = ", ".join(family.name for family in FAMILIES)
     raise BadRequestError(

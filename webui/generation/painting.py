@@ -19,7 +19,24 @@ from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import EMPTY_PROMPT
 from webui.generation.resolve import Plan
-from webui.generation.stages import LatentsKey, StageCache, TextKey, keys_of, text_key
+from webui.generation.stages import (
+    Key,
+    LatentsKey,
+    StageCache,
+    TextKey,
+    channels_key,
+    init_key,
+    keys_of,
+    mask_key,
+    text_key,
+)
+from webui.generation.starting import (
+    Start,
+    encode_channels,
+    encode_mask,
+    encode_start,
+    takes_channels,
+)
 from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
 from webui.generation.thread import DeviceThread
 
@@ -79,12 +96,42 @@ class Painter:
 
         return (yield from self._timed("text", work, reused=reused))
 
+    def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
+        """What the denoising starts from; nothing happens where that is noise alone."""
+        canvas, widened = plan.canvas, takes_channels(loaded)
+        if canvas is None and not widened:
+            return Start()
+        makers: dict[Key[torch.Tensor], Callable[[], torch.Tensor]] = {}
+        start_key = None if canvas is None else init_key(plan, canvas)
+        cover_key = None if canvas is None else mask_key(canvas)
+        if canvas is not None and start_key is not None:
+            makers[start_key] = lambda: encode_start(loaded, canvas)
+            if cover_key is not None:
+                makers[cover_key] = lambda: encode_mask(loaded, canvas)
+        if widened:
+            makers[channels_key(plan)] = lambda: encode_channels(
+                loaded, canvas, plan.paint_width, plan.paint_height
+            )
+        reused = all(self._cache.get(key) is not None for key in makers)
+
+        def work() -> Start:
+            made = {key: self._kept(key, make) for key, make in makers.items()}
+            return Start(
+                latents=None if start_key is None else made[start_key],
+                mask=None if cover_key is None else made[cover_key],
+                channels=made[channels_key(plan)] if widened else None,
+                noise_under_mask=canvas is not None and canvas.fill == "noise",
+            )
+
+        return (yield from self._timed("init", work, reused=reused))
+
     def paint(
         self,
         loaded: Loaded,
         plan: Plan,
         batch: int,
         conditioning: Conditioning,
+        start: Start,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -103,9 +150,11 @@ class Painter:
             yield StageDone(name="decode", seconds=0, reused=True, batch=batch)
             return pictures
         latents = yield from self._latents(
-            latents_key, loaded, plan, batch, conditioning, pace=pace, stopped=stopped
+            latents_key, loaded, plan, batch, conditioning, start, pace=pace, stopped=stopped
         )
-        pictures = yield from self._timed("decode", lambda: decode(loaded, latents), batch=batch)
+        pictures = yield from self._timed(
+            "decode", lambda: decode(loaded, latents, plan.canvas), batch=batch
+        )
         self._cache.put(pictures_key, pictures)
         return pictures
 
@@ -120,6 +169,7 @@ class Painter:
         plan: Plan,
         batch: int,
         conditioning: Conditioning,
+        start: Start,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -135,6 +185,7 @@ class Painter:
                 plan,
                 plan.batches[batch],
                 conditioning,
+                start,
                 before_call=lambda call, calls: loaded.loras.merge(
                     "unet", strengths_at(key.loras, call, calls)
                 ),
@@ -150,14 +201,19 @@ class Painter:
         return latents
 
     def _embedding(self, loaded: Loaded, key: TextKey) -> torch.Tensor:
-        embedding = self._cache.get(key)
-        if embedding is None:
+        def make() -> torch.Tensor:
             loaded.loras.merge("text_encoder", key.loras)
-            embedding = encode_prompt(
-                key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip
-            )
-            self._cache.put(key, embedding)
-        return embedding
+            return encode_prompt(key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip)
+
+        return self._kept(key, make)
+
+    def _kept(self, key: Key[torch.Tensor], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The result of that key, made when it is not in the cache."""
+        result = self._cache.get(key)
+        if result is None:
+            result = make()
+            self._cache.put(key, result)
+        return result
 
     def _timed(
         self, name: StageName, work: Callable[[], T], *, reused: bool = False, batch: int = 0

@@ -49,6 +49,7 @@ class Recipe:
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
+        tainted: Whether a picture from outside had a part in it.
     """
 
     request: GenerationRequest
@@ -58,14 +59,16 @@ class Recipe:
     dtype: str
     layout: str
     attention: str
+    tainted: bool
     loras: tuple[UsedLora, ...] = ()
 
     def to_json(self) -> str:
-        """One JSON object: schema, request, model, loras, versions, engine."""
+        """One JSON object: schema, request, tainted, model, loras, versions, engine."""
         return json.dumps(
             {
                 "schema": SCHEMA,
                 "request": self.request.model_dump(mode="json"),
+                "tainted": self.tainted,
                 "model": {"name": self.request.model, "sha256": self.model_sha256},
                 "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
                 "versions": self.versions,

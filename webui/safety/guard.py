@@ -142,7 +142,7 @@ class Guard:
         Args:
             data: A whole PNG file, as the shelf of pictures brought in keeps it.
             field: The request's field that names the picture.
-            region: The part that is to be painted anew; it is also judged as its own picture.
+            region: The part that is to be painted anew, to be judged as a picture of its own.
 
         Raises:
             RefusedError: It did not pass, or could not be judged in time.
@@ -152,7 +152,7 @@ class Guard:
             if known in self._passed:
                 self._passed.move_to_end(known)
                 return
-        views = pictures.all_views if region is None else pictures.views_with(region)
+        views = pictures.all_views if region is None else pictures.views_of(region)
         if not self._in_time(lambda: self._passes(views, data, STRICT)):
             raise RefusedError(BROUGHT_REFUSED, field=field)
         with self._remembering:

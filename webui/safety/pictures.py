@@ -82,13 +82,15 @@ def all_views(picture: Picture) -> Views:
     return np.stack([_padded(view) for view in (*views, *map(_fitted, _tiles(picture)))])
 
 
+def views_of(region: Region) -> Callable[[Picture], Views]:
+    """What `all_views` gives of the region as a picture of its own."""
+    return lambda picture: all_views(_crop(picture, region))
+
+
 def views_with(region: Region) -> Callable[[Picture], Views]:
     """What `all_views` gives, and the same of the region as a picture of its own."""
-
-    def views(picture: Picture) -> Views:
-        return np.concatenate([all_views(picture), all_views(_crop(picture, region))])
-
-    return views
+    own = views_of(region)
+    return lambda picture: np.concatenate([all_views(picture), own(picture)])
 
 
 def whole_view(picture: Picture) -> Views:

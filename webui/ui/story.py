@@ -24,7 +24,7 @@ from webui.events import (
 )
 from webui.ui.texts import Texts
 
-_STAGES: tuple[StageName, ...] = ("load", "text", "denoise", "decode", "check", "save")
+_STAGES: tuple[StageName, ...] = ("load", "text", "init", "denoise", "decode", "check", "save")
 
 
 @dataclass(frozen=True)
