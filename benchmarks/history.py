@@ -175,6 +175,7 @@ def _texts() -> Iterator[dict[str, str]]:
                 dtype="bfloat16",
                 layout="channels_last",
                 attention="AttnProcessor2_0",
+                tainted=False,
             )
             infotext = write_infotext(recipe.request, model_hash="ab" * 5, version="easel")
             yield {KEY: recipe.to_json(), "parameters": infotext}

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from PIL import Image
 
@@ -22,6 +22,8 @@ from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
+from webui.library.loras import LoraShelf
+from webui.library.uploads import Uploads
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
@@ -35,12 +37,16 @@ class Ours:
     def __init__(self, device: Device, models: Sequence[Path], work: Path) -> None:
         quiet_libraries()
         self.device = device
-        self._shelf = CheckpointShelf(tuple(models), HashBook(work / "hashes.json"))
+        hashes = HashBook(work / "hashes.json")
+        self._shelf = CheckpointShelf(tuple(models), hashes)
+        self._loras = LoraShelf((work / "loras",), hashes)
         self._painter = Painter(device, cache_bytes=GIB)
         self._engine = Engine(
             painter=self._painter,
             guard=Guard.load(),
             shelf=self._shelf,
+            loras=self._loras,
+            uploads=Uploads(work / "uploads"),
             gallery=Gallery(work / "outputs"),
         )
 
@@ -63,18 +69,45 @@ class Ours:
         session = Session(id="benchmark", previews=previews)
         return watch(lambda: self._engine.generate(request, session, Cancel()))
 
+    def until_first_call(self, request: GenerationRequest) -> float:
+        """Seconds from a request to the first call of its denoiser; the rest is not computed.
+
+        Raises:
+            BenchmarkError: The job failed, or the cache answered what should have been computed.
+        """
+        unet: Any = self.loaded(request).pipe.components["unet"]
+        calls: list[float] = []
+        hook = unet.register_forward_pre_hook(lambda *_: calls.append(perf_counter()))
+        began = perf_counter()
+        session = Session(id="benchmark", previews=False)
+        events = self._engine.generate(request, session, Cancel())
+        try:
+            for event in events:
+                match event:
+                    case Step():
+                        return calls[0] - began
+                    case Failed():
+                        raise BenchmarkError(f"The engine failed: {event.message}")
+                    case _:
+                        pass
+        finally:
+            hook.remove()
+            cast(Generator[Event, None, None], events).close()
+        raise BenchmarkError("The cache answered the denoising.")
+
     def picture(self, request: GenerationRequest) -> Image.Image:
         """The picture as it is before the check, for comparing."""
         plan = self._plan(request)
         loaded = self.loaded(request)
         conditioning = _result(self._painter.encode(loaded, plan))
+        start = _result(self._painter.prepare(loaded, plan))
         painting = self._painter.paint(
-            loaded, plan, 0, conditioning, pace=None, stopped=lambda: False
+            loaded, plan, 0, conditioning, start, pace=None, stopped=lambda: False
         )
         return Image.open(io.BytesIO(_result(painting)[0]))
 
     def _plan(self, request: GenerationRequest) -> Plan:
-        return resolve(request, self._shelf.find(request.model))
+        return resolve(request, self._shelf.find(request.model), self._loras)
 
 
 def watch(start: Callable[[], Iterator[Event]]) -> Run:

@@ -26,6 +26,7 @@ class Effort:
         pictures: How many files the history is measured with.
         generations: How many pictures are made in one tab.
         generation_steps: Denoising steps of each of them.
+        changes: How often a stack of LoRAs is changed.
     """
 
     shape: ModelShape = SD15
@@ -40,6 +41,7 @@ class Effort:
     pictures: int = 20_000
     generations: int = 300
     generation_steps: int = 2
+    changes: int = 200
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def broken_models(tmp_path: Path) -> Path:
         (["--cfg", "nan"], "cfg is nan: it must be an ordinary number."),
         (["--sampler", "Eular"], "Unknown sampler 'Eular': did you mean 'Euler'?"),
         (["--model", "postcart"], "Unknown model 'postcart': did you mean 'postcard'?"),
+        (["--loras", "models", "--lora", "ink:0.5"], "Unknown LoRA 'ink': "),
         (["--repeat", "0"], "--repeat is 0: it must be at least 1."),
         (["--models", "no/such/folder"], "The models folder no/such/folder does not exist"),
         (["--request", "no/such/file.json"], "no/such/file.json cannot be read"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from webui.clearance import Admitted, Cleared, Discarded, Level
+from webui.clearance import Admitted, Cleared, Discarded, Level, Region
 from webui.cli import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
@@ -74,7 +74,12 @@ class Scripted:
     def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
         """Nothing is found."""
 
-    def screen(self, data: bytes, level: Level) -> Cleared | Discarded:
+    def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:
+        """Every picture may be worked on."""
+
+    def screen(
+        self, data: bytes, level: Level, region: Region | None = None
+    ) -> Cleared | Discarded:
         self._screened += 1
         return Discarded(level) if self._screened in self._withheld else Cleared(data, level)
 

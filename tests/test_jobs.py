@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -144,3 +145,17 @@ def test_every_job_ends_in_one_terminal_event(jobs: Jobs, generator: Gated):
     generator.gate.release()
     events = list(job.follow())
     assert [isinstance(event, Terminal) for event in events].count(True) == 1
+
+
+def test_what_unfinished_jobs_ask_for_is_known(jobs: Jobs, generator: Gated):
+    running = submit(jobs, "a", "one")
+    next(iter(running.follow(1)))
+    waiting = submit(jobs, "b", "two")
+    assert {request.prompt for request in jobs.requests()} == {"a", "b"}
+    generator.gate.release(2)
+    assert isinstance(last(running), Finished)
+    assert isinstance(last(waiting), Finished)
+    deadline = time.monotonic() + 5
+    while jobs.requests() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert jobs.requests() == []

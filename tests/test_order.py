@@ -27,11 +27,13 @@ MAY_WRITE = ("library/gallery.py", "postcard/")
 MAY_WRITE_OTHER_BYTES = (
     "library/files.py",  # the one way to write a file whole; who calls it is looked at
     "library/hashes.py",  # content hashes as JSON
+    "library/loras.py",  # what LoRAs' headers say, as JSON
     "library/presets.py",  # presets as JSON
     "library/wordlists.py",  # lists of phrases as text
+    "library/uploads.py",  # pictures brought in, which are checked whenever they are used
     "library/thumbnails.py",  # small copies of pictures that are saved already
 )
-"""Modules that write files which are no pictures, or copies of those that are there."""
+"""Modules that write files which are no pictures, or no picture that was made here."""
 
 SAVERS = {
     "imwrite",

@@ -35,6 +35,10 @@ def _range(schema: dict[str, Any]) -> str:
     (kind,) = kinds
     if "enum" in kind:
         return ", ".join(kind["enum"])
+    if kind["type"] == "boolean":
+        return "true, false"
+    if "prefixItems" in kind:
+        return f"{kind['maxItems']} times {_range(kind['prefixItems'][0])}"
     if kind["type"] == "string":
         return f"up to {kind['maxLength']:,} characters"
     if kind["type"] == "array":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -142,3 +143,55 @@ def test_a_sparse_request_is_checked_like_a_whole_one():
 def test_an_unknown_field_has_no_group():
     with pytest.raises(BadRequestError, match="did you mean 'steps'"):
         group_of("step")
+
+
+POSE: dict[str, Any] = {
+    "width": 512,
+    "height": 512,
+    "people": [[[10.0 * n, 20.0, n % 2 == 0] for n in range(18)]],
+}
+
+
+def test_a_pose_is_data_that_survives_json() -> None:
+    request = parse_request({"controls": [{"pose": POSE, "weight": 0.5}]})
+    again = parse_request(request.model_dump(mode="json"))
+    assert again == request
+    assert hash(again) == hash(request)
+    assert again.model_dump(mode="json")["controls"][0]["pose"] == POSE
+
+
+SENSELESS: list[tuple[dict[str, Any], str]] = [
+    ({}, "controls.0 needs a picture or a pose, and not both."),
+    ({"picture": "a", "pose": POSE}, "controls.0 needs a picture or a pose, and not both."),
+    ({"pose": POSE, "kind": "canny"}, "of no use for the kind 'canny'"),
+    ({"pose": POSE, "low": 3}, "without a preprocessor"),
+    ({"picture": "a", "start": 0.5, "end": 0.5}, "must start before it ends"),
+    ({"picture": "a", "kind": "cany"}, "did you mean 'canny'?"),
+    ({"pose": POSE | {"wide": 1}}, "did you mean 'width'?"),
+    ({"pose": POSE | {"people": []}}, "at least 1"),
+    ({"pose": POSE | {"people": [POSE["people"][0][:17]]}}, "at least 18"),
+    ({"pose": POSE | {"people": POSE["people"] * 17}}, "at most 16"),
+]
+
+
+@pytest.mark.parametrize(("control", "says"), SENSELESS)
+def test_a_control_that_makes_no_sense_is_refused(control: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequestError) as error:
+        parse_request({"controls": [control]})
+    assert says in error.value.message
+    assert error.value.field == "controls"
+
+
+def test_a_pose_full_of_mistakes_costs_no_time() -> None:
+    people = [["x"]] * 300_000
+    began = time.perf_counter()
+    with pytest.raises(BadRequestError):
+        parse_request({"controls": [{"pose": POSE | {"people": people}}]})
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.7, 0.3), (1.0, 1.0)])
+def test_a_lora_must_start_before_it_ends(start: float, end: float):
+    with pytest.raises(BadRequestError, match="must start before it ends") as caught:
+        parse_request({"loras": [{"name": "ink", "start": start, "end": end}]})
+    assert caught.value.field == "loras"

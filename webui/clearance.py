@@ -8,13 +8,22 @@ trees and fails when one of them is made elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from webui.generator import Session
 from webui.request import GenerationRequest
 
 Level = Literal[0, 1, 2]
 """How strict the filter is: 0 strict (everyone), 1 mild, 2 art (both behind an adult grant)."""
+
+
+class Region(NamedTuple):
+    """A part of a picture, in pixels from its top left; right and bottom lie outside of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 @dataclass(frozen=True)

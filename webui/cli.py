@@ -16,7 +16,8 @@ from webui.events import Failed, Finished
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
-from webui.request import GenerationRequest, parse_request, parse_request_json
+from webui.library.loras import LoraShelf
+from webui.request import GenerationRequest, parse_request, parse_request_json, pictures_of
 from webui.settings import ROOT, DeviceName, DtypeName, ServerSettings, Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Gallery
+    from webui.library.uploads import Uploads
     from webui.safety.guard import Guard
 
     quiet_libraries()
@@ -69,6 +71,8 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         painter=Painter(device, cache_bytes=settings.cache_bytes),
         guard=guard,
         shelf=_shelf(settings),
+        loras=_lora_shelf(settings),
+        uploads=Uploads(settings.state / "uploads"),
         gallery=Gallery(settings.outputs, by_date=by_date),
     )
 
@@ -87,6 +91,12 @@ def _shelf(settings: Settings) -> CheckpointShelf:
     """The user's folder first, then the one with the embedded model."""
     folders = tuple(dict.fromkeys((settings.models, ROOT / "models")))
     return CheckpointShelf(folders, HashBook(settings.state / "hashes.json"))
+
+
+def _lora_shelf(settings: Settings) -> LoraShelf:
+    """The user's folder first, then the one with the embedded model's."""
+    folders = tuple(dict.fromkeys((settings.loras, ROOT / "loras")))
+    return LoraShelf(folders, HashBook(settings.state / "hashes.json"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +124,15 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--models", type=Path, default=defaults.models, metavar="DIR", help="folder of models"
     )
     parser.add_argument(
+        "--loras",
+        # Apart from the request's field of the same name.
+        dest="lora_folder",
+        type=Path,
+        default=defaults.loras,
+        metavar="DIR",
+        help="folder of LoRAs",
+    )
+    parser.add_argument(
         "--device", choices=get_args(DeviceName), default="auto", help="what to compute on"
     )
     parser.add_argument(
@@ -128,7 +147,11 @@ def _settings(options: argparse.Namespace, outputs: Path) -> Settings:
     if not options.models.is_dir():
         raise StartError(f"The models folder {options.models} does not exist: create it first.")
     return Settings(
-        models=options.models, outputs=outputs, device=options.device, dtype=options.dtype
+        models=options.models,
+        loras=options.lora_folder,
+        outputs=outputs,
+        device=options.device,
+        dtype=options.dtype,
     )
 
 
@@ -184,12 +207,17 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
     """What the page works with, over an engine of any kind."""
     from webui.library.history import History
     from webui.library.presets import PresetShelf
+    from webui.library.uploads import Uploads
     from webui.library.wordlists import WordLists
     from webui.provenance.indexing import read_for_history
     from webui.ui.server import Backend
 
     shipped, own = settings.presets, settings.own_presets
     history = History(settings.outputs, read_for_history)
+
+    def in_use() -> set[str]:
+        return {name for request in jobs.requests() for _, name in pictures_of(request)}
+
     history.start()
     return Backend(
         jobs=jobs,
@@ -198,6 +226,7 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         history=history,
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),
+        uploads=Uploads(settings.state / "uploads", in_use=in_use),
     )
 
 
@@ -216,6 +245,16 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
                 help=schema["description"].replace("%", "%%"),
             )
     parser.add_argument(
+        "--lora",
+        dest="loras",
+        action="append",
+        type=_lora,
+        default=argparse.SUPPRESS,
+        metavar="NAME[:WEIGHT]",
+        help="a LoRA of the stack, by name, with its weight (1); can be repeated, and takes the"
+        " place of the LoRAs of --request",
+    )
+    parser.add_argument(
         "--request",
         type=Path,
         metavar="FILE",
@@ -228,6 +267,15 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_places(parser)
 
 
+def _lora(text: str) -> dict[str, Any]:
+    """A row of the stack from "NAME" or "NAME:WEIGHT"."""
+    name, _, weight = text.rpartition(":")
+    try:
+        return {"name": name, "weight": float(weight)} if name else {"name": text}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:WEIGHT") from None
+
+
 def _is_list(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "array"
 
@@ -235,9 +283,11 @@ def _is_list(schema: dict[str, Any]) -> bool:
 def _generate(options: argparse.Namespace) -> int:
     requests = _requests(options) * options.repeat
     settings = _settings(options, options.out)
+    # Found here, a mistake is told before torch is imported.
     for model in {request.model for request in requests}:
-        # Found here, a mistake is told before torch is imported.
         _shelf(settings).find(model)
+    for lora in {lora.name for each in requests for lora in each.loras if lora.has_effect}:
+        _lora_shelf(settings).find(lora)
     engine = build_engine(settings, _silent, by_date=False)
     cancel = Cancel()
     received: list[int] = []

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from time import perf_counter
+from types import MappingProxyType
 
 import torch
 
 from webui import __version__
-from webui.clearance import Admitted, Cleared
-from webui.errors import OutOfMemoryError, WebuiError
+from webui.clearance import Admitted, Cleared, Region
+from webui.errors import NotFoundError, OutOfMemoryError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -29,16 +30,21 @@ from webui.events import (
     Withheld,
     failed,
 )
+from webui.generation.canvas import Brought
 from webui.generation.denoise import StepDone, StoppedError
+from webui.generation.finishing import to_png
 from webui.generation.painting import Painter, decoded_texts
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
 from webui.generator import Cancel, Session
+from webui.interchange.loratags import rows_for_tags
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.gallery import Gallery
-from webui.provenance.sign import Recipe, sign
-from webui.request import GenerationRequest
+from webui.library.loras import LoraShelf
+from webui.library.uploads import Uploads
+from webui.provenance.sign import Recipe, UsedLora, sign
+from webui.request import GenerationRequest, pictures_of
 from webui.safety.guard import Guard
 
 VERSIONED = ("torch", "diffusers", "transformers")
@@ -73,11 +79,20 @@ class Engine:
     """Makes pictures on one device, one job at a time. A `webui.generator.Generator`."""
 
     def __init__(
-        self, *, painter: Painter, guard: Guard, shelf: CheckpointShelf, gallery: Gallery
+        self,
+        *,
+        painter: Painter,
+        guard: Guard,
+        shelf: CheckpointShelf,
+        loras: LoraShelf,
+        uploads: Uploads,
+        gallery: Gallery,
     ) -> None:
         self._painter = painter
         self._guard = guard
         self._shelf = shelf
+        self._loras = loras
+        self._uploads = uploads
         self._gallery = gallery
         self._pace = PreviewPace()
         self._lock = Lock()
@@ -105,17 +120,23 @@ class Engine:
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
+        request, taken_out = rows_for_tags(request)
         admitted = self._guard.admit(request, session)
-        yield from (Notice(message=notice) for notice in admitted.notices)
-        plan = resolve(admitted.request, self._shelf.find(request.model))
+        yield from (Notice(message=notice) for notice in (*admitted.notices, *taken_out))
+        plan = self._resolved(admitted.request, self._bring(admitted.request))
+        self._check_region(plan)
+        if plan.canvas is not None:
+            yield from (Notice(message=notice) for notice in plan.canvas.notices)
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
+        yield from self._painter.match(loaded, plan)
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
+        start = yield from self._painter.prepare(loaded, plan)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
             painting = self._painter.paint(
-                loaded, plan, batch, conditioning, pace=job.pace, stopped=cancel.is_set
+                loaded, plan, batch, conditioning, start, pace=job.pace, stopped=cancel.is_set
             )
             pictures = yield from self._watch(painting, job, batch)
             for seed, picture in zip(seeds, pictures, strict=True):
@@ -130,12 +151,46 @@ class Engine:
     def warm(self, model: str) -> None:
         """Loads a model ahead of the first job; one that does not load is left for that job."""
         with suppress(WebuiError), self._lock:
-            plan = resolve(GenerationRequest(model=model), self._shelf.find(model))
+            plan = self._resolved(GenerationRequest(model=model))
             deque(self._painter.load(plan), maxlen=0)
 
     def close(self) -> None:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
+
+    def _resolved(
+        self,
+        request: GenerationRequest,
+        brought: Mapping[str, Brought] = MappingProxyType({}),
+    ) -> Plan:
+        return resolve(request, self._shelf.find(request.model), self._loras, brought)
+
+    def _bring(self, request: GenerationRequest) -> dict[str, Brought]:
+        """The pictures that the request names, each of them checked.
+
+        Raises:
+            NotFoundError: One is not on the shelf; with its field.
+            RefusedError: One may not be worked on.
+        """
+        brought: dict[str, Brought] = {}
+        for field_name, name in pictures_of(request):
+            try:
+                data = self._uploads.read(name)
+            except NotFoundError as error:
+                raise NotFoundError(error.message, field=field_name) from None
+            self._guard.check_brought(data, field=field_name)
+            brought[name] = Brought.of(data)
+        return brought
+
+    def _check_region(self, plan: Plan) -> None:
+        """Has what is to be painted anew judged as a picture of its own.
+
+        Raises:
+            RefusedError: It may not be worked on.
+        """
+        region = _changed(plan)
+        if plan.canvas is not None and region is not None:
+            self._guard.check_brought(to_png(plan.canvas.picture), field="init", region=region)
 
     def _watch(
         self,
@@ -167,7 +222,7 @@ class Engine:
     ) -> Generator[Event, None, None]:
         """Checks, signs and saves one picture; what does not pass is gone."""
         began = perf_counter()
-        verdict = self._guard.screen(picture, job.admitted.level)
+        verdict = self._guard.screen(picture, job.admitted.level, _changed(job.plan))
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
             job.tally.withheld += 1
@@ -196,6 +251,11 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
+            tainted=bool(pictures_of(job.plan.request)),
+            loras=tuple(
+                UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
+                for lora in job.plan.loras
+            ),
         )
 
     def _started(self, plan: Plan) -> Started:
@@ -204,7 +264,7 @@ class Engine:
             model=plan.checkpoint.name,
             width=plan.width,
             height=plan.height,
-            steps=plan.request.steps,
+            steps=plan.steps,
             seeds=plan.seeds,
             device=device.name,
             dtype=device.dtype_name,
@@ -212,8 +272,13 @@ class Engine:
         )
 
 
+def _changed(plan: Plan) -> Region | None:
+    """The part of a picture brought in that is painted anew; `None` where all is."""
+    return None if plan.canvas is None else plan.canvas.changed
+
+
 def _step(done: StepDone, plan: Plan, batch: int) -> Step:
-    steps, batches = plan.request.steps, len(plan.batches)
+    steps, batches = plan.steps, len(plan.batches)
     left = steps - done.step + steps * (batches - batch - 1)
     return Step(
         step=done.step,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
 
-StageName = Literal["load", "text", "denoise", "decode", "check", "save"]
+StageName = Literal["load", "text", "init", "denoise", "decode", "check", "save"]
 
 
 class _Record(BaseModel):
@@ -59,6 +59,15 @@ class StageDone(_Record):
     seconds: float
     reused: bool
     batch: int = 0
+
+
+class LoraApplied(_Record):
+    """A LoRA of the stack is used: `matched` of its `total` layers fit the model."""
+
+    event: Literal["lora"] = "lora"
+    name: str
+    matched: int
+    total: int
 
 
 class Step(_Record):
@@ -145,6 +154,7 @@ Event = (
     Queued
     | Started
     | StageDone
+    | LoraApplied
     | Step
     | Preview
     | Saved

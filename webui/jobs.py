@@ -119,6 +119,12 @@ class Jobs:
             unfinished = self._unfinished(session_id)
         return unfinished[-1] if unfinished else None
 
+    def requests(self) -> list[GenerationRequest]:
+        """What the unfinished jobs of all sessions ask for."""
+        with self._changed:
+            jobs = [job for waiting in self._waiting.values() for job in waiting]
+            return [job.request for job in (*jobs, self._running) if job is not None]
+
     def close(self) -> None:
         """Cancels everything and stops taking jobs on."""
         with self._changed:

@@ -7,15 +7,17 @@ Widgets, command-line flags, presets, PNG metadata and the API schema are derive
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from webui.errors import BadRequestError
+from webui.poses import Pose
 
 SamplerName = Literal[
     "Euler",
@@ -46,6 +48,43 @@ MAX_SEED = 2**53 - 1
 
 MAX_PROMPT_CHARACTERS = 2_000
 
+MAX_SIDE = 2048
+"""Longest side of a picture in pixels."""
+
+ControlKind = Literal[
+    "pose",
+    "canny",
+    "soft edge",
+    "line art",
+    "scribble",
+    "depth",
+    "normal",
+    "lines",
+    "segment",
+    "other",
+]
+Preprocessor = Literal[
+    "none",
+    "canny",
+    "hed",
+    "line art",
+    "scribble hed",
+    "depth",
+    "normal bae",
+    "normal depth",
+    "mlsd",
+    "segment",
+    "openpose",
+    "openpose full",
+]
+ControlResize = Literal["stretch", "crop", "fill"]
+
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+PREPROCESSORS: tuple[Preprocessor, ...] = get_args(Preprocessor)
+
+InpaintArea = Literal["whole", "masked"]
+InpaintFill = Literal["original", "blur", "colour", "noise"]
+
 Group = Literal["look", "size", "sampling", "model", "loras", "control"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -69,7 +108,15 @@ class _Part(BaseModel):
 
 
 class LoraChoice(_Part):
-    """One LoRA of the stack, by the name of its file."""
+    """One LoRA of the stack.
+
+    Attributes:
+        name: Its file's stem, its path under the folder of LoRAs, or the name it was trained by.
+        weight: Strength in the denoiser; 0 is off, 1 as it was trained, below 0 away from it.
+        text_encoder_weight: Strength in the text encoder; `None` takes `weight`.
+        start, end: Share of the steps at which it comes on and goes off in the denoiser.
+        enabled: A muted row stays in the recipe and has no effect.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     weight: Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)] = 1.0
@@ -78,16 +125,65 @@ class LoraChoice(_Part):
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     enabled: bool = True
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether it is not muted and of a strength other than 0."""
+        return self.enabled and bool(self.weight or self.text_encoder_weight)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("must start before it ends.")
+        return self
+
 
 class ControlChoice(_Part):
-    """One control picture, by its content hash (on the command line: a file's path)."""
+    """One control unit: what a ControlNet steers by, and how strongly.
 
-    kind: Annotated[str, Field(min_length=1, max_length=40)] = "pose"
-    picture: Annotated[str, Field(min_length=1, max_length=4096)]
+    Attributes:
+        kind: What the hint shows; it decides the preprocessor and the ControlNet left open.
+        picture: Content hash of a picture (on the command line: a file's path).
+        pose: Drawn by the engine in place of a picture; only for the kind "pose".
+        model: Name of a ControlNet; `None` takes the one of that kind that fits the model.
+        start, end: Share of the steps, from the first, at which it begins and ends to steer.
+        resize: How the picture comes to the size of the one to be made: stretched, scaled until
+            it covers it and cut, or scaled until it fits in and filled up with nothing.
+        preprocessor: What makes the hint of the picture; "none": it is a hint already.
+            `None` takes the kind's usual one.
+        resolution: Pixels of the shorter side a preprocessor looks at; `None`: those of the
+            picture to be made.
+        low, high: Thresholds of preprocessors that have some.
+    """
+
+    kind: ControlKind = "pose"
+    picture: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
+    pose: Pose | None = None
     model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     weight: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    resize: ControlResize = "crop"
+    preprocessor: Preprocessor | None = None
+    resolution: Annotated[int | None, Field(ge=64, le=MAX_SIDE)] = None
+    low: Annotated[float | None, Field(ge=0, le=255, allow_inf_nan=False)] = None
+    high: Annotated[float | None, Field(ge=0, le=255, allow_inf_nan=False)] = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.picture is None) == (self.pose is None):
+            raise ValueError("needs a picture or a pose, and not both.")
+        if self.pose is not None and self.kind != "pose":
+            raise ValueError(f"has a pose, which is of no use for the kind {self.kind!r}.")
+        settings = (self.preprocessor, self.resolution, self.low, self.high)
+        if self.pose is not None and settings != (None,) * 4:
+            raise ValueError("has a pose, which is drawn without a preprocessor: remove it.")
+        if self.start >= self.end:
+            raise ValueError("must start before it ends.")
+        return self
+
+
+Margin = Annotated[int, Field(ge=0, le=MAX_SIDE, multiple_of=8)]
+"""Pixels that a picture is continued by on one side."""
 
 
 class GenerationRequest(_Part):
@@ -119,10 +215,11 @@ class GenerationRequest(_Part):
         int | None,
         Field(
             ge=64,
-            le=2048,
+            le=MAX_SIDE,
             multiple_of=8,
             title="Width",
-            description="Width of the picture. Empty: the size the model was trained at.",
+            description="Width of the picture. Empty: that of the init picture, else the size the"
+            " model was trained at.",
             json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
@@ -130,10 +227,11 @@ class GenerationRequest(_Part):
         int | None,
         Field(
             ge=64,
-            le=2048,
+            le=MAX_SIDE,
             multiple_of=8,
             title="Height",
-            description="Height of the picture. Empty: the size the model was trained at.",
+            description="Height of the picture. Empty: that of the init picture, else the size the"
+            " model was trained at.",
             json_schema_extra=_about("size", unit="pixels", step=8, empty="model's own"),
         ),
     ] = None
@@ -241,7 +339,7 @@ class GenerationRequest(_Part):
         Field(
             max_length=8,
             title="Controls",
-            description="Pictures that steer the composition, such as a pose.",
+            description="Poses and pictures that steer the composition, each through a ControlNet.",
             json_schema_extra=_about("control"),
         ),
     ] = ()
@@ -255,6 +353,18 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("control"),
         ),
     ] = None
+    strength: Annotated[
+        float,
+        Field(
+            ge=0.01,
+            le=1,
+            allow_inf_nan=False,
+            title="Strength",
+            description="How much of the init picture is made anew: that share of the steps is run."
+            " At 1 nothing of it is left but what a mask keeps.",
+            json_schema_extra=_about("control", unit="share", step=0.05),
+        ),
+    ] = 0.75
     mask: Annotated[
         str | None,
         Field(
@@ -265,6 +375,81 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("control"),
         ),
     ] = None
+    mask_blur: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            title="Mask blur",
+            description="How softly old and new go over into each other (deviation of a Gaussian)."
+            " Beyond 2.5 times that from the mask no pixel changes.",
+            json_schema_extra=_about("control", unit="pixels", step=1),
+        ),
+    ] = 4
+    mask_grow: Annotated[
+        int,
+        Field(
+            ge=-256,
+            le=256,
+            title="Mask grow",
+            description="How far the mask is grown on all sides; less than 0 shrinks it.",
+            json_schema_extra=_about("control", unit="pixels", step=1),
+        ),
+    ] = 0
+    soft_mask: Annotated[
+        bool,
+        Field(
+            title="Soft mask",
+            description="Whether the grey of the mask is a strength for each pixel (differential"
+            " diffusion). Otherwise what is lighter than half grey is painted anew.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = False
+    inpaint_area: Annotated[
+        InpaintArea,
+        Field(
+            title="Inpaint area",
+            description="What the model works on: the whole picture, or only the part around the"
+            " mask, at the size it was trained at.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = "whole"
+    inpaint_padding: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=512,
+            title="Inpaint padding",
+            description="How much of the picture around the mask the model sees when the inpaint"
+            " area is masked.",
+            json_schema_extra=_about("control", unit="pixels", step=8),
+        ),
+    ] = 32
+    inpaint_fill: Annotated[
+        InpaintFill,
+        Field(
+            title="Inpaint fill",
+            description="What is put under the mask before: the original, its blurred surroundings,"
+            " their colours (OpenCV's inpainting) or noise. Matters below strength 1.",
+            json_schema_extra=_about("control"),
+        ),
+    ] = "original"
+    outpaint: Annotated[
+        tuple[Margin, Margin, Margin, Margin],
+        Field(
+            title="Outpaint",
+            description="How far the init picture is continued to the left, top, right and bottom."
+            " Width and height include it.",
+            json_schema_extra=_about("control", unit="pixels", step=8),
+        ),
+    ] = (0, 0, 0, 0)
+
+
+def pictures_of(request: GenerationRequest) -> tuple[tuple[str, str], ...]:
+    """Every picture that a request names: the field, and the picture's name in it."""
+    named = [("init", request.init), ("mask", request.mask)]
+    named += [("controls", control.picture) for control in request.controls]
+    return tuple((field, name) for field, name in named if name)
 
 
 def field_names() -> tuple[str, ...]:
@@ -344,13 +529,11 @@ def _sentence(error: ErrorDetails) -> str:
     value, context = error.get("input"), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            owner = {"loras": LoraChoice, "controls": ControlChoice}.get(
-                str(error["loc"][0]), GenerationRequest
-            )
+            owner = _owner_of(error["loc"])
             key = str(error["loc"][-1])
             return f"Unknown key {_short(where)}: {nearest(key, tuple(owner.model_fields))}"
         case "literal_error":
-            known = SAMPLERS if where == "sampler" else SCHEDULES
+            known = tuple(re.findall(r"'([^']*)'", context["expected"]))
             return f"Unknown {where} {_short(value)}: {nearest(str(value), known)}"
         case "string_too_long":
             limit = context["max_length"]
@@ -363,11 +546,20 @@ def _sentence(error: ErrorDetails) -> str:
             step = int(context["multiple_of"])
             above = int(cast(int, value)) // step * step + step
             return f"{where} is {value}: it must be a multiple of {step}, such as {above}."
+        case "value_error":
+            return f"{where} {context['error']}"
         case "finite_number":
             return f"{where} is {value}: it must be an ordinary number."
         case _:
             reason = error["msg"][:1].lower() + error["msg"][1:]
             return f"{where} is {_short(value)}: {reason}."
+
+
+def _owner_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model whose key an error is about."""
+    if "pose" in loc[:-1]:
+        return Pose
+    return {"loras": LoraChoice, "controls": ControlChoice}.get(str(loc[0]), GenerationRequest)
 
 
 def _short(value: object) -> str:

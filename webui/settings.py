@@ -21,6 +21,7 @@ class Settings:
 
     Attributes:
         models: Folder of models, one folder or file each.
+        loras: Folder of LoRAs, subfolders too.
         outputs: Folder the pictures are saved to.
         state: Folder of what can be made anew (file hashes).
         presets: Folder of the presets and word lists that come with Easel.
@@ -31,6 +32,7 @@ class Settings:
     """
 
     models: Path = ROOT / "models"
+    loras: Path = ROOT / "loras"
     outputs: Path = ROOT / "outputs"
     state: Path = ROOT / ".easel"
     presets: Path = ROOT / "presets"

@@ -52,6 +52,7 @@ EFFORT = Effort(
     postcard_rounds=1,
     starts=1,
     children=1,
+    changes=8,
 )
 
 

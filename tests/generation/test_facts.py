@@ -30,7 +30,7 @@ def test_configurations_alone_are_enough_and_the_family_says_the_rest(tmp_path: 
     assert (facts.name, facts.family) == ("meadow", SD1)
     assert (facts.width, facts.height, facts.text_layers) == (512, 512, 12)
     assert (facts.useful_cfg, facts.useful_steps) == (SD1.useful_cfg, SD1.useful_steps)
-    assert {"loras", "controls", "init", "mask"} == set(facts.unused)
+    assert {"controls"} == set(facts.unused)
     assert set(facts.unused) < set(GenerationRequest.model_fields)
 
 

@@ -197,3 +197,22 @@ def test_counting_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("tag", ["<lora:ink:0.5>", "<lora:ink (a), b>"])
+def test_tags_of_loras_count_for_nothing_and_cuts_are_where_they_were_typed(
+    postcard: Pair, tag: str
+):
+    tokenizer, _ = postcard
+    plain = "a red ball, " * 30
+    tagged = f"{tag}{plain[:12]}{tag}{plain[12:]}"
+    bare, found = count_tokens(plain, tokenizer), count_tokens(tagged, tokenizer)
+    assert (found.tokens, found.problem) == (bare.tokens, None)
+    assert bare.cuts
+    assert found.cuts == tuple(cut + 2 * len(tag) for cut in bare.cuts)
+
+
+def test_a_tag_that_cannot_be_read_is_a_problem(postcard: Pair):
+    found = count_tokens("a ball <lora:ink:much>", postcard[0])
+    assert found.problem is not None
+    assert "<lora:ink:much>" in found.problem

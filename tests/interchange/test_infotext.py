@@ -233,3 +233,24 @@ def test_a_hostile_text_is_read_at_once_and_reported_shortly(unit: str) -> None:
         assert len(report) < 12
         assert max(map(len, report)) < 1200
     assert time.perf_counter() - start < 8
+
+
+def test_loras_are_tags_behind_the_prompt_and_hashes_by_name() -> None:
+    request = parse_request(
+        {
+            "prompt": "a ball",
+            "negative_prompt": "blur",
+            "loras": [
+                {"name": "ink, pen", "weight": 0.8, "text_encoder_weight": 0.5},
+                {"name": "muted", "enabled": False},
+            ],
+        }
+    )
+    text = write_infotext(
+        request, model_hash="0123456789", version="x 1", lora_hashes={"ink, pen": "ab" * 6}
+    )
+    assert text.startswith("a ball<lora:ink, pen:0.5:0.8>\nNegative prompt: blur\n")
+    assert read(text)[2]["Lora hashes"] == "ink pen: abababababab"
+    found = read_infotext(text)
+    assert found.request["prompt"] == "a ball"
+    assert parse_request(found.request).loras == request.loras[:1]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from webui.interchange.loratags import take_tags
+from webui.errors import BadRequestError
+from webui.interchange.loratags import rows_for_tags, tag_of, take_tags
 from webui.request import parse_request
 
 
@@ -70,3 +71,46 @@ def test_hostile_prompts_take_no_time(unit: str) -> None:
     start = time.perf_counter()
     take_tags(unit * (1_000_000 // len(unit)))
     assert time.perf_counter() - start < 5
+
+
+def test_a_request_is_given_rows_for_the_tags_of_its_prompt() -> None:
+    request = parse_request({"prompt": "a <lora:ink:0.5>ball", "loras": [{"name": "pen"}]})
+    changed, told = rows_for_tags(request)
+    assert changed.prompt == "a ball"
+    assert [(lora.name, lora.weight) for lora in changed.loras] == [("pen", 1.0), ("ink", 0.5)]
+    assert len(told) == 1
+    assert rows_for_tags(changed) == (changed, ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [("<lora:x:abc>", "prompt"), ("<hypernet:x:1>", "prompt"), ("<lora:x:9>", "loras")],
+)
+def test_a_tag_that_no_row_can_be_is_refused(prompt: str, field: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        rows_for_tags(parse_request({"prompt": prompt}))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("lora", "tag"),
+    [
+        ({}, "<lora:ink:1>"),
+        ({"weight": -0.25}, "<lora:ink:-0.25>"),
+        ({"weight": 0.8, "text_encoder_weight": 0.5}, "<lora:ink:0.5:0.8>"),
+        ({"weight": 0, "text_encoder_weight": 0.5}, "<lora:ink:0.5:0>"),
+        ({"name": "a/b (c), d"}, "<lora:a/b (c), d:1>"),
+        ({"weight": 0}, ""),
+        ({"enabled": False}, ""),
+        ({"name": "a:b"}, ""),
+        ({"name": "a>b"}, ""),
+        ({"name": " a"}, ""),
+    ],
+)
+def test_a_row_is_written_as_the_tag_that_is_read_as_that_row(
+    lora: dict[str, Any], tag: str
+) -> None:
+    row = parse_request({"loras": [{"name": "ink"} | lora]}).loras[0]
+    assert tag_of(row) == tag
+    if tag:
+        assert parse_request({"loras": list(take_tags(tag).loras)}).loras == (row,)

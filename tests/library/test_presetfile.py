@@ -96,7 +96,7 @@ def test_text_stays_text_byte_for_byte(text: str):
         "negative_prompt": text,
         "model": text,
         "loras": [{"name": text}],
-        "controls": [{"picture": text, "kind": text, "model": text}],
+        "controls": [{"picture": text, "model": text}],
         "init": text,
         "mask": text,
     }
@@ -108,7 +108,7 @@ def test_text_stays_text_byte_for_byte(text: str):
         if isinstance(value, str):
             assert again.request[field] == value
     assert again.request["loras"][0]["name"] == text
-    assert again.request["controls"][0]["kind"] == text
+    assert again.request["controls"][0]["model"] == text
 
 
 LINE = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])

@@ -47,6 +47,7 @@ def _small_set() -> TrainingSet:
         latents=torch.randn(count, 4, 8, 8, generator=generator).half(),
         weights=torch.ones(count, 8, 8).half(),
         captions=torch.randn(rows, 77, WIDTH, generator=generator).bfloat16(),
+        skeletons=torch.full((count, 18, 2), torch.nan),
     )
 
 

@@ -32,7 +32,9 @@ INFOTEXT = write_infotext(REQUEST, model_hash="0123456789", version="x 1")
 
 
 def recipe(**changes: Any) -> str:
-    whole = Recipe(REQUEST, "ab" * 32, {"easel": "1"}, "cpu", "float32", "nchw", "sdpa").to_json()
+    whole = Recipe(
+        REQUEST, "ab" * 32, {"easel": "1"}, "cpu", "float32", "nchw", "sdpa", tainted=False
+    ).to_json()
     return json.dumps(json.loads(whole) | changes)
 
 
@@ -45,7 +47,9 @@ def png_with(texts: dict[str, str]) -> bytes:
 
 
 def test_our_own_picture_gives_the_very_same_request() -> None:
-    whole = Recipe(REQUEST, "ab" * 32, {"easel": "1"}, "cpu", "float32", "nchw", "sdpa")
+    whole = Recipe(
+        REQUEST, "ab" * 32, {"easel": "1"}, "cpu", "float32", "nchw", "sdpa", tainted=False
+    )
     signed = sign(Cleared(PNG, 0), whole)
     found = recover(signed.data)
     assert parse_request(found.request) == REQUEST

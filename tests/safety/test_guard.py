@@ -18,12 +18,13 @@ from tests.safety.stubs import (
     picture_bytes,
     placeholder_lexicon,
 )
-from webui.clearance import Admitted, Cleared, Discarded
+from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.errors import GuardError, RefusedError
 from webui.generator import Session
 from webui.request import ControlChoice, GenerationRequest
+from webui.safety import guard as guards
 from webui.safety.detector import LABELS, Detector, NudeNet, Views
-from webui.safety.guard import REFUSED, Guard
+from webui.safety.guard import BROUGHT_REFUSED, REFUSED, Guard
 from webui.safety.pictures import MOSAIC, decode
 from webui.safety.prompts import Lexicon
 
@@ -185,6 +186,57 @@ def test_the_level_decides_the_threshold_and_what_is_none_is_strict() -> None:
 )
 def test_bytes_that_cannot_be_read_are_discarded(data: bytes) -> None:
     assert guard().screen(data, 0) == Discarded(0)
+
+
+def test_a_picture_that_was_brought_in_is_strict_and_refused_with_its_own_sentence() -> None:
+    mild = guard(ScoreStub(BUTTOCKS_EXPOSED=0.25))
+    assert mild.screen(PICTURE, 1) == Cleared(PICTURE, 1)
+    with pytest.raises(RefusedError) as caught:
+        mild.check_brought(PICTURE, field="init")
+    assert caught.value.message == BROUGHT_REFUSED
+    assert caught.value.field == "init"
+    assert not LEXICON.cues(BROUGHT_REFUSED)
+
+
+@pytest.mark.parametrize("data", [b"", PICTURE[:-30]])
+def test_what_was_brought_in_and_cannot_be_judged_is_refused(data: bytes) -> None:
+    with pytest.raises(RefusedError):
+        guard().check_brought(data, field="init")
+
+
+def test_only_what_has_passed_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "_PASSES_REMEMBERED", 2)
+    detector = ScoreStub()
+    watch = guard(detector)
+    first, second, third = (picture_bytes(width) for width in (20, 24, 28))
+    for data in (first, first, second, first, third, second):
+        watch.check_brought(data, field="init")
+    assert len(detector.seen) == 4, "the second was forgotten for the third"
+
+    detector.by_label["ANUS_EXPOSED"] = 0.9
+    watch.check_brought(second, field="init")
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            watch.check_brought(first, field="init")
+
+
+def test_the_part_that_is_painted_anew_is_judged_as_its_own_picture() -> None:
+    dark = np.zeros((512, 512, 3), np.uint8)
+    dark[8:24, 8:24] = 255
+    data, region = as_file(dark), Region(8, 8, 24, 24)
+
+    def fears_light(views: Views) -> NDArray[np.float32]:
+        scores = zeros(views)
+        light = (views > 128).mean(axis=(1, 2, 3)) > 0.02
+        scores[light & ((views > 250).mean(axis=(1, 2, 3)) < 0.5), LABELS.index("ANUS_EXPOSED")] = 1
+        return scores
+
+    watch = guard(CallStub(fears_light))
+    assert watch.screen(data, 0) == Cleared(data, 0)
+    watch.check_brought(data, field="init")
+    assert watch.screen(data, 0, region) == Discarded(0)
+    with pytest.raises(RefusedError):
+        watch.check_brought(data, field="init", region=region)
 
 
 def zeros(views: Views) -> NDArray[np.float32]:
@@ -381,3 +433,10 @@ def test_the_shipped_guard_admits_the_examples_of_the_readme(shipped: Guard) -> 
         "a person in blue trousers jumping in the snow at night",
     ):
         assert shipped.admit(asks(prompt=prompt), SESSION).level == 0
+
+
+def test_the_name_of_a_lora_counts_like_a_word_of_the_prompt() -> None:
+    assert refused(asks(prompt="a ball", loras=[{"name": "blorpish_v2"}]))
+    assert refused(asks(prompt="a wobblekin", loras=[{"name": "styles/plinko-bandle"}]))
+    assert not refused(asks(prompt="a ball", loras=[{"name": "blorpish_v2", "enabled": False}]))
+    assert not refused(asks(prompt="a ball", loras=[{"name": "paper_cut"}]))

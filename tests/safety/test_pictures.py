@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.safety.stubs import CallStub, ScoreStub, picture_bytes
+from webui.clearance import Region
 from webui.errors import BrokenFileError
 from webui.safety.detector import LABELS, SIDE, Views
 from webui.safety.pictures import (
@@ -18,6 +19,7 @@ from webui.safety.pictures import (
     decode,
     encode_jpeg,
     mosaic,
+    views_with,
     whole_view,
     worst_scores,
 )
@@ -185,3 +187,35 @@ def test_a_jpeg_shows_the_picture() -> None:
     picture = half_and_half(64, 64)
     again = decode(encode_jpeg(picture))
     assert np.abs(again.astype(int) - picture).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("region", "size", "seen"),
+    [
+        (Region(100, 100, 300, 200), (512, 512), (200, 100)),
+        (Region(200, 200, 210, 210), (512, 512), (64, 64)),
+        (Region(500, 0, 512, 8), (512, 512), (64, 64)),
+        (Region(0, 0, 512, 512), (512, 512), (512, 512)),
+        (Region(-50, -50, 9000, 9000), (512, 256), (512, 256)),
+        (Region(10, 10, 12, 12), (40, 512), (40, 64)),
+        (Region(90, 90, 10, 10), (512, 512), (64, 64)),
+    ],
+)
+def test_a_region_is_seen_whole_and_large_enough(
+    region: Region, size: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    pixels = np.asarray(rgb(*size)).copy()
+    whole, views = all_views(pixels), views_with(region)(pixels)
+    assert len(views) == len(whole) + 4
+    assert (views[: len(whole)] == whole).all()
+    shown = views[len(whole)].any(axis=2)
+    height, width = shown.any(axis=1).sum(), shown.any(axis=0).sum()
+    assert max(width, height) == SIDE
+    assert width / height == pytest.approx(seen[0] / seen[1], abs=0.02)
+
+
+def test_a_small_region_is_inside_what_is_seen() -> None:
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    pixels[3:9, 500:511] = 255
+    view = views_with(Region(500, 3, 511, 9))(pixels)[-4]
+    assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 64) ** 2, rel=0.3)

@@ -267,6 +267,36 @@ def test_a_model_that_is_gone_is_named_with_the_nearest(page: Page) -> None:
     expect(page.locator("#problem")).to_have_text("")
 
 
+def test_a_picture_starts_from_another_one_as_strongly_as_asked(
+    page: Page, tmp_path: Path
+) -> None:
+    def pixels(png: bytes) -> np.ndarray:
+        (tmp_path / "picture.png").write_bytes(png)
+        with Image.open(tmp_path / "picture.png") as picture:
+            return np.asarray(picture.convert("RGB"), np.float32)
+
+    expect(page.locator("#field-strength")).to_be_hidden()
+    fill(page, "prompt", PROMPT)
+    fill(page, "seed", "7")
+    generate(page)
+    first = pixels(shown(page))
+    page.get_by_role("button", name="Start from it").click()
+    expect(page.locator("#field-init img")).to_be_visible()
+    fill(page, "seed", "8")
+    away: list[float] = []
+    for strength in ("0.2", "0.8"):
+        fill(page, "strength", strength)
+        generate(page)
+        assert request_in(shown(page)).init is not None
+        away.append(float(np.abs(pixels(shown(page)) - first).mean()))
+    assert away[0] < away[1]
+    expect(page.locator(".stages")).to_contain_text("init picture reused")
+    page.get_by_role("button", name="Start without a picture").click()
+    expect(page.locator("#field-strength")).to_be_hidden()
+    generate(page)
+    assert request_in(shown(page)).init is None
+
+
 def test_the_brief_composes_a_picture(page: Page) -> None:
     page.get_by_role("button", name="Brief", exact=True).click()
     sheet = page.locator("dialog[open]")

@@ -9,6 +9,7 @@ from webui.events import (
     Cancelled,
     Event,
     Finished,
+    LoraApplied,
     Notice,
     Preview,
     Queued,
@@ -154,3 +155,8 @@ def test_pictures_previews_and_notices_are_kept_in_order_and_notices_once() -> N
     assert story.notices == ("a", "b")
     assert story.withheld == 1
     assert story.ending is None
+
+
+def test_the_loras_that_are_used_are_kept_in_their_order():
+    ink, pen = (LoraApplied(name=name, matched=3, total=4) for name in ("ink", "pen"))
+    assert told(started(), ink, pen).loras == (ink, pen)

@@ -88,7 +88,7 @@ def pattern(template: str) -> re.Pattern[str]:
 
 
 def test_fields_and_stages_have_words_in_every_language() -> None:
-    stages: tuple[StageName, ...] = ("load", "text", "decode", "check", "save")
+    stages: tuple[StageName, ...] = ("load", "text", "init", "decode", "check", "save")
     for code in CATALOGUE.languages():
         words = CATALOGUE.of(code).words
         for name in field_names():

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from webui.errors import BadRequestError
 from webui.library.checkpoints import ModelFolder
+from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
 
@@ -29,7 +30,9 @@ class Family:
     Attributes:
         name: Short name of the architecture.
         pipeline: Class of diffusers that runs it.
+        also: Classes for other uses of the same components, which a model may name instead.
         latent_map: For previews; a model may bring its own in `preview.json`.
+        loras: The family of LoRAs that are made for it.
         refused: Request fields that models of this family have no use for, with the reason.
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
@@ -37,7 +40,9 @@ class Family:
 
     name: str
     pipeline: str
+    also: tuple[str, ...]
     latent_map: LatentMap
+    loras: LoraFamily
     refused: MappingProxyType[str, str]
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
@@ -46,6 +51,7 @@ class Family:
 SD1 = Family(
     name="Stable Diffusion 1",
     pipeline="StableDiffusionPipeline",
+    also=("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
     # Fitted on decoded pictures by Hugging Face forum user keturn ("Decoding latents to RGB
     # without upscaling", 2022).
     latent_map=LatentMap(
@@ -56,12 +62,10 @@ SD1 = Family(
             (-0.184, -0.271, -0.473),
         )
     ),
+    loras="SD 1",
     refused=MappingProxyType(
         {
-            "loras": "LoRAs cannot be applied by this version: remove them.",
             "controls": "Controls cannot be applied by this version: remove them.",
-            "init": "An init picture cannot be used by this version: remove it.",
-            "mask": "A mask cannot be used by this version: remove it.",
         }
     ),
     # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
@@ -79,7 +83,7 @@ def family_of(model: ModelFolder) -> Family:
         BadRequestError: The model is of a kind that is not served.
     """
     for family in FAMILIES:
-        if family.pipeline == model.pipeline:
+        if model.pipeline in (family.pipeline, *family.also):
             return family
     served = ", ".join(family.name for family in FAMILIES)
     raise BadRequestError(

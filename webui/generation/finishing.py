@@ -5,18 +5,25 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from webui.errors import EngineError
+from webui.generation.canvas import Canvas
 from webui.generation.pipelines import Loaded
 
 PNG_COMPRESSION = 3
 """zlib level: within 2 % of the default's size at a third of its time."""
 
 
-def decode(loaded: Loaded, latents: torch.Tensor) -> tuple[bytes, ...]:
+def decode(
+    loaded: Loaded, latents: torch.Tensor, canvas: Canvas | None = None
+) -> tuple[bytes, ...]:
     """One PNG without text for each latent of shape (batch, channels, height / 8, width / 8).
+
+    What was painted on a canvas is pasted back into it.
 
     Raises:
         EngineError: The model gave numbers that are no picture.
@@ -31,11 +38,13 @@ def decode(loaded: Loaded, latents: torch.Tensor) -> tuple[bytes, ...]:
                 " another sampler or a lower CFG."
             )
         pixels = ((decoded[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        pictures.append(_png(pixels.permute(1, 2, 0).cpu().contiguous()))
+        painted = pixels.permute(1, 2, 0).cpu().contiguous().numpy()
+        pictures.append(to_png(painted if canvas is None else canvas.finished(painted)))
     return tuple(pictures)
 
 
-def _png(pixels: torch.Tensor) -> bytes:
+def to_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG file without text of RGB pixels of (height, width, 3)."""
     file = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(file, "PNG", compress_level=PNG_COMPRESSION)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_COMPRESSION)
     return file.getvalue()

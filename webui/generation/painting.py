@@ -9,15 +9,34 @@ from typing import TypeVar
 
 import torch
 
-from webui.events import StageDone, StageName
+from webui.errors import BadRequestError, BrokenFileError
+from webui.events import LoraApplied, StageDone, StageName
 from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
+from webui.generation.lora_plan import PlannedLora, in_row, strengths_at
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import EMPTY_PROMPT
 from webui.generation.resolve import Plan
-from webui.generation.stages import LatentsKey, StageCache, TextKey, keys_of, text_key
+from webui.generation.stages import (
+    Key,
+    LatentsKey,
+    StageCache,
+    TextKey,
+    channels_key,
+    init_key,
+    keys_of,
+    mask_key,
+    text_key,
+)
+from webui.generation.starting import (
+    Start,
+    encode_channels,
+    encode_mask,
+    encode_start,
+    takes_channels,
+)
 from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
 from webui.generation.thread import DeviceThread
 
@@ -48,6 +67,21 @@ class Painter:
             )
         )
 
+    def match(self, loaded: Loaded, plan: Plan) -> Generator[LoraApplied, None, None]:
+        """Reads the plan's LoRAs and tells how many layers of each fit the model.
+
+        Raises:
+            BadRequestError: Nothing of one fits; names its row.
+            BrokenFileError: A file is damaged.
+        """
+
+        def work() -> list[LoraApplied]:
+            applied = [_match(loaded, lora) for lora in plan.loras]
+            loaded.loras.forget_all_but({lora.hashes.sha256 for lora in plan.loras})
+            return applied
+
+        yield from self._thread.call(work)
+
     def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
         """Text embeddings of the plan's prompts, of equal length."""
         keys = [text_key(plan, prompt) for prompt in plan.prompts]
@@ -62,12 +96,42 @@ class Painter:
 
         return (yield from self._timed("text", work, reused=reused))
 
+    def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
+        """What the denoising starts from; nothing happens where that is noise alone."""
+        canvas, widened = plan.canvas, takes_channels(loaded)
+        if canvas is None and not widened:
+            return Start()
+        makers: dict[Key[torch.Tensor], Callable[[], torch.Tensor]] = {}
+        start_key = None if canvas is None else init_key(plan, canvas)
+        cover_key = None if canvas is None else mask_key(canvas)
+        if canvas is not None and start_key is not None:
+            makers[start_key] = lambda: encode_start(loaded, canvas)
+            if cover_key is not None:
+                makers[cover_key] = lambda: encode_mask(loaded, canvas)
+        if widened:
+            makers[channels_key(plan)] = lambda: encode_channels(
+                loaded, canvas, plan.paint_width, plan.paint_height
+            )
+        reused = all(self._cache.get(key) is not None for key in makers)
+
+        def work() -> Start:
+            made = {key: self._kept(key, make) for key, make in makers.items()}
+            return Start(
+                latents=None if start_key is None else made[start_key],
+                mask=None if cover_key is None else made[cover_key],
+                channels=made[channels_key(plan)] if widened else None,
+                noise_under_mask=canvas is not None and canvas.fill == "noise",
+            )
+
+        return (yield from self._timed("init", work, reused=reused))
+
     def paint(
         self,
         loaded: Loaded,
         plan: Plan,
         batch: int,
         conditioning: Conditioning,
+        start: Start,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -86,9 +150,11 @@ class Painter:
             yield StageDone(name="decode", seconds=0, reused=True, batch=batch)
             return pictures
         latents = yield from self._latents(
-            latents_key, loaded, plan, batch, conditioning, pace=pace, stopped=stopped
+            latents_key, loaded, plan, batch, conditioning, start, pace=pace, stopped=stopped
         )
-        pictures = yield from self._timed("decode", lambda: decode(loaded, latents), batch=batch)
+        pictures = yield from self._timed(
+            "decode", lambda: decode(loaded, latents, plan.canvas), batch=batch
+        )
         self._cache.put(pictures_key, pictures)
         return pictures
 
@@ -103,6 +169,7 @@ class Painter:
         plan: Plan,
         batch: int,
         conditioning: Conditioning,
+        start: Start,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -118,6 +185,10 @@ class Painter:
                 plan,
                 plan.batches[batch],
                 conditioning,
+                start,
+                before_call=lambda call, calls: loaded.loras.merge(
+                    "unet", strengths_at(key.loras, call, calls)
+                ),
                 emit=emit,
                 stopped=lambda: closed.is_set() or stopped(),
                 pace=pace,
@@ -130,13 +201,19 @@ class Painter:
         return latents
 
     def _embedding(self, loaded: Loaded, key: TextKey) -> torch.Tensor:
-        embedding = self._cache.get(key)
-        if embedding is None:
-            embedding = encode_prompt(
-                key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip
-            )
-            self._cache.put(key, embedding)
-        return embedding
+        def make() -> torch.Tensor:
+            loaded.loras.merge("text_encoder", key.loras)
+            return encode_prompt(key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip)
+
+        return self._kept(key, make)
+
+    def _kept(self, key: Key[torch.Tensor], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The result of that key, made when it is not in the cache."""
+        result = self._cache.get(key)
+        if result is None:
+            result = make()
+            self._cache.put(key, result)
+        return result
 
     def _timed(
         self, name: StageName, work: Callable[[], T], *, reused: bool = False, batch: int = 0
@@ -145,6 +222,22 @@ class Painter:
         result = self._thread.call(work)
         yield StageDone(name=name, seconds=perf_counter() - began, reused=reused, batch=batch)
         return result
+
+
+def _match(loaded: Loaded, lora: PlannedLora) -> LoraApplied:
+    """How much of a LoRA fits; see `Painter.match`."""
+    try:
+        found = loaded.loras.take(lora.hashes.sha256, lora.card)
+    except BrokenFileError as error:
+        raise BrokenFileError(in_row(lora.row, error.message), field="loras") from None
+    if not found.matched:
+        reason, _ = max(found.misfits.items(), key=lambda misfit: misfit[1])
+        sentence = (
+            f"none of the {found.total} layers of {lora.name!r} fits, since the model"
+            f" {loaded.checkpoint.name!r} {reason}: mute or remove it."
+        )
+        raise BadRequestError(in_row(lora.row, sentence), field="loras")
+    return LoraApplied(name=lora.name, matched=found.matched, total=found.total)
 
 
 def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:

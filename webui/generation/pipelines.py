@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import diffusers
 import torch
@@ -20,6 +20,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from webui.errors import BrokenFileError, OutOfMemoryError
 from webui.generation.devices import Device
 from webui.generation.families import Family, LatentMap
+from webui.generation.lora_names import Part
+from webui.generation.loras import Loras
 from webui.library.checkpoints import Checkpoint
 
 
@@ -31,12 +33,14 @@ class Loaded:
         pipe: The diffusers pipeline; its scheduler is replaced for each request.
         scheduler_config: The model's own scheduler configuration, as it was on disk.
         latent_map: Latents to RGB for previews.
+        loras: What is merged into the weights, and what takes it out again.
     """
 
     checkpoint: Checkpoint
     pipe: DiffusionPipeline
     scheduler_config: Mapping[str, Any]
     latent_map: LatentMap
+    loras: Loras
 
     @property
     def tokenizer(self) -> CLIPTokenizer:
@@ -109,16 +113,21 @@ class Pipelines:
             pipe,
             MappingProxyType(scheduler_config),
             _latent_map(checkpoint) or family.latent_map,
+            Loras({part: _network(pipe, part) for part in get_args(Part)}),
         )
 
     def _place(self, pipe: DiffusionPipeline) -> None:
         for name, component in pipe.components.items():
             if isinstance(component, torch.nn.Module):
                 convolves = name in ("unet", "vae")
-                _own(component, self._device, convolves=convolves)
+                own(component, self._device, convolves=convolves)
 
 
-def _own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
+def _network(pipe: DiffusionPipeline, part: Part) -> torch.nn.Module:
+    return cast(torch.nn.Module, pipe.components[part])
+
+
+def own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
     """Gives the module weights of its own on the device, in the device's layout.
 
     Straight from loading they are views of the mapped file: a second copy beside the converted

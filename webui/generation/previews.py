@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from webui.generation.families import LatentMap
+from webui.generation.strength import grows
 
 MIN_SECONDS = 0.5
 """At most two previews a second."""
@@ -58,9 +59,7 @@ def predicted_original(
     """
     kept = scheduler.alphas_cumprod[int(timestep)].to(sample.device, torch.float32)
     signal, noise = kept.sqrt(), (1 - kept).sqrt()
-    # Schedulers in Karras' form keep the picture's scale at 1 and let the noise grow above it.
-    grown = float(scheduler.init_noise_sigma) > 1
-    sample = sample.float() * (signal if grown else 1)
+    sample = sample.float() * (signal if grows(scheduler) else 1)
     if scheduler.config.prediction_type == "v_prediction":
         return signal * sample - noise * output.float()
     return (sample - noise * output.float()) / signal

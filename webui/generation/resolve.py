@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from webui.errors import BadRequestError
+from webui.generation.canvas import Brought, Canvas, lay_out
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
+from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.generation.samplers import check_sampler
+from webui.generation.strength import steps_left
 from webui.library.checkpoints import Checkpoint
+from webui.library.loras import LoraShelf
 from webui.request import MAX_SEED, GenerationRequest, parse_request
 
 DRAWN_SEEDS = 2**32
@@ -23,7 +30,11 @@ class Plan:
     Attributes:
         request: The request with size and first seed filled in.
         prompts: The prompt, and the negative prompt unless guidance is off.
+        loras: The rows of the stack that have an effect, with their files.
         width, height: Size of the picture in pixels.
+        paint_width, paint_height: Size the model works at; another one where it paints an area.
+        steps: How many steps are run; fewer than asked for where it starts from a picture.
+        canvas: What it starts from, if not from noise alone.
         batches: The seeds of each batch, one a picture.
     """
 
@@ -31,8 +42,13 @@ class Plan:
     checkpoint: Checkpoint
     family: Family
     prompts: tuple[ParsedPrompt, ...]
+    loras: tuple[PlannedLora, ...]
     width: int
     height: int
+    paint_width: int
+    paint_height: int
+    steps: int
+    canvas: Canvas | None
     batches: tuple[tuple[int, ...], ...]
 
     @property
@@ -45,25 +61,37 @@ class Plan:
         return parse_request(self.request.model_dump() | {"seed": seed, "count": 1, "batch": 1})
 
 
-def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
+def resolve(
+    request: GenerationRequest,
+    checkpoint: Checkpoint,
+    loras: LoraShelf,
+    brought: Mapping[str, Brought] = MappingProxyType({}),
+) -> Plan:
     """Decides what the request leaves open.
 
+    Args:
+        brought: The pictures brought in, by the names the request has for them.
+
     Raises:
-        BadRequestError: The model is not served, a field has no use, or a prompt is malformed.
-        BrokenFileError: The model's configuration is damaged.
+        BadRequestError: The model is not served, a field has no use, a prompt is malformed, a LoRA
+            is missing or for other models, or a picture does not fit.
+        BrokenFileError: The model's configuration, or a LoRA's file, is damaged.
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
     check_sampler(request.sampler, request.schedule, request.steps)
     trained = trained_size(checkpoint)
+    canvas = _canvas(request, brought, trained)
+    width, height = (
+        (request.width or trained, request.height or trained)
+        if canvas is None
+        else (canvas.source.width, canvas.source.height)
+    )
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(
         request.model_dump()
-        | {
-            "width": request.width or trained,
-            "height": request.height or trained,
-            "seed": seed,
-        }
+        | {name: brought[picture].id for name, picture in _starts_from(request)}
+        | {"width": width, "height": height, "seed": seed}
     )
     guided = request.cfg > 1
     seeds = [(seed + k) % (MAX_SEED + 1) for k in range(request.count * request.batch)]
@@ -75,10 +103,34 @@ def resolve(request: GenerationRequest, checkpoint: Checkpoint) -> Plan:
             parse_prompt(request.prompt, field="prompt"),
             *((parse_prompt(request.negative_prompt, field="negative_prompt"),) if guided else ()),
         ),
-        width=request.width or trained,
-        height=request.height or trained,
+        loras=plan_loras(request.loras, family, loras),
+        width=width,
+        height=height,
+        paint_width=width if canvas is None else canvas.source.paint_width,
+        paint_height=height if canvas is None else canvas.source.paint_height,
+        steps=request.steps if canvas is None else steps_left(request.steps, request.strength),
+        canvas=canvas,
         batches=tuple(
             tuple(seeds[start : start + request.batch])
             for start in range(0, len(seeds), request.batch)
         ),
     )
+
+
+def _canvas(
+    request: GenerationRequest, brought: Mapping[str, Brought], trained: int
+) -> Canvas | None:
+    if request.init is not None:
+        return lay_out(request, brought, trained)
+    for field, words in (("mask", "A mask"), ("outpaint", "Outpainting")):
+        if getattr(request, field) != GenerationRequest.model_fields[field].default:
+            raise BadRequestError(
+                f"{words} needs an init picture: bring one in, or remove the {field}.", field=field
+            )
+    return None
+
+
+def _starts_from(request: GenerationRequest) -> tuple[tuple[str, str], ...]:
+    """The fields that name what it starts from, and their pictures' names."""
+    named = (("init", request.init), ("mask", request.mask))
+    return tuple((field, name) for field, name in named if name is not None)

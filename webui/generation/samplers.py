@@ -183,11 +183,12 @@ def check_sampler(sampler: SamplerName, schedule: ScheduleName, steps: int) -> N
 
 
 def make_scheduler(
-    config: Mapping[str, Any], sampler: SamplerName, schedule: ScheduleName
+    config: Mapping[str, Any], sampler: SamplerName, schedule: ScheduleName, *, skipped: int = 0
 ) -> SchedulerMixin:
     """A new scheduler for one request, from the model's own scheduler configuration.
 
-    Only what `config` says about the training is taken over, never its sampling options.
+    Only what `config` says about the training is taken over, never its sampling options. The first
+    `skipped` steps are left out.
 
     Raises:
         BadRequestError: The pair cannot be run, or not with this model.
@@ -207,14 +208,21 @@ def make_scheduler(
         options["rescale_betas_zero_snr"] = True
     options |= row.options
     if row.schedules == _ONLY:
-        return _on_its_own(base)(**options)
+        return _starting_late(_on_its_own(base), skipped)(**options)
     if schedule == "normal" and row.overshoots:
         schedule = "sgm uniform"
-    scheduler = _on_schedule(base, schedule)(**options)
+    scheduler = _starting_late(_on_schedule(base, schedule), skipped)(**options)
     if base.order == 2:
         # Only now, since the constructor lays out all training timesteps, which this makes slow.
         scheduler.register_to_config(use_beta_sigmas=True)
     return scheduler
+
+
+def _starting_late(kind: type[Any], skipped: int) -> type[Any]:
+    # Imported here like diffusers, since it needs torch.
+    from webui.generation.strength import starting_late
+
+    return starting_late(kind, skipped)
 
 
 def _on_its_own(base: type[Any]) -> type[Any]:

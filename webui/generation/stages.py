@@ -8,9 +8,13 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 
+from webui.generation.canvas import Canvas, Cover, Source
+from webui.generation.fills import FILLS
+from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_strengths
+from webui.generation.loras import Strength
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
-from webui.request import SamplerName, ScheduleName
+from webui.request import InpaintFill, SamplerName, ScheduleName
 
 T = TypeVar("T")
 
@@ -32,6 +36,53 @@ class TextKey(Key[torch.Tensor]):
     model: str
     clip_skip: int
     prompt: ParsedPrompt
+    loras: tuple[Strength, ...]
+
+
+@dataclass(frozen=True)
+class InitKey(Key[torch.Tensor]):
+    """An encoded init picture, of shape (1, channels, height / 8, width / 8).
+
+    `cover` and `fill` are set only where something is put under the mask before.
+    """
+
+    model: str
+    source: Source
+    fill: InpaintFill
+    cover: Cover | None
+
+
+@dataclass(frozen=True)
+class MaskKey(Key[torch.Tensor]):
+    """A mask over the latents, of shape (1, 1, height / 8, width / 8)."""
+
+    source: Source
+    cover: Cover
+
+
+@dataclass(frozen=True)
+class ChannelsKey(Key[torch.Tensor]):
+    """What a denoiser of 9 channels sees beside the latents: the mask, and the picture without what
+    lies under it, of shape (1, 5, height / 8, width / 8).
+
+    Without a source all is to be painted.
+    """
+
+    model: str
+    width: int
+    height: int
+    source: Source | None
+    cover: Cover | None
+
+
+@dataclass(frozen=True)
+class StartKey:
+    """What a denoising that starts from a picture depends on, beside what every one does."""
+
+    init: InitKey
+    mask: MaskKey | None
+    steps: int
+    fill: InpaintFill
 
 
 @dataclass(frozen=True)
@@ -40,6 +91,7 @@ class LatentsKey(Key[torch.Tensor]):
 
     prompt: TextKey
     negative_prompt: TextKey | None
+    loras: tuple[TimedStrength, ...]
     width: int
     height: int
     steps: int
@@ -47,23 +99,27 @@ class LatentsKey(Key[torch.Tensor]):
     sampler: SamplerName
     schedule: ScheduleName
     seeds: tuple[int, ...]
+    start: StartKey | None
 
 
 @dataclass(frozen=True)
 class PicturesKey(Key[tuple[bytes, ...]]):
-    """The decoded pictures of one batch as PNG files without text.
+    """The finished pictures of one batch as PNG files without text.
 
-    They are on disk already, and made again from latents in a moment: only the newest are kept.
+    `mask_blur` is how they are pasted back, where not all is painted anew. They are on disk
+    already, and made again from latents in a moment: only the newest are kept.
     """
 
     most_kept: ClassVar[int | None] = 32
 
     latents: LatentsKey
+    mask_blur: int | None
 
 
 def text_key(plan: Plan, prompt: ParsedPrompt) -> TextKey:
     """Key of the embeddings of one of the plan's prompts."""
-    return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt)
+    loras = text_strengths(plan.loras)
+    return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt, loras)
 
 
 def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey]:
@@ -72,15 +128,53 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
     latents = LatentsKey(
         prompt=prompt,
         negative_prompt=negative[0] if negative else None,
-        width=plan.width,
-        height=plan.height,
+        loras=denoiser_strengths(plan.loras),
+        width=plan.paint_width,
+        height=plan.paint_height,
         steps=plan.request.steps,
         cfg=plan.request.cfg,
         sampler=plan.request.sampler,
         schedule=plan.request.schedule,
         seeds=seeds,
+        start=_start_key(plan),
     )
-    return latents, PicturesKey(latents)
+    masked = plan.canvas is not None and plan.canvas.mask is not None
+    return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)
+
+
+def init_key(plan: Plan, canvas: Canvas) -> InitKey:
+    """Key of the encoded init picture."""
+    fills = canvas.fill in FILLS
+    return InitKey(
+        plan.checkpoint.sha256,
+        canvas.source,
+        canvas.fill if fills else "original",
+        canvas.cover if fills else None,
+    )
+
+
+def mask_key(canvas: Canvas) -> MaskKey | None:
+    """Key of the mask over the latents, if there is one."""
+    return None if canvas.cover is None else MaskKey(canvas.source, canvas.cover)
+
+
+def channels_key(plan: Plan) -> ChannelsKey:
+    """Key of what a denoiser of 9 channels sees beside the latents."""
+    canvas = plan.canvas if plan.canvas is not None and plan.canvas.cover is not None else None
+    return ChannelsKey(
+        plan.checkpoint.sha256,
+        plan.paint_width,
+        plan.paint_height,
+        None if canvas is None else canvas.source,
+        None if canvas is None else canvas.cover,
+    )
+
+
+def _start_key(plan: Plan) -> StartKey | None:
+    canvas = plan.canvas
+    if canvas is None:
+        return None
+    return StartKey(init_key(plan, canvas), mask_key(canvas), plan.steps, canvas.fill)
 
 
 class StageCache:

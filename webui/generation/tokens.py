@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from webui.generation.prompts import (
     unmatched_brackets,
 )
 from webui.generation.vocabulary import PromptTokenizer
+from webui.interchange.loratags import check_tags, tag_spans
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,17 @@ class _Token(NamedTuple):
 def count_tokens(
     text: str, tokenizer: PromptTokenizer | None, field: PromptField = "prompt"
 ) -> TokenCount:
-    """The prompt's tokens and cuts; without a tokenizer, its brackets alone."""
+    """The prompt's tokens and cuts; without a tokenizer, its brackets alone.
+
+    Tags of LoRAs in the prompt are taken out before it is encoded, and so count for nothing.
+    """
     units = _utf16_positions(text)
     brackets = tuple(units[position] for position in unmatched_brackets(text))
+    left = _untagged(text) if field == "prompt" else range(len(text) + 1)
     try:
-        parsed, source = locate_prompt(text, field)
+        if field == "prompt":
+            check_tags(text)
+        parsed, source = locate_prompt("".join(text[at] for at in left[:-1]), field)
     except BadRequestError as error:
         return TokenCount(None, None, (), brackets, error.message)
     if tokenizer is None:
@@ -63,7 +70,7 @@ def count_tokens(
     return TokenCount(
         tokens=len(others) * CHUNK_TOKENS + last,
         chunks=len(chunks),
-        cuts=tuple(units[start] for start, _ in others),
+        cuts=tuple(units[left[start]] for start, _ in others),
         brackets=brackets,
         problem=None,
     )
@@ -84,6 +91,12 @@ def _chunks(
         first, *others = cut(tokens, comma_id=tokenizer.comma_id)
         yield start, len(first)
         yield from ((chunk[0].position, len(chunk)) for chunk in others)
+
+
+def _untagged(text: str) -> Sequence[int]:
+    """Positions of the characters outside of tags, and of the end."""
+    tagged = {at for start, end in tag_spans(text) for at in range(start, end)}
+    return [at for at in range(len(text) + 1) if at not in tagged]
 
 
 def _utf16_positions(text: str) -> list[int]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from webui.errors import BadRequestError
 from webui.interchange.fieldline import split_fields
 from webui.interchange.infotextfields import model_of, rest_of_fields, settings_of
-from webui.interchange.loratags import take_tags
+from webui.interchange.loratags import tag_of, take_tags
 from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
 from webui.interchange.sparse import keep_valid
 from webui.request import GenerationRequest
@@ -23,6 +25,9 @@ MAX_TEXT_CHARACTERS = 1024**2
 
 _FEWEST_FIELDS = 3
 """A last line with fewer is part of the prompt."""
+
+_HASH_MARKS = re.compile(r"[:,]")
+"""What separates names and hashes, and so is left out of names."""
 
 _NEGATIVE = "Negative prompt:"
 _NEGATIVE_LINE = re.compile(rf"^{_NEGATIVE} ?", re.MULTILINE)
@@ -45,14 +50,24 @@ class ReadInfotext:
     has_fields: bool
 
 
-def write_infotext(request: GenerationRequest, *, model_hash: str, version: str) -> str:
+def write_infotext(
+    request: GenerationRequest,
+    *,
+    model_hash: str,
+    version: str,
+    lora_hashes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The infotext of one picture, from the request that makes it alone.
+
+    LoRAs become tags right behind the prompt, so that a reader that takes them out gets it back.
 
     Args:
         request: Size and seed filled in; what is `None` is left out.
         model_hash: First 10 hex digits of the SHA-256 of the model's file (AutoV2).
         version: Name and version of the program.
+        lora_hashes: First 12 hex digits of the SHA-256 of each LoRA's tensors (AutoV3), by name.
     """
+    hashes = (f"{_HASH_MARKS.sub('', name)}: {digits}" for name, digits in lora_hashes.items())
     size = None if request.width is None else f"{request.width}x{request.height}"
     fields = {
         "Steps": request.steps,
@@ -65,6 +80,7 @@ def write_infotext(request: GenerationRequest, *, model_hash: str, version: str)
         "Model": request.model,
         "Clip skip": None if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",
+        "Lora hashes": ", ".join(hashes) or None,
         "Version": version,
     }
     negative = request.negative_prompt and f"{_NEGATIVE} {request.negative_prompt}"
@@ -73,7 +89,8 @@ def write_infotext(request: GenerationRequest, *, model_hash: str, version: str)
         for key, value in fields.items()
         if value is not None
     )
-    return "\n".join(part for part in (request.prompt, negative, last_line) if part)
+    prompt = request.prompt + "".join(map(tag_of, request.loras))
+    return "\n".join(part for part in (prompt, negative, last_line) if part)
 
 
 def read_infotext(text: str) -> ReadInfotext:

@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from webui.interchange.sparse import listed
+from webui.errors import BadRequestError
+from webui.interchange.sparse import listed, shortened
+from webui.request import GenerationRequest, LoraChoice, parse_request
 
 _TAG = re.compile(r"<(lora|lyco|hypernet):([^<>]+)>")
 """Without `<` inside, so that a text of many openings is read in linear time."""
@@ -26,11 +28,13 @@ class Untagged:
 
     Attributes:
         loras: JSON values of `webui.request.LoraChoice`, in the order of their tags.
+        unread: The tags that were taken out and name no LoRA.
     """
 
     text: str
     loras: tuple[dict[str, Any], ...]
     report: tuple[str, ...]
+    unread: tuple[str, ...]
 
 
 def take_tags(prompt: str) -> Untagged:
@@ -56,7 +60,60 @@ def take_tags(prompt: str) -> Untagged:
         report.append(f"LoRA tags went from the prompt into the stack of LoRAs: {names}.")
     if unread:
         report.append(f"Tags that cannot be used were taken out of the prompt: {listed(unread)}.")
-    return Untagged(text, tuple(loras), tuple(report))
+    return Untagged(text, tuple(loras), tuple(report), tuple(unread))
+
+
+def tag_spans(prompt: str) -> tuple[tuple[int, int], ...]:
+    """Where in the text each tag begins and ends."""
+    return tuple(tag.span() for tag in _TAG.finditer(prompt))
+
+
+def check_tags(prompt: str) -> None:
+    """Passes a prompt whose tags can all be read.
+
+    Raises:
+        BadRequestError: One names no LoRA, or has a weight that is no number.
+    """
+    for tag in take_tags(prompt).unread:
+        raise BadRequestError(
+            f"The tag {shortened(tag)} in the prompt cannot be read: write it like"
+            " <lora:name:0.8>.",
+            field="prompt",
+        )
+
+
+def rows_for_tags(request: GenerationRequest) -> tuple[GenerationRequest, tuple[str, ...]]:
+    """The request with its prompt's tags as further rows of the stack, and a sentence about them.
+
+    Raises:
+        BadRequestError: A tag cannot be read, or its row is out of the request's limits.
+    """
+    check_tags(request.prompt)
+    untagged = take_tags(request.prompt)
+    if not untagged.loras:
+        return request, ()
+    rows = [*request.model_dump()["loras"], *untagged.loras]
+    return parse_request(
+        request.model_dump() | {"prompt": untagged.text, "loras": rows}
+    ), untagged.report
+
+
+def tag_of(lora: LoraChoice) -> str:
+    """The row as a tag; empty for one without effect, or of a name that no tag can hold.
+
+    Start and end have no word there.
+    """
+    own = lora.text_encoder_weight
+    text_encoder = lora.weight if own is None else own
+    is_spelled = lora.name == lora.name.strip() and not set(lora.name) & set("<>:")
+    if not (lora.has_effect and is_spelled):
+        return ""
+    weights = [text_encoder, lora.weight] if text_encoder != lora.weight else [lora.weight]
+    return f"<lora:{lora.name}:{':'.join(map(_number, weights))}>"
+
+
+def _number(value: float) -> str:
+    return str(int(value) if value.is_integer() else value)
 
 
 def _lora(body: str) -> dict[str, Any] | None:

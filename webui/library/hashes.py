@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,37 +12,50 @@ from webui.library.files import write_atomically
 
 
 class HashBook:
-    """Remembers file hashes in one JSON file; a lost or damaged book is begun anew."""
+    """Remembers file hashes in one JSON file; a lost or damaged book is begun anew.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = self._read()
+        self._lock = threading.Lock()
 
-    def sha256(self, path: Path) -> str:
-        """Hex digest of the file's bytes."""
-        known = self.known(path)
+    @property
+    def folder(self) -> Path:
+        """The folder the book lies in, for other things that can be made anew."""
+        return self._path.parent
+
+    def sha256(self, path: Path, *, start: int = 0) -> str:
+        """Hex digest of the file's bytes from `start` on."""
+        known = self.known(path, start=start)
         if known is not None:
             return known
         with path.open("rb") as file:
             stamp = _stamp(path)
+            file.seek(start)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._known[str(path.resolve())] = f"{stamp} {digest}"
-        write_atomically(self._path, json.dumps(self._known, indent=0).encode())
+        with self._lock:
+            self._known |= self._read()
+            self._known[_key(path, start)] = f"{stamp} {digest}"
+            write_atomically(self._path, json.dumps(self._known, indent=0).encode())
         return digest
 
-    def known(self, path: Path) -> str | None:
+    def known(self, path: Path, *, start: int = 0) -> str | None:
         """The digest if it has been computed before and the file is still the same.
 
         Another process with the same book may have computed it.
         """
-        known = self._find(path)
+        known = self._find(path, start)
         if known is None:
-            self._known |= self._read()
-            known = self._find(path)
+            with self._lock:
+                self._known |= self._read()
+            known = self._find(path, start)
         return known
 
-    def _find(self, path: Path) -> str | None:
-        stamp, _, digest = self._known.get(str(path.resolve()), "").partition(" ")
+    def _find(self, path: Path, start: int) -> str | None:
+        stamp, _, digest = self._known.get(_key(path, start), "").partition(" ")
         return digest if stamp == _stamp(path) else None
 
     def _read(self) -> dict[str, str]:
@@ -53,6 +67,10 @@ class HashBook:
             return {}
         entries = cast(dict[Any, Any], known)
         return {k: v for k, v in entries.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def _key(path: Path, start: int) -> str:
+    return f"{path.resolve()}@{start}" if start else str(path.resolve())
 
 
 def _stamp(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The command: `python -m webui.postcard train|evaluate`."""
+"""The command: `python -m webui.postcard train|train-lora|train-pose|evaluate`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import torch
 
 from webui.postcard.evaluation import evaluate, fresh_prompts, pictures_of, table
 from webui.postcard.judge import load_or_train_judge
+from webui.postcard.looks import LOOKS
+from webui.postcard.lora import LoraTraining, train_lora
 from webui.postcard.pipeline import load_pipeline
+from webui.postcard.pose_control import PoseTraining, train_pose
 from webui.postcard.recipe import SCENES, Training, train
 from webui.postcard.record import record_figures
 from webui.postcard.sheet import write_sheet
 
 _MODEL = Path("models/postcard")
+_POSE = Path("models/controlnet/postcard-pose")
 _SHEET_SEED = 240_024
 
 
@@ -29,22 +33,30 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    device = torch.device(given.device)
-    if given.command == "train":
-        if given.work.exists() and not given.resume:
-            parser.error(f"{given.work} holds a started training: --resume it, or name another")
-        train(
-            Training(
-                work=given.work,
-                out=given.out,
-                device=device,
-                minutes=given.minutes,
-                scenes=given.scenes,
-                shortening=given.shortening,
+    match given.command:
+        case "train":
+            if given.work.exists() and not given.resume:
+                parser.error(f"{given.work} holds a started training: --resume it, or name another")
+            train(
+                Training(
+                    work=given.work,
+                    out=given.out,
+                    device=torch.device(given.device),
+                    minutes=given.minutes,
+                    scenes=given.scenes,
+                    shortening=given.shortening,
+                )
             )
-        )
-    else:
-        _evaluate(given.model, given.judge, device, count=given.prompts, sheet=given.sheet)
+        case "train-lora":
+            file = train_lora(
+                LoraTraining(given.look, given.model, given.work, given.out, given.minutes)
+            )
+            sys.stdout.write(f"{file}\n")
+        case "train-pose":
+            train_pose(PoseTraining(given.model, given.work, given.out, given.minutes))
+        case _:
+            device = torch.device(given.device)
+            _evaluate(given.model, given.judge, device, count=given.prompts, sheet=given.sheet)
 
 
 def _evaluate(
@@ -72,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--minutes", type=float, help="wall time instead of planned steps")
     training.add_argument("--scenes", type=int, default=SCENES, help="scenes the UNet sees")
     training.add_argument("--shortening", type=float, default=1.0, help="share of the steps")
+    look = commands.add_parser("train-lora", help="train a LoRA of one look")
+    look.add_argument("look", choices=sorted(LOOKS))
+    look.add_argument("--out", type=Path, default=Path("loras"), help="folder of finished LoRAs")
+    pose = commands.add_parser("train-pose", help="train the pose ControlNet")
+    pose.add_argument("--out", type=Path, default=_POSE, help="folder of the finished ControlNet")
+    for command in (look, pose):
+        command.add_argument("--model", type=Path, default=_MODEL)
+        command.add_argument("--work", type=Path, default=work, help="folder of checkpoints")
+        command.add_argument("--minutes", type=float, help="wall time instead of planned steps")
     evaluation = commands.add_parser("evaluate", help="measure a finished model")
     evaluation.add_argument("--model", type=Path, default=_MODEL)
     evaluation.add_argument("--prompts", type=int, default=200)

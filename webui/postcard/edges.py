@@ -11,9 +11,11 @@ import safetensors
 import safetensors.torch
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from numpy.typing import NDArray
+from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -40,6 +42,13 @@ def write_tensors(
     untyped: Any = safetensors.torch
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     untyped.save_file(whole, file, metadata=dict(about) if about else None)
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return what a safetensors file of the tensors holds after its header."""
+    untyped: Any = safetensors.torch
+    data = cast(bytes, untyped.save(dict(tensors)))
+    return data[8 + int.from_bytes(data[:8], "little") :]
 
 
 def seed_initial_weights(seed: int) -> None:
@@ -105,6 +114,51 @@ def predict(unet: UNet2DConditionModel, noisy: Tensor, steps: Tensor, states: Te
     noisy = noisy.to(device, dtype).contiguous(memory_format=torch.channels_last)
     output = untyped(noisy, steps.to(device), states.to(device, dtype))
     return cast(Tensor, output.sample).float()
+
+
+def predict_controlled(
+    unet: UNet2DConditionModel,
+    controlnet: ControlNetModel,
+    noisy: Tensor,
+    steps: Tensor,
+    states: Tensor,
+    hints: Tensor,
+) -> Tensor:
+    """Return the UNet's prediction (fp32) as steered by hints (N x 3 x H x W, 0..1)."""
+    steered, untyped = cast(Any, controlnet), cast(Any, unet)
+    device, dtype = where(unet)
+    noisy = noisy.to(device, dtype).contiguous(memory_format=torch.channels_last)
+    hints = hints.to(device, dtype).contiguous(memory_format=torch.channels_last)
+    steps, states = steps.to(device), states.to(device, dtype)
+    residuals = steered(noisy, steps, states, controlnet_cond=hints)
+    output = untyped(
+        noisy,
+        steps,
+        states,
+        down_block_additional_residuals=residuals.down_block_res_samples,
+        mid_block_additional_residual=residuals.mid_block_res_sample,
+    )
+    return cast(Tensor, output.sample).float()
+
+
+def new_controlnet(unet: UNet2DConditionModel, channels: tuple[int, ...]) -> ControlNetModel:
+    """Return a ControlNet that begins as the UNet's encoder; `channels` of its hint's embedding."""
+    untyped: Any = ControlNetModel
+    made = untyped.from_unet(unet, conditioning_embedding_out_channels=channels)
+    return cast(ControlNetModel, made)
+
+
+def save_model(model: ControlNetModel, folder: Path) -> None:
+    """Write one model in the diffusers layout, weights in safetensors."""
+    untyped: Any = model
+    untyped.save_pretrained(str(folder), safe_serialization=True)
+
+
+def add_lora(unet: UNet2DConditionModel, rank: int, layers: Sequence[str]) -> None:
+    """Put fresh LoRA matrices of that rank beside the named layers; only they learn."""
+    untyped: Any = unet
+    untyped.requires_grad_(False)
+    untyped.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers)))
 
 
 def read_captions(encoder: CLIPTextModel, token_numbers: Tensor) -> Tensor:

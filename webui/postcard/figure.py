@@ -35,7 +35,7 @@ _SHADOW = 0.22
 
 
 @dataclass(frozen=True)
-class _Posture:
+class Posture:
     """Limb angles in degrees from straight down, positive to the picture's right."""
 
     arms: tuple[float, float, float, float]
@@ -48,16 +48,16 @@ class _Posture:
     """Pixels between the lower sole and the floor."""
 
 
-_POSTURES: Mapping[Pose, _Posture] = MappingProxyType(
+_POSTURES: Mapping[Pose, Posture] = MappingProxyType(
     {
-        "standing": _Posture((-14, -5, 14, 5)),
-        "waving": _Posture((-14, -5, 112, 172)),
-        "arms raised": _Posture((-162, -176, 162, 176)),
-        "running": _Posture((-58, 28, 40, 128), (-34, -98, 58, -8), lean=12, lift=3),
-        "sitting": _Posture((22, 74, 30, 78), (84, 4, 90, 8)),
-        "jumping": _Posture((-124, -142, 124, 142), (-50, -22, 50, 22), lift=26),
-        "hands on hips": _Posture((-58, 48, 58, -48), (-9, -4, 9, 4)),
-        "arms outstretched": _Posture((-90, -90, 90, 90)),
+        "standing": Posture((-14, -5, 14, 5)),
+        "waving": Posture((-14, -5, 112, 172)),
+        "arms raised": Posture((-162, -176, 162, 176)),
+        "running": Posture((-58, 28, 40, 128), (-34, -98, 58, -8), lean=12, lift=3),
+        "sitting": Posture((22, 74, 30, 78), (84, 4, 90, 8)),
+        "jumping": Posture((-124, -142, 124, 142), (-50, -22, 50, 22), lift=26),
+        "hands on hips": Posture((-58, 48, 58, -48), (-9, -4, 9, 4)),
+        "arms outstretched": Posture((-90, -90, 90, 90)),
     }
 )
 _UPPER_ARM, _FOREARM, _THIGH, _CALF, _TORSO = 34.0, 33.0, 43.0, 42.0, 58.0
@@ -82,7 +82,13 @@ def pose_skeleton(pose: Pose, centre: float, random: Random | None = None) -> Sk
 
     `random` displaces every limb by a few degrees; without it the posture is the family's own.
     """
-    posture = _POSTURES[pose]
+    return posture_skeleton(_POSTURES[pose], centre, random)
+
+
+def posture_skeleton(
+    posture: Posture, centre: float, random: Random | None = None, size: float = 1.0
+) -> Skeleton:
+    """Return the skeleton of a posture, as `pose_skeleton`; `size` scales its bones."""
     lean = _displaced(posture.lean, random)
     points = np.zeros((18, 2), np.float32)
     up, across = (math.sin(lean), -math.cos(lean)), (math.cos(lean), math.sin(lean))
@@ -103,8 +109,8 @@ def pose_skeleton(pose: Pose, centre: float, random: Random | None = None) -> Sk
             points[end] = points[start] + (length * math.sin(bent), length * math.cos(bent))
     _place_face(points, neck + np.array(up) * _NECK_TO_HEAD)
     lowest = float(max(points[10, 1], points[13, 1]))
-    offset = (centre, FLOOR - _SOLE - posture.lift - lowest)
-    return (points + np.array(offset)).astype(np.float32)
+    offset = (centre, FLOOR - _SOLE - posture.lift - lowest * size)
+    return (points * size + np.array(offset)).astype(np.float32)
 
 
 def _displaced(degrees: float, random: Random | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -28,6 +29,7 @@ from webui.postcard.edges import (
     where,
     write_tensors,
 )
+from webui.postcard.figure import Skeleton
 from webui.postcard.scenes import Scene, draw_scene, random_scene
 from webui.postcard.text_encoder import tokens
 from webui.postcard.training import CPU_PARTS, one_core_each
@@ -36,6 +38,18 @@ from webui.postcard.vae import pixels
 CAPTIONS_PER_SCENE = 2
 _SUBJECT_WEIGHT = 1.5
 _BATCH = 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One drawn picture to learn from."""
+
+    image: Image
+    weights: NDArray[np.float32]
+    """32 x 32, the loss weight of every latent pixel."""
+    captions: tuple[str, ...]
+    """As many as `CAPTIONS_PER_SCENE`."""
+    skeleton: Skeleton | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,8 @@ class TrainingSet:
     """N x 32 x 32, the loss weight of every latent pixel."""
     captions: Tensor
     """(N * CAPTIONS_PER_SCENE + unconditional) x 77 x width, the last of them unconditional."""
+    skeletons: Tensor
+    """N x 18 x 2 in pixels, NaN where nobody is in the picture."""
 
     def save(self, path: Path) -> None:
         """Write the set to a safetensors file."""
@@ -105,6 +121,15 @@ def encode_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: lis
     return torch.cat([read_captions(encoder, part).cpu() for part in parts])
 
 
+def plain_sample(random: Random) -> Sample:
+    """Return a scene drawn by lot as the model's own training sees it."""
+    scene = random_scene(random)
+    drawing = draw_scene(scene)
+    captions = tuple(caption(scene, random) for _ in range(CAPTIONS_PER_SCENE))
+    weights = subject_weights(scene, drawing.image)
+    return Sample(drawing.image, weights, captions, drawing.skeleton)
+
+
 def make_training_set(
     vae: AutoencoderKL,
     encoder: CLIPTextModel,
@@ -112,19 +137,22 @@ def make_training_set(
     *,
     scenes: int,
     seed: int = 4,
+    drawn: Callable[[Random], Sample] = plain_sample,
+    threads: int = CPU_PARTS,
 ) -> TrainingSet:
     """Draw, caption and encode `scenes` scenes, a multiple of 16 of them."""
 
     def part(number: int) -> _Part:
-        return _draw_part(vae, Random(seed * 1_000_003 + number))
+        return _draw_part(vae, Random(seed * 1_000_003 + number), drawn)
 
-    with one_core_each(CPU_PARTS) as pool:
+    with one_core_each(threads) as pool:
         parts = list(pool.map(part, range(scenes // _BATCH)))
     texts = [text for part in parts for text in part.texts]
     return TrainingSet(
         latents=torch.cat([part.latents for part in parts]),
         weights=torch.cat([part.weights for part in parts]),
         captions=encode_captions(encoder, tokenizer, [*texts, *UNCONDITIONAL]).bfloat16(),
+        skeletons=torch.cat([part.skeletons for part in parts]),
     )
 
 
@@ -133,14 +161,16 @@ class _Part:
     latents: Tensor
     weights: Tensor
     texts: list[str]
+    skeletons: Tensor
 
 
-def _draw_part(vae: AutoencoderKL, random: Random) -> _Part:
-    batch = [random_scene(random) for _ in range(_BATCH)]
-    images = [draw_scene(scene).image for scene in batch]
-    weights = [subject_weights(*pair) for pair in zip(batch, images, strict=True)]
+def _draw_part(vae: AutoencoderKL, random: Random, drawn: Callable[[Random], Sample]) -> _Part:
+    batch = [drawn(random) for _ in range(_BATCH)]
+    nobody = np.full((18, 2), np.nan, np.float32)
+    skeletons = [nobody if s.skeleton is None else s.skeleton for s in batch]
     return _Part(
-        latents=encode(vae, np.stack(images)).half(),
-        weights=tensor_of(np.stack(weights)).half(),
-        texts=[caption(s, random) for s in batch for _ in range(CAPTIONS_PER_SCENE)],
+        latents=encode(vae, np.stack([sample.image for sample in batch])).half(),
+        weights=tensor_of(np.stack([sample.weights for sample in batch])).half(),
+        texts=[text for sample in batch for text in sample.captions],
+        skeletons=tensor_of(np.stack(skeletons)),
     )

@@ -105,17 +105,24 @@ def random_scene(random: Random) -> Scene:
     )
 
 
-def draw_scene(scene: Scene) -> Drawing:
-    """Draw the scene; equal scenes give equal pictures."""
+def draw_scene(
+    scene: Scene, canvas: Canvas | None = None, skeleton: Skeleton | None = None
+) -> Drawing:
+    """Draw the scene; equal scenes give equal pictures.
+
+    `canvas` may draw its shapes in a manner of its own; `skeleton` takes the place of the one
+    that the person's pose has.
+    """
     random = Random(scene.seed)
-    canvas = Canvas()
+    canvas = Canvas() if canvas is None else canvas
     draw_background(canvas, scene.setting, scene.time, random)
     if scene.object is not None:
         _draw_object(canvas, scene.object, random, alone=scene.person is None)
     if scene.person is None:
         return Drawing(canvas.image, None)
     centre = figure_column(scene) + random.uniform(-_FIGURE_SPREAD, _FIGURE_SPREAD)
-    skeleton = pose_skeleton(scene.person.pose, centre, random)
+    if skeleton is None:
+        skeleton = pose_skeleton(scene.person.pose, centre, random)
     draw_figure(canvas, skeleton, scene.person.pose, _look(scene.person))
     return Drawing(canvas.image, skeleton)
 

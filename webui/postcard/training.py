@@ -80,9 +80,11 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 class Trainer:
     """Trains `model` in bf16 on `device` with fp32 master weights and their moving average."""
 
-    def __init__(self, model: nn.Module, rates: Rates, device: torch.device) -> None:
-        """Move `model` to `device` and bf16, in place."""
-        self.parts = CPU_PARTS if device.type == "cpu" else 1
+    def __init__(
+        self, model: nn.Module, rates: Rates, device: torch.device, parts: int = CPU_PARTS
+    ) -> None:
+        """Move `model` to `device` and bf16, in place; `parts` of a batch at once on the CPU."""
+        self.parts = parts if device.type == "cpu" else 1
         self.model = model
         self.rates = rates
         trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]

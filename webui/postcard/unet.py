@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ CHANNELS = (64, 96, 192)
 RATES = Rates(adam=1.5e-3, muon=2e-3, average=0.998)
 BATCH = 24
 _MAX_SNR = 5.0
-_DROPPED = 0.1
+DROPPED = 0.1
+"""Share of the captions that are left out, so that guidance has something to compare with."""
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -69,6 +71,62 @@ def snr_weight(alpha: Tensor) -> Tensor:
     return snr.clamp(max=_MAX_SNR) / (snr + 1)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Noisy latents of N scenes and what is to be predicted of them."""
+
+    scenes: Tensor
+    """N indices into the training set."""
+    noisy: Tensor
+    timesteps: Tensor
+    captions: Tensor
+    velocity: Tensor
+    weight: Tensor
+    """N x 1 x 32 x 32, of the scene's pixels times that of the noise level."""
+
+    def loss(self, predicted: Tensor) -> Tensor:
+        """Return the weighted squared error of the predicted velocity."""
+        device = predicted.device
+        error = (predicted - self.velocity.to(device)).square()
+        return (error * self.weight.to(device)).mean()
+
+
+def random_batch(
+    data: TrainingSet,
+    generator: torch.Generator,
+    alphas: Tensor,
+    size: int,
+    *,
+    dropped: float = DROPPED,
+    skew: float = 1.0,
+) -> Batch:
+    """Return `size` scenes by lot, a share `dropped` of them without their caption.
+
+    Timesteps are stratified over the batch, which makes the loss of a small batch less noisy;
+    `skew` above 1 favours the noisy ones.
+    """
+    chosen = torch.randint(len(data.latents), (size,), generator=generator)
+    wording = torch.randint(CAPTIONS_PER_SCENE, (size,), generator=generator)
+    silent = len(data.captions) - 1
+    silent = silent - torch.randint(len(UNCONDITIONAL), (size,), generator=generator)
+    drop = torch.rand(size, generator=generator) < dropped
+    rows = torch.where(drop, silent, chosen * CAPTIONS_PER_SCENE + wording)
+    spread = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+    spread = 1 - (1 - spread) ** skew
+    timesteps = (spread * len(alphas)).long().clamp(max=len(alphas) - 1)
+    clean = data.latents[chosen].float()
+    noise = torch.randn(clean.shape, generator=generator)
+    alpha = alphas[timesteps][:, None, None, None]
+    return Batch(
+        scenes=chosen,
+        noisy=alpha.sqrt() * clean + (1 - alpha).sqrt() * noise,
+        timesteps=timesteps,
+        captions=data.captions[rows],
+        velocity=alpha.sqrt() * noise - (1 - alpha).sqrt() * clean,
+        weight=data.weights[chosen].float()[:, None] * snr_weight(alpha),
+    )
+
+
 def unet_loss(
     unet: UNet2DConditionModel,
     data: TrainingSet,
@@ -76,27 +134,9 @@ def unet_loss(
     alphas: Tensor,
     batch: int = BATCH,
 ) -> Tensor:
-    """Return the weighted v-prediction loss of one random batch.
-
-    Timesteps are stratified over the batch, which makes the loss of a small batch less noisy.
-    """
-    chosen = torch.randint(len(data.latents), (batch,), generator=generator)
-    wording = torch.randint(CAPTIONS_PER_SCENE, (batch,), generator=generator)
-    silent = len(data.captions) - 1
-    silent = silent - torch.randint(len(UNCONDITIONAL), (batch,), generator=generator)
-    drop = torch.rand(batch, generator=generator) < _DROPPED
-    rows = torch.where(drop, silent, chosen * CAPTIONS_PER_SCENE + wording)
-    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
-    timesteps = (spread * len(alphas)).long().clamp(max=len(alphas) - 1)
-    clean = data.latents[chosen].float()
-    noise = torch.randn(clean.shape, generator=generator)
-    alpha = alphas[timesteps][:, None, None, None]
-    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-    weight = data.weights[chosen].float()[:, None] * snr_weight(alpha)
-    predicted = predict(unet, noisy, timesteps, data.captions[rows])
-    device = predicted.device
-    return ((predicted - velocity.to(device)).square() * weight.to(device)).mean()
+    """Return the weighted v-prediction loss of one random batch."""
+    given = random_batch(data, generator, alphas, batch)
+    return given.loss(predict(unet, given.noisy, given.timesteps, given.captions))
 
 
 def train_unet(

@@ -22,17 +22,34 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class UsedLora:
+    """A LoRA that had a part in a picture.
+
+    Attributes:
+        name: As the request calls it.
+        sha256: Hex digest of its file.
+        auto_v3: First 12 digits of the digest of its tensors, by which other tools know it.
+    """
+
+    name: str
+    sha256: str
+    auto_v3: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything needed to make one picture again.
 
     Attributes:
         request: The request that makes this picture alone; size and seed are filled in.
         model_sha256: Hex digest of the model's weights.
+        loras: The LoRAs that were merged into them.
         versions: Package name to version, ours among them as "easel".
         device: As torch spells it.
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
+        tainted: Whether a picture from outside had a part in it.
     """
 
     request: GenerationRequest
@@ -42,14 +59,18 @@ class Recipe:
     dtype: str
     layout: str
     attention: str
+    tainted: bool
+    loras: tuple[UsedLora, ...] = ()
 
     def to_json(self) -> str:
-        """One JSON object: schema, request, model, versions, engine."""
+        """One JSON object: schema, request, tainted, model, loras, versions, engine."""
         return json.dumps(
             {
                 "schema": SCHEMA,
                 "request": self.request.model_dump(mode="json"),
+                "tainted": self.tainted,
                 "model": {"name": self.request.model, "sha256": self.model_sha256},
+                "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
                 "versions": self.versions,
                 "engine": {
                     "device": self.device,
@@ -68,6 +89,7 @@ def sign(cleared: Cleared, recipe: Recipe) -> Signed:
         recipe.request,
         model_hash=recipe.model_sha256[:10],
         version=f"easel {recipe.versions['easel']}",
+        lora_hashes={lora.name: lora.auto_v3 for lora in recipe.loras},
     )
     data = insert_text(cleared.data, {KEY: recipe.to_json(), "parameters": parameters})
     return Signed(data, hashlib.sha256(data).hexdigest())

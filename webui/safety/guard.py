@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock, Thread
 
 import numpy as np
 
-from webui.clearance import Admitted, Cleared, Discarded, Level
+from webui.clearance import Admitted, Cleared, Discarded, Level, Region
 from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
-from webui.request import GenerationRequest
+from webui.request import GenerationRequest, pictures_of
 from webui.safety import pictures, selftest
 from webui.safety.detector import Detector, NudeNet, Views
 from webui.safety.policy import (
+    LEVELS,
     STRICT,
     Cue,
     GuardName,
@@ -31,10 +34,14 @@ from webui.safety.prompts import Lexicon, has_negative_weight
 REFUSED = "This request was refused by the safety check; change what it asks for and try again."
 """The one answer to every refusal: it names no rule, score or word."""
 
+BROUGHT_REFUSED = "A picture that was brought in was refused by the safety check: choose another."
+"""The one answer to a picture that may not be worked on."""
+
 _LOADED: frozenset[GuardName] = frozenset({"detector", "words"})
 _CLOTHING: frozenset[Cue] = frozenset({"clothing"})
 _TIME_LIMIT = 10.0
 _SELF_TEST_EVERY = 3600.0
+_PASSES_REMEMBERED = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +66,8 @@ class Guard:
         self._time_limit = time_limit
         self._tested_at: float | None = None
         self._testing = Lock()
+        self._passed: OrderedDict[tuple[str, Region | None], None] = OrderedDict()
+        self._remembering = Lock()
 
     @staticmethod
     def load(*, threads: int = 1) -> Guard:
@@ -102,8 +111,9 @@ class Guard:
         """
         self.keep_healthy()
         cues = self._cues(request, request.prompt, request.negative_prompt)
-        level = _level(cues)
-        if refuses(cues, level, brings_picture=_brings_picture(request)):
+        brings_picture = _brings_picture(request)
+        level = _level(cues, brings_picture=brings_picture)
+        if refuses(cues, level, brings_picture=brings_picture):
             raise RefusedError(REFUSED)
         return Admitted(request, session, level)
 
@@ -124,7 +134,35 @@ class Guard:
         if refuses(cues, admitted.level, brings_picture=_brings_picture(request)):
             raise RefusedError(REFUSED)
 
-    def screen(self, data: bytes, level: Level) -> Cleared | Discarded:
+    def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:
+        """Passes a picture that was brought in, judged as strict whatever the job's level is.
+
+        What has passed is not looked at again while the process lives.
+
+        Args:
+            data: A whole PNG file, as the shelf of pictures brought in keeps it.
+            field: The request's field that names the picture.
+            region: The part that is to be painted anew, to be judged as a picture of its own.
+
+        Raises:
+            RefusedError: It did not pass, or could not be judged in time.
+        """
+        known = hashlib.sha256(data).hexdigest(), region
+        with self._remembering:
+            if known in self._passed:
+                self._passed.move_to_end(known)
+                return
+        views = pictures.all_views if region is None else pictures.views_of(region)
+        if not self._in_time(lambda: self._passes(views, data, STRICT)):
+            raise RefusedError(BROUGHT_REFUSED, field=field)
+        with self._remembering:
+            self._passed[known] = None
+            while len(self._passed) > _PASSES_REMEMBERED:
+                self._passed.popitem(last=False)
+
+    def screen(
+        self, data: bytes, level: Level, region: Region | None = None
+    ) -> Cleared | Discarded:
         """Clears a picture if nothing in the pixels of exactly these bytes is over the level.
 
         Whatever goes wrong, and a check that takes too long, discards it.
@@ -132,9 +170,12 @@ class Guard:
         Args:
             data: A whole PNG or JPEG file, as it will be saved or sent.
             level: Level of the job; one that is none is strict.
+            region: The part that was painted anew, if not all was; it is also judged as its own
+                picture.
         """
         level = as_level(level)
-        passed = self._in_time(lambda: self._passes(pictures.all_views, data, level))
+        views = pictures.all_views if region is None else pictures.views_with(region)
+        passed = self._in_time(lambda: self._passes(views, data, level))
         return Cleared(data, level) if passed else Discarded(level)
 
     def screen_preview(self, data: bytes, level: Level) -> Cleared:
@@ -151,7 +192,9 @@ class Guard:
 
     def _cues(self, request: GenerationRequest, prompt: str, negative: str) -> frozenset[Cue]:
         """What the prompts ask for: a negative prompt counts where it can act as a positive."""
-        wanted, unwanted = [prompt], [negative]
+        # A LoRA's name says what it draws as a word in the prompt does.
+        names = [lora.name for lora in request.loras if lora.has_effect]
+        wanted, unwanted = [prompt, *names], [negative]
         if request.cfg <= 1 or has_negative_weight(request.negative_prompt):
             wanted.append(negative)
         if has_negative_weight(request.prompt):
@@ -185,13 +228,14 @@ class Guard:
         return verdict == [True]
 
 
-def _level(cues: frozenset[Cue]) -> Level:
+def _level(cues: frozenset[Cue], *, brings_picture: bool) -> Level:
     """The level of a new job. Everybody is strict until a session can hold an adult grant."""
-    return effective_level(STRICT, highest_level(_LOADED), prompt_ceiling(cues))
+    taint_ceiling = STRICT if brings_picture else LEVELS[-1]
+    return effective_level(STRICT, highest_level(_LOADED), prompt_ceiling(cues), taint_ceiling)
 
 
 def _brings_picture(request: GenerationRequest) -> bool:
-    return request.init is not None or request.mask is not None or bool(request.controls)
+    return bool(pictures_of(request))
 
 
 def _mosaic(data: bytes) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from webui.clearance import Region
 from webui.errors import BrokenFileError
 from webui.safety.detector import LABELS, SIDE, Detector, Views
 from webui.safety.policy import Scores
@@ -24,6 +25,9 @@ TILED_ABOVE = 640
 in it would be lost."""
 
 _TILE_OVERLAP = 0.25
+_LEAST_REGION = 64
+"""Pixels of a region's side; a smaller one would be judged by its blurred enlargement."""
+
 MOSAIC = 12
 _ORIENTATION = 0x0112
 _GENITALIA = ("FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED")
@@ -78,6 +82,17 @@ def all_views(picture: Picture) -> Views:
     return np.stack([_padded(view) for view in (*views, *map(_fitted, _tiles(picture)))])
 
 
+def views_of(region: Region) -> Callable[[Picture], Views]:
+    """What `all_views` gives of the region as a picture of its own."""
+    return lambda picture: all_views(_crop(picture, region))
+
+
+def views_with(region: Region) -> Callable[[Picture], Views]:
+    """What `all_views` gives, and the same of the region as a picture of its own."""
+    own = views_of(region)
+    return lambda picture: np.concatenate([all_views(picture), own(picture)])
+
+
 def whole_view(picture: Picture) -> Views:
     """The whole picture as the only view, for small frames."""
     return _padded(_fitted(picture))[None]
@@ -97,6 +112,22 @@ def encode_jpeg(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()
+
+
+def _crop(picture: Picture, region: Region) -> Picture:
+    """The region, with what lies around it where it is too small to show anything."""
+    height, width = picture.shape[:2]
+    left, right = _at_least(_LEAST_REGION, region.left, region.right, width)
+    top, bottom = _at_least(_LEAST_REGION, region.top, region.bottom, height)
+    return picture[top:bottom, left:right]
+
+
+def _at_least(least: int, start: int, end: int, length: int) -> tuple[int, int]:
+    """Start and end within the length, moved apart to the least distance where there is room."""
+    start, end = max(0, min(start, length - 1)), max(1, min(end, length))
+    missing = max(0, least - (end - start))
+    start = max(0, min(start - missing // 2, length - least))
+    return start, min(length, max(end, start + least))
 
 
 def _tiles(picture: Picture) -> Iterator[Picture]:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from webui.errors import WebuiError
 from webui.library.history import History
 from webui.provenance.recover import recover
+from webui.ui.brought import BroughtIn
 from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
@@ -22,6 +23,7 @@ from webui.ui.routes.pictures import add_pictures_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
 from webui.ui.routes.static import add_static_routes
+from webui.ui.routes.uploads import add_uploads_routes
 from webui.ui.routes.words import add_words_routes
 from webui.ui.server import Backend
 from webui.ui.texts import Catalogue
@@ -38,6 +40,7 @@ def build_app(backend: Backend) -> FastAPI:
     catalogue = Catalogue.load()
     history, presets = backend.history, backend.presets
     pictures = Pictures(lambda picture: _remember(history, picture))
+    brought = BroughtIn()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
     add_static_routes(app, catalogue)
@@ -45,6 +48,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_history_routes(app, history, lambda preset: presets.find(preset).request)
     add_presets_routes(app, presets)
     add_words_routes(app, backend.words)
+    add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
     add_looking_routes(app, backend.models)
     add_reading_routes(app, backend.models.known_hashes)
     answer_the_rest(app, OWN_PATHS)
@@ -52,7 +56,7 @@ def build_app(backend: Backend) -> FastAPI:
     mount: Any = cast(Any, gr).mount_gradio_app
     mount(
         app,
-        build_page(backend, pictures, catalogue),
+        build_page(backend, pictures, brought, catalogue),
         path="/",
         theme=make_theme(),
         head=_HEAD,

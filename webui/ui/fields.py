@@ -8,7 +8,18 @@ from typing import Any, cast
 
 from webui.request import GenerationRequest
 
-WITHOUT_WIDGET = ("loras", "controls", "init", "mask")
+WITHOUT_WIDGET = (
+    "loras",
+    "controls",
+    "mask",
+    "mask_blur",
+    "mask_grow",
+    "soft_mask",
+    "inpaint_area",
+    "inpaint_padding",
+    "inpaint_fill",
+    "outpaint",
+)
 """Fields of the request that the page does not offer yet; every other one has a widget."""
 
 

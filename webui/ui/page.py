@@ -19,6 +19,7 @@ from webui import __version__
 from webui.errors import BadRequestError, WebuiError
 from webui.jobs import Job
 from webui.request import parse_request
+from webui.ui.brought import BroughtIn
 from webui.ui.fields import schemas
 from webui.ui.following import tell
 from webui.ui.pictures import Pictures
@@ -51,9 +52,16 @@ import(new URL("page/main.js", document.baseURI)).then((page) => page.start({
 View = dict[str, Any]
 
 
-def build_page(backend: Backend, pictures: Pictures, catalogue: Catalogue) -> gr.Blocks:
-    """The page over `backend`; `pictures` learns of every picture that is saved."""
-    desk = _Desk(backend, pictures, catalogue)
+def build_page(
+    backend: Backend, pictures: Pictures, brought: BroughtIn, catalogue: Catalogue
+) -> gr.Blocks:
+    """The page over `backend`.
+
+    Args:
+        pictures: Learns of every picture that is saved.
+        brought: Knows which pictures a session may start from.
+    """
+    desk = _Desk(backend, pictures, brought, catalogue)
     with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
         easel: Any = gr.HTML(
             html_template=(ASSETS / "page.html").read_text(encoding="utf-8"),
@@ -87,9 +95,12 @@ def _set_pace(page: gr.Blocks) -> None:
 class _Desk:
     """The handlers: from what the script asks to a job, and from a job to views."""
 
-    def __init__(self, backend: Backend, pictures: Pictures, catalogue: Catalogue) -> None:
+    def __init__(
+        self, backend: Backend, pictures: Pictures, brought: BroughtIn, catalogue: Catalogue
+    ) -> None:
         self._backend = backend
         self._pictures = pictures
+        self._brought = brought
         self._catalogue = catalogue
         self._tabs = Tabs(backend.jobs.find)
         self._views = Views()
@@ -102,7 +113,9 @@ class _Desk:
         answer = {"ask": asked.get("ask")}
         try:
             wanted = parse_request(_object(asked.get("request")))
-            job = self._backend.jobs.submit(wanted, session_of(cast(Any, request.request)))
+            session = session_of(cast(Any, request.request))
+            self._brought.check_request(session, wanted)
+            job = self._backend.jobs.submit(wanted, session)
         except WebuiError as error:
             yield self._views.idle(problem=Problem.of(error)) | answer
             return

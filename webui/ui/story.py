@@ -10,6 +10,7 @@ from webui.events import (
     Event,
     Failed,
     Finished,
+    LoraApplied,
     Notice,
     Preview,
     Queued,
@@ -23,7 +24,7 @@ from webui.events import (
 )
 from webui.ui.texts import Texts
 
-_STAGES: tuple[StageName, ...] = ("load", "text", "denoise", "decode", "check", "save")
+_STAGES: tuple[StageName, ...] = ("load", "text", "init", "denoise", "decode", "check", "save")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Story:
         ahead: Jobs that run before this one; `None` once it runs or when that is not known yet.
         saved: Pictures in the order they were saved.
         withheld: How many pictures did not pass the check.
+        loras: The LoRAs that are used, with how much of each fits.
         notices: Sentences for the user, each once.
         ending: How the job ended; `None` while it goes on.
     """
@@ -45,6 +47,7 @@ class Story:
     stages: tuple[StageDone, ...] = ()
     saved: tuple[Saved, ...] = ()
     withheld: int = 0
+    loras: tuple[LoraApplied, ...] = ()
     notices: tuple[str, ...] = field(default=())
     ending: Terminal | None = None
 
@@ -61,6 +64,8 @@ class Story:
                 return replace(self, preview=event)
             case StageDone():
                 return replace(self, stages=(*self.stages, event))
+            case LoraApplied():
+                return replace(self, loras=(*self.loras, event))
             case Saved():
                 return replace(self, saved=(*self.saved, event))
             case Withheld():

@@ -1,10 +1,11 @@
 // A widget for each field of the request, made from its schema, and where it stands.
 
 import { button, choices, el, icon } from "./dom.js";
+import { pictureControl } from "./picturefield.js";
 import { say } from "./texts.js";
 
 const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
-const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count", "batch"];
+const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count", "batch", "init", "strength"];
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
 /** Builds the widgets into the side; gives them by name. */
@@ -32,6 +33,7 @@ export function buildFields(desk, look) {
 
 function makeWidget(desk, field) {
   const set = (value) => desk.change({ [field.name]: value }, field.name);
+  if (field.name === "init") return pictureWidget(desk, field);
   if (field.name === "model" || field.choices.length) return selectWidget(field, set);
   if (field.kind !== "integer" && field.kind !== "number") throw new TypeError(`No widget is known for the field ${field.name} (${field.kind}).`);
   const steps = (field.high - field.low) / field.step;
@@ -44,6 +46,11 @@ function row(field, control) {
   const help = el("span", { class: "help", id: `help-${field.name}`, role: "tooltip" }, say(`field.${field.name}.help`));
   const label = el("label", { for: `input-${field.name}`, id: `label-${field.name}` }, say(`field.${field.name}`));
   return el("div", { class: "field", id: `field-${field.name}` }, el("div", { class: "name" }, label, help), control, el("p", { class: "advice", hidden: true }));
+}
+
+function pictureWidget(desk, field) {
+  const { element, set } = pictureControl(desk, `input-${field.name}`);
+  return { row: row(field, el("div", { class: "control" }, element)), set };
 }
 
 function common(field) {
@@ -88,8 +95,10 @@ function numberWidget(field, changed) {
 
 function sliderWidget(field, changed) {
   const box = numberBox(field, (value) => { slider.value = String(value); paint(); changed(value); });
+  // A range counts its steps from its least value: that has to be a round one.
+  const least = Math.ceil(field.low / field.step) * field.step;
   const slider = el("input", {
-    type: "range", min: String(field.low), max: String(field.high), step: String(field.step),
+    type: "range", min: String(least), max: String(field.high), step: String(field.step),
     "aria-labelledby": `label-${field.name}`,
     oninput: () => { box.value = slider.value; paint(); changed(Number(slider.value)); },
   });
@@ -169,9 +178,10 @@ function watchModel(look, widgets, desk) {
     widgets.get("height").own(look.model?.height);
     for (const field of desk.fields) {
       const row = document.getElementById(`field-${field.name}`);
-      if (row) row.hidden = look.hidden.has(field.name);
+      const idle = field.name === "strength" && !desk.value("init");
+      if (row) row.hidden = look.hidden.has(field.name) || idle;
     }
   };
   look.addEventListener("models", draw);
-  desk.addEventListener("change", ({ detail }) => detail.names.includes("model") && draw());
+  desk.addEventListener("change", ({ detail }) => ["model", "init"].some((name) => detail.names.includes(name)) && draw());
 }

@@ -3,7 +3,7 @@
 import { Brief } from "./brief.js";
 import { Desk } from "./desk.js";
 import { makeCompare, whyDifferent } from "./differences.js";
-import { ask, el, sayLost } from "./dom.js";
+import { button, el, sayLost } from "./dom.js";
 import { Drop } from "./drop.js";
 import { Engine } from "./engine.js";
 import { buildFields } from "./fields.js";
@@ -11,6 +11,7 @@ import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
 import { Look, showAdvice } from "./look.js";
+import { startFrom } from "./picturefield.js";
 import { Places } from "./places.js";
 import { Presets } from "./presets.js";
 import { buildPrompts } from "./prompt.js";
@@ -39,7 +40,10 @@ export async function start({ element, props, ...channel }) {
   const presets = new Presets(desk, look, () => drop.choose());
   const drop = new Drop(compare, (files) => presets.bringIn(files));
   new Brief();
-  viewer.deeds = (picture) => [whyDifferent(picture, compare)];
+  viewer.deeds = (picture) => [
+    button(say("deed.init"), () => startFrom(desk, `/picture/${picture.id}`), { class: "link" }),
+    whyDifferent(picture, compare),
+  ];
   buildHistory(element.querySelector("#history"), { desk, look, places, job, compare });
   showAdvice(desk, look);
   showJob(element, job);

@@ -2,6 +2,7 @@
 
 import { number, whenMade } from "./dates.js";
 import { ask, button, download, el, icon, toast } from "./dom.js";
+import { startFrom } from "./picturefield.js";
 import { recipeRows, useRecipe } from "./recipe.js";
 import { say } from "./texts.js";
 import { nameOf } from "./tile.js";
@@ -118,7 +119,7 @@ export class PictureSheet {
     this.foot.replaceChildren(...[
       trashed ? button(say("history.restore"), () => this.deeds.restore([item.id]).then(() => this.#after())) : button(say("history.delete"), () => this.#remove(), { class: "delete" }),
       button(say("deed.save"), () => download(item.url, item.name)),
-      !item.broken && this.look.model && !this.look.hidden.has("init") ? button(say("history.init"), () => this.#init(item)) : null,
+      !item.broken && this.look.model && !this.look.hidden.has("init") ? button(say("deed.init"), () => this.#init(item)) : null,
       request ? button(say("diff.why"), () => this.deeds.compare({ title: say("diff.why.title"), request, picture: item.thumbnail })) : null,
       item.seed === null ? null : button(say("deed.seed"), () => this.#seed(item)),
       request ? button(say("history.use"), () => this.#use(request), { class: "primary" }) : null,
@@ -137,14 +138,10 @@ export class PictureSheet {
     toast(say("history.seeded", { seed: item.seed }), changed ? { words: say("history.undo"), act: () => this.desk.undo() } : null);
   }
 
-  /** The init picture of a request is named by what is in its file. */
   async #init(item) {
-    const data = await (await fetch(item.url)).arrayBuffer();
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-    this.desk.change({ init: [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("") });
+    if (!(await startFrom(this.desk, `/history/${item.id}`))) return;
     this.dialog.close();
     this.places.go("create");
-    toast(say("history.init.used"), { words: say("history.undo"), act: () => this.desk.undo() });
   }
 
   async #remove() {

@@ -1,0 +1,230 @@
+"""Random ControlNets of the real class beside a random UNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+from webui.errors import BrokenFileError
+from webui.generation.control import Control
+from webui.generation.devices import Device
+from webui.generation.hints import Hint
+from webui.generation.steering import ControlNets, Steering, as_input, steered, steers
+from webui.library.controlnets import ControlNetFolder
+
+CPU = Device("cpu", torch.float32, "contiguous", "for tests")
+STEPS = 5
+
+
+def unet(channels: int = 4) -> Any:
+    torch.default_generator.manual_seed(1)
+    kind: Any = UNet2DConditionModel
+    return kind(
+        sample_size=8,
+        in_channels=channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=12,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).requires_grad_(False)
+
+
+def controlnet(seed: int) -> Any:
+    kind: Any = ControlNetModel
+    torch.default_generator.manual_seed(seed)
+    net = kind.from_unet(unet(), conditioning_embedding_out_channels=(4, 4, 8, 8)).requires_grad_(
+        False
+    )
+    for name, weight in net.named_parameters():
+        # They begin at zero, and so would have no effect.
+        if "controlnet_" in name:
+            weight.normal_(std=0.3)
+    return net
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    return pipe_of(unet())
+
+
+def pipe_of(network: Any) -> Any:
+    kind: Any = StableDiffusionPipeline
+    parts = dict.fromkeys(
+        ("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor")
+    )
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+    made = kind(**parts, unet=network, scheduler=scheduler, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def nets() -> tuple[Any, Any]:
+    return controlnet(2), controlnet(3)
+
+
+def steering(
+    net: Any, *, weight: float = 1.0, start: float = 0.0, end: float = 1.0, hint: int = 5
+) -> Steering:
+    folder = ControlNetFolder("net", Path(), "ControlNetModel", "pose", {})
+    about = Hint("0" * 64, "none", None, "crop", 64, 64)
+    picture = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(hint))
+    control = Control(about, folder, weight, start, end)
+    return Steering(control, net, as_input(picture.to(torch.uint8), net))
+
+
+def latents(pipe: Any, *steerings: Steering, scale: float = 3.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    with steered(pipe, steerings):
+        return pipe(
+            prompt_embeds=torch.ones(1, 4, 12),
+            negative_prompt_embeds=torch.zeros(1, 4, 12),
+            width=64,
+            height=64,
+            num_inference_steps=STEPS,
+            guidance_scale=scale,
+            generator=generator,
+            output_type="latent",
+            return_dict=False,
+        )[0]
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().mean())
+
+
+@pytest.fixture
+def plain(pipe: Any) -> torch.Tensor:
+    return latents(pipe)
+
+
+def test_it_equals_the_pipeline_of_diffusers(pipe: Any, nets: tuple[Any, Any]) -> None:
+    """Two ControlNets with weights of their own, as MultiControlNet adds them up."""
+    kind: Any = StableDiffusionControlNetPipeline
+    ours = [steering(nets[0], weight=0.7), steering(nets[1], weight=0.4, hint=6)]
+    theirs = kind(**pipe.components, controlnet=list(nets), requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        image=[one.hint for one in ours],
+        prompt_embeds=torch.ones(1, 4, 12),
+        negative_prompt_embeds=torch.zeros(1, 4, 12),
+        num_inference_steps=STEPS,
+        guidance_scale=3.0,
+        controlnet_conditioning_scale=[0.7, 0.4],
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    assert distance(latents(pipe, *ours), expected) < 1e-5
+
+
+def test_weight_moves_the_picture_and_nothing_stays_behind(
+    pipe: Any, nets: tuple[Any, Any], plain: torch.Tensor
+) -> None:
+    apart = [distance(latents(pipe, steering(nets[0], weight=w)), plain) for w in (0, 0.3, 1)]
+    assert apart[0] == 0
+    assert 0 < apart[1] < apart[2]
+    assert torch.equal(latents(pipe), plain)
+    assert not pipe.unet._forward_pre_hooks
+
+
+def test_another_hint_makes_another_picture(pipe: Any, nets: tuple[Any, Any]) -> None:
+    one, other = (latents(pipe, steering(nets[0], hint=hint)) for hint in (5, 6))
+    assert distance(one, other) > 1e-4
+
+
+def test_start_and_end_choose_the_steps(
+    pipe: Any, nets: tuple[Any, Any], plain: torch.Tensor
+) -> None:
+    calls: list[int] = []
+
+    def count(*_: object) -> None:
+        calls.append(1)
+
+    handle = nets[0].register_forward_hook(count)
+    try:
+        counts: list[int] = []
+        for start, end in ((0, 1), (0, 0.6), (0.6, 1), (0.5, 0.51)):
+            calls.clear()
+            changed = latents(pipe, steering(nets[0], start=start, end=end))
+            assert distance(changed, plain) > 0
+            counts.append(len(calls))
+    finally:
+        handle.remove()
+    assert counts == [5, 3, 2, 1]
+
+
+def test_the_time_is_counted_in_whole_calls() -> None:
+    control = steering(controlnet(2), start=0.2, end=0.6).control
+    assert [steers(control, call, 10) for call in range(10)] == [False] * 2 + [True] * 4 + [
+        False
+    ] * 4
+
+
+def test_an_error_in_the_middle_leaves_the_unet_as_it_was(
+    pipe: Any, nets: tuple[Any, Any], plain: torch.Tensor
+) -> None:
+    broken = Steering(steering(nets[0]).control, nets[0], torch.zeros(1, 3, 16, 16))
+    with pytest.raises(RuntimeError):
+        latents(pipe, broken)
+    assert torch.equal(latents(pipe), plain)
+
+
+def test_a_unet_for_inpainting_shows_its_latents_alone(nets: tuple[Any, Any]) -> None:
+    network = unet(9)
+    sample, text = torch.randn(2, 9, 8, 8), torch.ones(2, 4, 12)
+    pipe = pipe_of(network)
+    pipe._num_timesteps = 1
+    apart = network(sample, 5, encoder_hidden_states=text).sample
+    with steered(pipe, [steering(nets[0])]):
+        together = network(sample, 5, encoder_hidden_states=text).sample
+    assert distance(apart, together) > 1e-4
+
+
+def test_a_controlnet_trained_on_bgr_is_given_bgr() -> None:
+    net = controlnet(2)
+    red = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    red[0] = 255
+    assert torch.equal(as_input(red, net)[0, :, 0, 0], torch.tensor([1.0, 0, 0]))
+    net.register_to_config(controlnet_conditioning_channel_order="bgr")
+    assert torch.equal(as_input(red, net)[0, :, 0, 0], torch.tensor([0, 0, 1.0]))
+
+
+def folder(path: Path, seed: int) -> ControlNetFolder:
+    net = controlnet(seed)
+    net.save_pretrained(path / str(seed))
+    return ControlNetFolder(
+        str(seed), path / str(seed), "ControlNetModel", "", net.config, f"{seed}" * 64
+    )
+
+
+def test_they_stay_in_memory_while_they_are_used(tmp_path: Path) -> None:
+    one, other = folder(tmp_path, 2), folder(tmp_path, 3)
+    kept = ControlNets(CPU)
+    assert not kept.holds([one])
+    first = kept.get([one])
+    both = kept.get([other, one, one])
+    assert both[1] is both[2] is first[0]
+    assert kept.holds([one, other])
+    assert kept.get([other]) == (both[0],)
+    assert not kept.holds([one])
+    assert not any(parameter.requires_grad for parameter in both[0].parameters())
+
+
+def test_one_that_does_not_load_says_so(tmp_path: Path) -> None:
+    found = folder(tmp_path, 2)
+    (found.path / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(BrokenFileError, match="'2' could not be loaded") as error:
+        ControlNets(CPU).get([found])
+    assert error.value.field == "controls"

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from webui.errors import BrokenFileError, NotFoundError
+from webui.library.hashes import HashBook
+from webui.library.loras import LoraCard, LoraShelf
+
+ATTN2 = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+FEED = "down_blocks_0_attentions_0_transformer_blocks_0_ff_net_2"
+
+
+def kohya(width: int = 768, rank: int = 4, module: str = ATTN2) -> dict[str, tuple[int, ...]]:
+    return {
+        f"lora_unet_{module}.lora_down.weight": (rank, width),
+        f"lora_unet_{module}.lora_up.weight": (320, rank),
+        f"lora_unet_{module}.alpha": (),
+    }
+
+
+def put(path: Path, shapes: dict[str, tuple[int, ...]], **metadata: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    path.write_bytes(save(tensors, metadata=metadata or None))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "loras"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, folder: Path) -> LoraShelf:
+    folder.mkdir()
+    return LoraShelf((folder,), HashBook(tmp_path / "state" / "hashes.json"))
+
+
+def only(shelf: LoraShelf) -> LoraCard:
+    (card,) = shelf.cards()
+    return card
+
+
+def test_a_card_tells_what_the_header_says(shelf: LoraShelf, folder: Path):
+    te = {
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 768),
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight": (768, 4),
+    }
+    put(
+        folder / "styles" / "ink.safetensors",
+        kohya() | te,
+        ss_output_name="ink_v2",
+        ss_network_alpha="2.0",
+        ss_sd_model_name="meadow.safetensors",
+        ss_tag_frequency=json.dumps({"a": {"paper": 3, "ink": 9}, "b": {"paper": 4}}),
+        **{"modelspec.trigger_phrase": "ink drawing, lines"},
+    )
+    card = only(shelf)
+    assert (card.name, card.file) == ("ink", "styles/ink.safetensors")
+    facts = card.facts
+    assert (facts.family, facts.kind, facts.rank, facts.alpha) == ("SD 1", "lora", 4, 2.0)
+    assert facts.parts == ("text_encoder", "unet")
+    assert facts.trained_on == "meadow.safetensors"
+    assert facts.triggers == ("ink drawing", "lines", "ink", "paper")
+    assert facts.problem is None
+    assert card.size == card.path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("shapes", "family", "kind"),
+    [
+        (kohya(768), "SD 1", "lora"),
+        (kohya(1024), "SD 2", "lora"),
+        (kohya(2048), "SDXL", "lora"),
+        (kohya(320, module=FEED), "unknown", "lora"),
+        (kohya(192), "unknown", "lora"),
+        ({"lora_te2_x.lora_down.weight": (4, 1280)}, "SDXL", "lora"),
+        ({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": (4, 3072)}, "Flux", "lora"),
+        ({"transformer.single_transformer_blocks.0.x.to_q.lora_A.weight": (4, 9)}, "Flux", "lora"),
+        ({"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (4, 3072)}, "Flux", "lora"),
+        ({"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (4, 1536)}, "SD 3", "lora"),
+        ({"lora_unet_joint_blocks_0_x.lora_down.weight": (4, 1536)}, "SD 3", "lora"),
+        ({"unet.down_blocks.0.attn2.to_k.lora_A.weight": (8, 768)}, "SD 1", "lora"),
+        ({"unet.a.attn2.processor.to_k_lora.down.weight": (8, 768)}, "SD 1", "lora"),
+        ({"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)}, "unknown", "locon"),
+        ({f"lora_unet_{ATTN2}.hada_w1_b": (4, 768)}, "SD 1", "loha"),
+        ({f"lora_unet_{ATTN2}.lokr_w1": (4, 4)}, "unknown", "lokr"),
+        (kohya() | {f"lora_unet_{ATTN2}.dora_scale": (320, 1)}, "SD 1", "dora"),
+        ({f"lora_unet_{ATTN2}.diff": (320, 768)}, "SD 1", "full"),
+        ({f"lora_unet_{ATTN2}.oft_blocks": (4, 8, 8)}, "unknown", "unknown"),
+    ],
+)
+def test_family_and_kind(
+    shelf: LoraShelf, folder: Path, shapes: dict[str, tuple[int, ...]], family: str, kind: str
+):
+    put(folder / "a.safetensors", shapes)
+    facts = only(shelf).facts
+    assert (facts.family, facts.kind, facts.problem) == (family, kind, None)
+
+
+def test_where_the_names_do_not_tell_the_family_the_metadata_do(shelf: LoraShelf, folder: Path):
+    put(folder / "a.safetensors", kohya(192), ss_base_model_version="sd_v1")
+    assert only(shelf).facts.family == "SD 1"
+
+
+def test_a_folder_of_peft_is_one_lora_by_the_folders_name(shelf: LoraShelf, folder: Path):
+    name = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    put(folder / "night" / "adapter_model.safetensors", {f"{name}.lora_A.weight": (4, 768)})
+    config = folder / "night" / "adapter_config.json"
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 16, "base_model_name_or_path": "meadow"}))
+    card = shelf.find("night")
+    assert (card.facts.alpha, card.facts.parts, card.config) == (16.0, ("unet",), config)
+    before = shelf.hashes(card).sha256
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 32}))
+    card = shelf.find("night")
+    assert card.facts.alpha == 32.0
+    assert shelf.hashes(card).sha256 != before
+    config.write_text("{")
+    assert only(shelf).facts.problem == "night/adapter_config.json is damaged: fetch it again."
+
+
+def test_a_name_is_a_path_a_stem_or_an_alias_in_this_order(shelf: LoraShelf, folder: Path):
+    put(folder / "ink.safetensors", kohya(), ss_output_name="pen")
+    put(folder / "pen.safetensors", kohya(rank=8), ss_output_name="brush")
+    assert shelf.find("pen").file == "pen.safetensors"
+    assert shelf.find("brush").file == "pen.safetensors"
+    assert shelf.find("ink.safetensors").file == "ink.safetensors"
+
+
+def test_an_ambiguous_name_is_refused_naming_the_files(shelf: LoraShelf, folder: Path):
+    for where in ("a", "b"):
+        put(folder / where / "ink.safetensors", kohya(), ss_output_name="pen")
+    assert [card.name for card in shelf.cards()] == ["a/ink", "b/ink"]
+    assert shelf.find("b/ink").file == "b/ink.safetensors"
+    for name in ("ink", "pen"):
+        with pytest.raises(
+            NotFoundError, match=r"a/ink\.safetensors, b/ink\.safetensors"
+        ) as caught:
+            shelf.find(name)
+        assert caught.value.field == "loras"
+
+
+def test_an_unknown_name_names_the_nearest(shelf: LoraShelf, folder: Path):
+    with pytest.raises(NotFoundError, match="There is no LoRA in"):
+        shelf.find("ink")
+    put(folder / "ink_wash.safetensors", kohya())
+    with pytest.raises(NotFoundError, match="did you mean 'ink_wash'"):
+        shelf.find("inkwash")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.safetensors", b"\x10", "truncated"),
+        ("a.safetensors", save({"x": np.zeros(64)})[:-8], "truncated"),
+        ("a.safetensors", save({"x": np.zeros(4)}), "no LoRA"),
+        ("a.safetensors", b"\x04\0\0\0\0\0\0\0null", "damaged header"),
+        ("a.pt", b"anything", "pickle"),
+        ("a.ckpt", b"anything", "pickle"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_listed_with_the_reason(
+    shelf: LoraShelf, folder: Path, name: str, data: bytes, says: str
+):
+    (folder / name).write_bytes(data)
+    card = only(shelf)
+    assert card.name == "a"
+    assert card.facts.problem is not None
+    assert says in card.facts.problem
+    with pytest.raises(BrokenFileError, match=says) as caught:
+        shelf.find("a")
+    assert caught.value.field == "loras"
+
+
+def test_hashes_are_those_other_tools_know(shelf: LoraShelf, folder: Path):
+    path = put(folder / "ink.safetensors", kohya())
+    again = put(folder / "other.safetensors", kohya(), ss_output_name="x")
+    first, second = shelf.hashes(shelf.find("ink")), shelf.hashes(shelf.find("other"))
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    assert first.sha256 == hashlib.sha256(data).hexdigest()
+    assert first.auto_v2 == first.sha256[:10]
+    assert first.auto_v3 == hashlib.sha256(data[start:]).hexdigest()[:12]
+    assert (second.auto_v3, second.auto_v2) != (first.auto_v3, first.auto_v2)
+    assert second.auto_v3 == first.auto_v3
+    assert again.exists()
+
+
+def test_a_thousand_files_are_listed_quickly_and_by_the_next_process_too(
+    shelf: LoraShelf, folder: Path, tmp_path: Path
+):
+    module = "up_blocks_1_attentions_2_transformer_blocks_0_attn1_to_out_0"
+    shapes = {f"lora_unet_{n}_{module}.lora_down.weight": (1, 1) for n in range(400)}
+    data = put(folder / "0.safetensors", shapes).read_bytes()
+    for n in range(1, 1000):
+        (folder / f"{n}.safetensors").write_bytes(data)
+    took: list[float] = []
+    for one in (shelf, shelf, LoraShelf((folder,), HashBook(tmp_path / "state" / "hashes.json"))):
+        began = time.process_time()
+        assert len(one.cards()) == 1000
+        took.append(time.process_time() - began)
+    assert took[0] < 4
+    assert took[1] < 0.4
+    assert took[2] < 0.4
+
+
+def test_a_changed_file_is_read_again_and_one_that_went_is_forgotten(
+    shelf: LoraShelf, folder: Path
+):
+    path = put(folder / "ink.safetensors", kohya(rank=4))
+    assert only(shelf).facts.rank == 4
+    put(folder / "ink.safetensors", kohya(rank=8))
+    assert only(shelf).facts.rank == 8
+    path.unlink()
+    assert shelf.cards() == ()
+
+
+def test_a_damaged_cache_is_begun_anew_and_links_in_a_circle_end(
+    shelf: LoraShelf, folder: Path, tmp_path: Path
+):
+    put(folder / "a" / "ink.safetensors", kohya())
+    (folder / "a" / "back").symlink_to(folder, target_is_directory=True)
+    state = tmp_path / "state"
+    state.mkdir()
+    for damage in ("{", "[1]", '{"x": 3}', '{"x": ["1:1", {"rank": "many"}]}'):
+        (state / "loras.json").write_text(damage)
+        fresh = LoraShelf((folder,), HashBook(state / "hashes.json"))
+        assert [card.name for card in fresh.cards()] == ["ink"]

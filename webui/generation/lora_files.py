@@ -1,0 +1,293 @@
+"""Reads LoRA files: kohya's, diffusers' and peft's names, LoCon, LoHa, LoKr, DoRA, full."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from webui.errors import BrokenFileError
+from webui.generation.lora_deltas import (
+    Delta,
+    Full,
+    Hadamard,
+    Kronecker,
+    Tensors,
+    bytes_of,
+    decomposed,
+    low_rank,
+    product_size,
+)
+from webui.generation.lora_names import Layer, Part
+from webui.library.loras import LoraCard, read_adapter_config
+
+NO_SUCH_LAYER = "has no such layers"
+OTHER_SHAPE = "has layers of another shape"
+UNKNOWN_KIND = "cannot be changed in this way"
+"""Why a layer of a LoRA is not applied: what is to be said of the model."""
+
+_PLAIN: Mapping[str, str] = MappingProxyType(
+    {
+        "lora_down": "down",
+        "lora_A": "down",
+        "lora.down": "down",
+        "lora_linear_layer.down": "down",
+        "lora_up": "up",
+        "lora_B": "up",
+        "lora.up": "up",
+        "lora_linear_layer.up": "up",
+        "lora_mid": "mid",
+    }
+)
+"""What trainers call the factors of a plain product, and what they are called here."""
+
+_TENSOR = re.compile(
+    r"(?P<layer>.+?)\.(?:"
+    rf"(?P<plain>{'|'.join(map(re.escape, _PLAIN))})(?:\.default)?\.weight"
+    r"|(?P<other>lora_magnitude_vector|alpha|dora_scale|diff|diff_b|w_norm|b_norm"
+    r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))(?:\.default)?(?:\.weight)?)"
+)
+_PROCESSOR = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight")
+_LENGTHS = ("dora_scale", "lora_magnitude_vector")
+_LITERAL = re.compile(r"\^?[\w.]+")
+
+
+class Weight(NamedTuple):
+    """A parameter of a model, such as ("unet", "conv_in.weight")."""
+
+    part: Part
+    name: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What peft's configuration says of strength.
+
+    Attributes:
+        alphas: alpha by layer where it differs; a name counts for all layers that end in it.
+        root: Whether the scale is alpha / sqrt(rank) ("rslora").
+    """
+
+    alpha: float
+    rank: int
+    alphas: Mapping[str, float]
+    root: bool
+
+    def scale(self, path: str, rank: int | None) -> float:
+        """The factor of the layer's product."""
+        alpha = self.alpha
+        for name, own in self.alphas.items():
+            if path == name or path.endswith(f".{name}"):
+                alpha = own
+        rank = rank or self.rank
+        return alpha / (rank**0.5 if self.root else rank)
+
+
+@dataclass(frozen=True)
+class ReadLora:
+    """A LoRA made ready for a model.
+
+    Attributes:
+        matched, total: Layers that fit the model, and layers in the file.
+        misfits: How many layers do not fit, by what is to be said of the model.
+    """
+
+    deltas: Mapping[Weight, Delta]
+    matched: int
+    total: int
+    misfits: Mapping[str, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in memory."""
+        return sum(map(bytes_of, self.deltas.values()))
+
+
+@dataclass
+class _Layer:
+    """The tensors of one layer of a file, and whether all of them are understood."""
+
+    tensors: Tensors = field(default_factory=dict[str, torch.Tensor])
+    known: bool = True
+
+
+def read_lora(
+    card: LoraCard, table: Mapping[str, Layer], weights: Mapping[Weight, torch.Tensor]
+) -> ReadLora:
+    """The LoRA's deltas for a model's weights.
+
+    Args:
+        table: Spellings of the model's layers (`lora_names.spellings`).
+        weights: The model's parameters, for shape, format, layout and device.
+
+    Raises:
+        BrokenFileError: The file is damaged, or holds numbers that are none.
+    """
+    layers, metadata = _read(card)
+    adapters = _adapters(card, metadata)
+    deltas: dict[Weight, Delta] = {}
+    misfits: Counter[str] = Counter()
+    for name, layer in layers.items():
+        target = table.get(name)
+        if target is None or not layer.known:
+            misfits[UNKNOWN_KIND if target else NO_SUCH_LAYER] += 1
+            continue
+        try:
+            deltas |= _deltas(target, layer.tensors, adapters.get(target.part), weights)
+        except (ValueError, RuntimeError, IndexError):
+            misfits[OTHER_SHAPE] += 1
+        except KeyError:
+            misfits[UNKNOWN_KIND] += 1
+    matched = len(layers) - misfits.total()
+    return ReadLora(deltas, matched, len(layers), misfits)
+
+
+def _read(card: LoraCard) -> tuple[dict[str, _Layer], dict[str, str]]:
+    """The file's tensors by the spelling of their layer, and its metadata."""
+    layers: defaultdict[str, _Layer] = defaultdict(_Layer)
+    try:
+        # safetensors declares no types.
+        with cast(Any, safe_open)(card.path, framework="pt", device="cpu") as opened:
+            for name in cast(list[str], opened.keys()):
+                layer, tensor = _place(name)
+                if tensor is None:
+                    layers[layer].known = False
+                    continue
+                value = cast(torch.Tensor, opened.get_tensor(name))
+                if not torch.isfinite(value.float()).all():
+                    raise BrokenFileError(
+                        f"{card.file} holds invalid numbers in {name!r}: fetch it again.",
+                        field="loras",
+                    )
+                layers[layer].tensors[tensor] = value
+            return dict(layers), dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise BrokenFileError(f"{card.file} cannot be read: {error}.", field="loras") from None
+
+
+def _place(name: str) -> tuple[str, str | None]:
+    """Spelling of the layer and our name of the tensor; None where that is not understood."""
+    if old := _PROCESSOR.fullmatch(name):
+        module = "to_out.0" if old[2] == "to_out" else old[2]
+        return f"{old[1]}.{module}", old[3]
+    found = _TENSOR.fullmatch(name)
+    if found is None:
+        return name.rpartition(".")[0] or name, None
+    return found["layer"], _PLAIN[found["plain"]] if found["plain"] else found["other"]
+
+
+def _deltas(
+    target: Layer,
+    tensors: Tensors,
+    adapter: Adapter | None,
+    weights: Mapping[Weight, torch.Tensor],
+) -> dict[Weight, Delta]:
+    """What one layer of a file does to the weight and the bias of the model's layer.
+
+    Raises:
+        ValueError: The tensors are of another shape.
+        KeyError: One is missing, or the kind is not known.
+    """
+    deltas: dict[Weight, Delta] = {}
+    for ours, theirs in (("weight", ("diff", "w_norm")), ("bias", ("diff_b", "b_norm"))):
+        for tensor in theirs:
+            if tensor in tensors:
+                where = Weight(target.part, f"{target.path}.{ours}")
+                deltas[where] = _full(tensors[tensor], weights[where])
+    if tensors.keys() <= {"diff", "w_norm", "diff_b", "b_norm", "alpha"} and deltas:
+        return deltas
+    where = Weight(target.part, f"{target.path}.weight")
+    if where in deltas:
+        raise KeyError("two kinds at once")
+    weight = weights[where]
+    delta = _factored(target.path, tensors, adapter, weight)
+    if any(lengths in tensors for lengths in _LENGTHS):
+        delta = decomposed(delta, tensors, weight)
+    return deltas | {where: delta}
+
+
+def _factored(path: str, tensors: Tensors, adapter: Adapter | None, weight: torch.Tensor) -> Delta:
+    def scale(rank: int | None) -> float:
+        if adapter is not None:
+            return adapter.scale(path, rank)
+        return float(tensors["alpha"]) / rank if rank and "alpha" in tensors else 1.0
+
+    if "down" in tensors:
+        rank = tensors["down"].shape[0]
+        return low_rank(tensors["up"], tensors["down"], tensors.get("mid"), scale(rank), weight)
+    kind = "hada" if "hada_w1_a" in tensors else "lokr"
+    if product_size(tensors, kind) != weight.numel():
+        raise ValueError(OTHER_SHAPE)
+    own = {
+        name: tensor.to(weight.device, copy=True)
+        for name, tensor in tensors.items()
+        if name.startswith(f"{kind}_")
+    }
+    if kind == "hada":
+        return Hadamard(own, scale(own["hada_w1_b"].shape[0]))
+    ranked = next((own[name] for name in ("lokr_w1_b", "lokr_w2_b") if name in own), None)
+    return Kronecker(own, scale(None if ranked is None else ranked.shape[0]))
+
+
+def _full(diff: torch.Tensor, weight: torch.Tensor) -> Full:
+    if diff.numel() != weight.numel():
+        raise ValueError(OTHER_SHAPE)
+    return Full(diff.to(weight.device, copy=True))
+
+
+def _adapters(card: LoraCard, metadata: Mapping[str, str]) -> Mapping[Part, Adapter]:
+    """peft's configurations by part: from the file beside, or from diffusers' metadata."""
+    if card.config is not None:
+        adapter = _adapter(card, read_adapter_config(card.config))
+        return {} if adapter is None else {"unet": adapter, "text_encoder": adapter}
+    try:
+        said: Any = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise _damaged(card)
+    parts: dict[Part, Adapter] = {}
+    for part in ("unet", "text_encoder"):
+        own = {
+            key.removeprefix(f"{part}."): value
+            for key, value in cast(dict[str, Any], said).items()
+            if key.startswith(f"{part}.")
+        }
+        adapter = _adapter(card, own)
+        if adapter is not None:
+            parts[part] = adapter
+    return parts
+
+
+def _adapter(card: LoraCard, config: Mapping[str, Any]) -> Adapter | None:
+    alpha = config.get("lora_alpha", config.get("alpha"))
+    if alpha is None:
+        return None
+    try:
+        alphas = {str(k): float(v) for k, v in dict(config.get("alpha_pattern") or {}).items()}
+        adapter = Adapter(
+            alpha=float(alpha),
+            rank=int(config["r"]),
+            alphas={name.removeprefix("^"): own for name, own in alphas.items()},
+            root=bool(config.get("use_rslora")),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _damaged(card) from None
+    # peft reads them as regular expressions; those from a stranger's file can run for ever.
+    if adapter.rank < 1 or not all(_LITERAL.fullmatch(name) for name in alphas):
+        raise _damaged(card)
+    return adapter
+
+
+def _damaged(card: LoraCard) -> BrokenFileError:
+    return BrokenFileError(
+        f"{card.file} comes with a configuration of peft that cannot be read: fetch it again.",
+        field="loras",
+    )

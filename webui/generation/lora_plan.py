@@ -1,0 +1,126 @@
+"""Which rows of a request's LoRAs have an effect, with which files, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from webui.errors import BadRequestError
+from webui.generation.families import Family
+from webui.generation.loras import Strength
+from webui.library.loras import LoraCard, LoraHashes, LoraShelf
+from webui.request import LoraChoice
+
+_ROUNDING = 1e-6
+"""Share of a step by which a start or an end may miss a boundary."""
+
+
+@dataclass(frozen=True)
+class PlannedLora:
+    """A row that has an effect.
+
+    Attributes:
+        row: Its number in the request, from 1, counting rows without effect too.
+        name: As the request calls it.
+        weight, text_encoder_weight: Strength in the denoiser and in the text encoder.
+        start, end: Share of the steps at which it comes on and goes off in the denoiser.
+    """
+
+    row: int
+    name: str
+    card: LoraCard
+    hashes: LoraHashes
+    weight: float
+    text_encoder_weight: float
+    start: float
+    end: float
+
+
+class TimedStrength(NamedTuple):
+    """A strength in the denoiser from one share of the steps to another."""
+
+    strength: Strength
+    start: float
+    end: float
+
+
+def plan_loras(
+    choices: tuple[LoraChoice, ...], family: Family, shelf: LoraShelf
+) -> tuple[PlannedLora, ...]:
+    """The rows that have an effect: not muted, and of a strength other than 0.
+
+    Raises:
+        BadRequestError: A row's file is missing, broken, or of another family of models; the
+            sentence names the row.
+    """
+    return tuple(
+        _planned(row, choice, family, shelf)
+        for row, choice in enumerate(choices, start=1)
+        if choice.has_effect
+    )
+
+
+def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> PlannedLora:
+    try:
+        card = shelf.find(choice.name)
+        hashes = shelf.hashes(card)
+    except BadRequestError as error:
+        raise type(error)(in_row(row, error.message), field="loras") from None
+    if card.facts.family not in (family.loras, "unknown"):
+        reason = (
+            f"{choice.name!r} is made for {card.facts.family}, and the model is {family.name}:"
+            " mute or remove it."
+        )
+        raise BadRequestError(in_row(row, reason), field="loras")
+    own = choice.text_encoder_weight
+    return PlannedLora(
+        row=row,
+        name=choice.name,
+        card=card,
+        hashes=hashes,
+        weight=choice.weight,
+        text_encoder_weight=choice.weight if own is None else own,
+        start=choice.start,
+        end=choice.end,
+    )
+
+
+def in_row(row: int, reason: str) -> str:
+    """A sentence about one row of the stack."""
+    return f"Row {row} of the LoRAs: {reason}"
+
+
+def text_strengths(loras: Iterable[PlannedLora]) -> tuple[Strength, ...]:
+    """Of the LoRAs that touch the text encoder; the same whatever the rows' order."""
+    return tuple(
+        sorted(
+            Strength(lora.hashes.sha256, lora.text_encoder_weight)
+            for lora in loras
+            if lora.text_encoder_weight and "text_encoder" in lora.card.facts.parts
+        )
+    )
+
+
+def denoiser_strengths(loras: Iterable[PlannedLora]) -> tuple[TimedStrength, ...]:
+    """Of the LoRAs that touch the denoiser; the same whatever the rows' order."""
+    return tuple(
+        sorted(
+            TimedStrength(Strength(lora.hashes.sha256, lora.weight), lora.start, lora.end)
+            for lora in loras
+            if lora.weight and "unet" in lora.card.facts.parts
+        )
+    )
+
+
+def strengths_at(loras: Iterable[TimedStrength], call: int, calls: int) -> tuple[Strength, ...]:
+    """What is on in one call of the denoiser: all whose time overlaps it, so each at least once.
+
+    Args:
+        call: From 0 to `calls` - 1.
+    """
+    return tuple(
+        lora.strength
+        for lora in loras
+        if lora.start * calls < call + 1 - _ROUNDING and lora.end * calls > call + _ROUNDING
+    )

@@ -1,0 +1,116 @@
+"""A stack of LoRAs merged into the weights of a loaded model, and taken out bit by bit equal.
+
+Every merge starts from a kept copy of the weight as it was loaded, so that nothing drifts and
+nothing is left over; the copies are kept only while a stack is on. Only the device thread may
+call this.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from webui.generation.lora_deltas import merge_into
+from webui.generation.lora_files import ReadLora, Weight, read_lora
+from webui.generation.lora_names import Layer, Part, spellings
+from webui.library.loras import LoraCard
+
+SPARE_BYTES = 512 * 1024**2
+"""Bytes of LoRAs that are kept in memory beyond those of the stack at hand."""
+
+
+class Strength(NamedTuple):
+    """A LoRA by its content, and how strongly it is on."""
+
+    sha256: str
+    weight: float
+
+
+class Loras:
+    """The LoRAs of one loaded model: read once, merged as asked.
+
+    What is merged stays so until something else is asked for: `merge(part, ())` takes all off.
+    """
+
+    def __init__(
+        self, parts: Mapping[Part, torch.nn.Module], *, spare_bytes: int = SPARE_BYTES
+    ) -> None:
+        self._parts = dict(parts)
+        self._spare_bytes = spare_bytes
+        self._table: dict[str, Layer] | None = None
+        self._read: OrderedDict[str, ReadLora] = OrderedDict()
+        self._bases: dict[Weight, torch.Tensor] = {}
+        self._merged: dict[Weight, tuple[Strength, ...]] = {}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the copies of the weights as they were loaded."""
+        return sum(base.nbytes for base in self._bases.values())
+
+    def take(self, sha256: str, card: LoraCard) -> ReadLora:
+        """The LoRA of that content; its file is read once.
+
+        Raises:
+            BrokenFileError: The file is damaged.
+        """
+        if sha256 not in self._read:
+            self._read[sha256] = read_lora(card, self._spellings(), self._weights())
+        self._read.move_to_end(sha256)
+        return self._read[sha256]
+
+    def forget_all_but(self, kept: Container[str]) -> None:
+        """Lets the least recently used of the others go when they take too much memory."""
+        spare = OrderedDict((k, v) for k, v in self._read.items() if k not in kept)
+        while spare and sum(lora.nbytes for lora in spare.values()) > self._spare_bytes:
+            del self._read[spare.popitem(last=False)[0]]
+
+    def merge(self, part: Part, stack: Sequence[Strength]) -> None:
+        """Brings the part's weights to their own plus the stack; only what differs is touched.
+
+        Args:
+            stack: LoRAs that were taken in this job.
+        """
+        wanted = self._wanted(part, stack)
+        touched = [weight for weight in self._merged if weight.part == part]
+        parameters = self._parts[part]
+        for weight in (*wanted, *(weight for weight in touched if weight not in wanted)):
+            strengths = wanted.get(weight, ())
+            if self._merged.get(weight, ()) != strengths:
+                self._set(weight, parameters.get_parameter(weight.name), strengths)
+
+    def _set(self, weight: Weight, tensor: torch.Tensor, strengths: tuple[Strength, ...]) -> None:
+        if weight not in self._bases:
+            self._bases[weight] = tensor.clone()
+        base = self._bases[weight]
+        if not strengths:
+            tensor.copy_(base)
+            del self._merged[weight], self._bases[weight]
+            return
+        # Should the merge be cut short, the weight counts as holding something else.
+        self._merged[weight] = (Strength("", 0.0),)
+        deltas = [(self._read[one.sha256].deltas[weight], one.weight) for one in strengths]
+        merge_into(tensor, base, deltas)
+        self._merged[weight] = strengths
+
+    def _wanted(self, part: Part, stack: Iterable[Strength]) -> dict[Weight, tuple[Strength, ...]]:
+        wanted: dict[Weight, tuple[Strength, ...]] = {}
+        for strength in stack:
+            for weight in self._read[strength.sha256].deltas:
+                if weight.part == part:
+                    wanted[weight] = (*wanted.get(weight, ()), strength)
+        return wanted
+
+    def _spellings(self) -> dict[str, Layer]:
+        if self._table is None:
+            self._table = spellings(self._parts)
+        return self._table
+
+    def _weights(self) -> dict[Weight, torch.Tensor]:
+        return {
+            Weight(part, name): tensor
+            for part, module in self._parts.items()
+            for name, tensor in module.named_parameters()
+        }

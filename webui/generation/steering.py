@@ -1,0 +1,171 @@
+"""ControlNets beside the shared denoiser: put on for one run, whatever pipeline runs it.
+
+They are no part of the pipeline. A hook on the UNet asks each ControlNet for its residuals before
+the UNet computes and adds them up (Zhang et al., arXiv 2302.05543), so txt2img, img2img and
+inpainting are steered alike over one set of components, and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+
+from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.generation.control import Control
+from webui.generation.devices import Device
+from webui.generation.pipelines import own
+from webui.library.controlnets import ControlNetFolder
+
+_ROUNDING = 1e-6
+"""Share of a step by which a start or an end may miss a boundary."""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A ControlNet at work.
+
+    Attributes:
+        net: The ControlNet.
+        hint: RGB in 0..1, 1 x 3 x height x width, on the ControlNet's device.
+    """
+
+    control: Control
+    net: Any
+    hint: torch.Tensor
+
+
+class ControlNets:
+    """Keeps the ControlNets of the last steered request in memory, one copy of each."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._nets: dict[str, Any] = {}
+
+    def holds(self, nets: Sequence[ControlNetFolder]) -> bool:
+        """Whether all of them, by content, are in memory."""
+        return all(net.sha256 in self._nets for net in nets)
+
+    def get(self, nets: Sequence[ControlNetFolder]) -> tuple[Any, ...]:
+        """The ControlNets in order; those that are not among them leave memory.
+
+        Raises:
+            BrokenFileError: One does not fit its configuration.
+            OutOfMemoryError: The device cannot hold them.
+        """
+        wanted = {net.sha256: net for net in nets}
+        self._nets = {sha256: self._nets[sha256] for sha256 in wanted if sha256 in self._nets}
+        for sha256, net in wanted.items():
+            if sha256 not in self._nets:
+                self._nets[sha256] = self._load(net)
+        return tuple(self._nets[net.sha256] for net in nets)
+
+    def release(self) -> None:
+        """Frees their memory."""
+        self._nets = {}
+
+    def _load(self, net: ControlNetFolder) -> Any:
+        untyped: Any = ControlNetModel
+        try:
+            loaded = untyped.from_pretrained(
+                net.path,
+                dtype=self._device.dtype,
+                local_files_only=True,
+                use_safetensors=True,
+            )
+            own(loaded, self._device, convolves=True)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise OutOfMemoryError(
+                f"{self._device.name} has not enough memory for the ControlNet {net.name!r}."
+            ) from None
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
+            raise BrokenFileError(
+                f"The ControlNet {net.name!r} could not be loaded: {reason}", field="controls"
+            ) from error
+        return loaded
+
+
+@contextmanager
+def steered(pipe: Any, steerings: Sequence[Steering]) -> Generator[None]:
+    """Lets the ControlNets steer one call of `pipe`, whose UNet is as before afterwards."""
+    if not steerings:
+        yield
+        return
+    hook = _Hook(pipe, steerings)
+    handle = pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Hook:
+    """Counts the UNet's calls, of which every round of the pipeline's loop makes one."""
+
+    def __init__(self, pipe: Any, steerings: Sequence[Steering]) -> None:
+        self._pipe = pipe
+        self._steerings = steerings
+        self._calls = 0
+
+    def __call__(
+        self, _unet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        sample, timestep = args
+        down: list[torch.Tensor] | None = None
+        middle: torch.Tensor | None = None
+        rounds = self._pipe.num_timesteps
+        for steering in self._steerings:
+            if not steers(steering.control, self._calls, rounds):
+                continue
+            more_down, more_middle = _residuals(steering, sample, timestep, kwargs)
+            down = (
+                more_down if down is None else [a + b for a, b in zip(down, more_down, strict=True)]
+            )
+            middle = more_middle if middle is None else middle + more_middle
+        self._calls += 1
+        if down is None:
+            return args, dict(kwargs)
+        residuals = {
+            "down_block_additional_residuals": down,
+            "mid_block_additional_residual": middle,
+        }
+        return args, {**kwargs, **residuals}
+
+
+def steers(control: Control, call: int, calls: int) -> bool:
+    """Whether a control acts in a call of the UNet (from 0), which it does if its time overlaps it.
+
+    diffusers asks for the whole call to lie within, so that a short time can be none.
+    """
+    return control.start * calls < call + 1 - _ROUNDING and control.end * calls > call + _ROUNDING
+
+
+def _residuals(
+    steering: Steering, sample: torch.Tensor, timestep: Any, kwargs: Mapping[str, Any]
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    net = steering.net
+    # A UNet for inpainting takes mask and picture behind the latents.
+    latents = sample[:, : net.config.in_channels]
+    down, middle = net(
+        latents,
+        timestep,
+        encoder_hidden_states=kwargs["encoder_hidden_states"],
+        controlnet_cond=steering.hint.expand(len(sample), -1, -1, -1),
+        conditioning_scale=steering.control.weight,
+        added_cond_kwargs=kwargs.get("added_cond_kwargs"),
+        return_dict=False,
+    )
+    return list(down), middle
+
+
+def as_input(hint: torch.Tensor, net: Any) -> torch.Tensor:
+    """The hint's bytes as its ControlNet takes them, 1 x 3 x height x width in 0..1."""
+    values = hint[None].to(net.device, torch.float32) / 255
+    if net.config.controlnet_conditioning_channel_order == "bgr":
+        values = values.flip(1)
+    return values.to(net.dtype)

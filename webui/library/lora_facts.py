@@ -1,0 +1,241 @@
+"""What a LoRA's file says of itself in its header: family, kind, rank, parts, trigger words.
+
+Names of tensors and metadata as kohya's scripts, LyCORIS, diffusers and peft write them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+from webui.library.headers import Header
+
+LoraFamily = Literal["SD 1", "SD 2", "SDXL", "SD 3", "Flux", "unknown"]
+LoraKind = Literal["lora", "locon", "loha", "lokr", "dora", "full", "unknown"]
+LoraPart = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
+
+MAX_TRIGGERS = 12
+MAX_TEXT = 200
+"""Most characters that are kept of a text somebody else wrote."""
+
+LORA_TENSOR = re.compile(
+    r"[._](?:lora_(?:down|up|mid|A|B|embedding_A|embedding_B)|lora\.(?:down|up)"
+    r"|lora_linear_layer\.(?:down|up)|lora_magnitude_vector|dora_scale|alpha|diff|diff_b"
+    r"|w_norm|b_norm|hada_\w+|lokr_\w+|oft_\w+)(?:\.default)?(?:\.weight)?$"
+)
+"""The end of a tensor's name by which it belongs to a LoRA."""
+
+_DOWN = tuple(
+    f"{mark}.weight"
+    for mark in ("lora_down", "lora_A", "lora_A.default", "lora.down", "lora_linear_layer.down")
+)
+_READS = (*_DOWN, ".hada_w1_b", ".hada_w2_b", ".diff")
+"""Ends of tensors whose second dimension is the width of what goes into the layer."""
+
+_RANKED = (*_DOWN, ".hada_w1_b", ".hada_w2_b", ".lokr_w1_b", ".lokr_w2_b")
+"""Ends of tensors whose first dimension is the rank."""
+
+_CROSS_ATTENTION = re.compile(r"attn2[._](?:processor\.)?to_[kv][._]")
+
+_FULL = (".diff", ".diff_b", ".w_norm", ".b_norm")
+_WRAPPED = "base_model.model."
+_LONGEST_BEGIN = 28
+"""Characters of a name, without peft's own, by which its part is known."""
+
+_PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
+    {
+        "text_encoder": re.compile(r"lora_te1?_|text_encoder\.|text_model\.|encoder\."),
+        "text_encoder_2": re.compile(r"lora_te2_|text_encoder_2\."),
+        "text_encoder_3": re.compile(r"lora_te3_|text_encoder_3\."),
+        "transformer": re.compile(
+            r"(?:lora_)?transformer[._]|diffusion_model\.(?:double|single|joint)_blocks"
+            r"|(?:lora_unet_)?(?:double|single|joint)_blocks|(?:single_)?transformer_blocks\."
+        ),
+        "unet": re.compile(
+            r"lora_unet_|unet\.|(?:down_blocks|mid_block|up_blocks|conv_in|conv_out"
+            r"|time_embedding)\."
+        ),
+    }
+)
+"""How the names of the tensors of each part begin; the first that fits counts."""
+
+_WIDTHS: Mapping[int, LoraFamily] = MappingProxyType({768: "SD 1", 1024: "SD 2", 2048: "SDXL"})
+_FLUX_BLOCKS = ("double_blocks", "single_transformer_blocks", "single_blocks")
+_SD3_WIDTHS = frozenset({1536, 2432})
+_FLUX_WIDTH = 3072
+
+_SAID: tuple[tuple[str, LoraFamily], ...] = (
+    ("sdxl", "SDXL"),
+    ("stable-diffusion-xl", "SDXL"),
+    ("sd3", "SD 3"),
+    ("stable-diffusion-3", "SD 3"),
+    ("flux", "Flux"),
+    ("sd_v2", "SD 2"),
+    ("stable-diffusion-v2", "SD 2"),
+    ("sd_v1", "SD 1"),
+    ("stable-diffusion-v1", "SD 1"),
+)
+"""How `ss_base_model_version` and `modelspec.architecture` begin."""
+
+
+@dataclass(frozen=True)
+class LoraFacts:
+    """What is known of a LoRA without its weights.
+
+    Attributes:
+        alias: `ss_output_name`, the name it was trained under.
+        rank: The rank most of its layers have; None where there is none.
+        alpha: As the metadata tells it; the scale is `alpha / rank`.
+        parts: The parts of a model that it changes.
+        trained_on: Name of the model it was trained on, in its maker's words.
+        triggers: Words that it was trained to answer to, the commonest first.
+        problem: Why it cannot be used, in a sentence; None where nothing is wrong.
+    """
+
+    alias: str | None = None
+    family: LoraFamily = "unknown"
+    kind: LoraKind = "unknown"
+    rank: int | None = None
+    alpha: float | None = None
+    parts: tuple[LoraPart, ...] = ()
+    trained_on: str | None = None
+    triggers: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def read_facts(header: Header, config: Mapping[str, Any] | None, *, file: str) -> LoraFacts:
+    """The facts in a file's header.
+
+    Args:
+        config: peft's `adapter_config.json`, where there is one beside the file.
+        file: The file's name, for the sentence about what is wrong.
+    """
+    said = header.metadata
+    parts = _parts(header.shapes)
+    config = config or {}
+    problem = None
+    if not any(LORA_TENSOR.search(name) for name in header.shapes):
+        problem = f"{file} is no LoRA: there are no layers of one in it."
+    alpha = config.get("lora_alpha", said.get("ss_network_alpha"))
+    return LoraFacts(
+        alias=_text(said.get("ss_output_name")),
+        family=_family(header, parts),
+        kind=_kind(header),
+        rank=_rank(header),
+        alpha=_number(alpha),
+        parts=parts,
+        trained_on=_text(
+            said.get("ss_sd_model_name")
+            or config.get("base_model_name_or_path")
+            or said.get("modelspec.architecture")
+            or said.get("ss_base_model_version")
+        ),
+        triggers=_triggers(said),
+        problem=problem,
+    )
+
+
+def _parts(names: Iterable[str]) -> tuple[LoraPart, ...]:
+    begins = {name.removeprefix(_WRAPPED)[:_LONGEST_BEGIN] for name in names}
+    found = {
+        next((part for part, pattern in _PARTS.items() if pattern.match(begin)), None)
+        for begin in begins
+    }
+    return tuple(part for part in _PARTS if part in found)
+
+
+def _family(header: Header, parts: Container[LoraPart]) -> LoraFamily:
+    """By names of layers and widths of cross attention, then by what the metadata say."""
+    names = " ".join(header.shapes)
+    if any(blocks in names for blocks in _FLUX_BLOCKS):
+        return "Flux"
+    if "joint_blocks" in names:
+        return "SD 3"
+    read = [(name, _inner(shape)) for name, shape in header.shapes.items() if name.endswith(_READS)]
+    if "transformer" in parts:
+        widths = {width for _, width in read}
+        return "SD 3" if widths & _SD3_WIDTHS else "Flux" if _FLUX_WIDTH in widths else "unknown"
+    if "text_encoder_2" in parts:
+        return "SDXL"
+    widths = Counter(width for name, width in read if _CROSS_ATTENTION.search(name))
+    for width, _ in widths.most_common(1):
+        if width in _WIDTHS:
+            return _WIDTHS[width]
+    return _said_family(header.metadata)
+
+
+def _inner(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) > 1 else 0
+
+
+def _said_family(said: Mapping[str, str]) -> LoraFamily:
+    for key in ("ss_base_model_version", "modelspec.architecture"):
+        text = said.get(key, "").casefold()
+        for begin, family in _SAID:
+            if text.startswith(begin):
+                return family
+    return "unknown"
+
+
+def _kind(header: Header) -> LoraKind:
+    names = " ".join(header.shapes)
+    if "dora_scale" in names or "lora_magnitude_vector" in names:
+        return "dora"
+    if ".hada_" in names:
+        return "loha"
+    if ".lokr_" in names:
+        return "lokr"
+    downs = [shape for name, shape in header.shapes.items() if name.endswith(_DOWN)]
+    if ".lora_mid" in names or any(len(shape) == 4 and shape[2:] != (1, 1) for shape in downs):
+        return "locon"
+    if downs:
+        return "lora"
+    return "full" if any(name.endswith(_FULL) for name in header.shapes) else "unknown"
+
+
+def _rank(header: Header) -> int | None:
+    ranks = Counter(
+        shape[0] for name, shape in header.shapes.items() if shape and name.endswith(_RANKED)
+    )
+    return ranks.most_common(1)[0][0] if ranks else None
+
+
+def _triggers(said: Mapping[str, str]) -> tuple[str, ...]:
+    """Trigger phrases and the commonest tags of the training, each once."""
+    phrases = said.get("modelspec.trigger_phrase", "").split(",")
+    words = (word.strip()[:MAX_TEXT] for word in (*phrases, *_tags(said)))
+    return tuple(dict.fromkeys(word for word in words if word))[:MAX_TRIGGERS]
+
+
+def _tags(said: Mapping[str, str]) -> Iterable[str]:
+    counts = Counter[str]()
+    folders = _json(said.get("ss_tag_frequency", ""))
+    for tags in folders.values():
+        for tag, count in cast(dict[str, Any], tags).items() if isinstance(tags, dict) else ():
+            counts[tag] += count if isinstance(count, int) else 0
+    return (tag for tag, _ in counts.most_common(MAX_TRIGGERS))
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_TEXT] if isinstance(value, str) and value not in ("", "None") else None
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(cast(Any, value))
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < abs(number) < 1e6 else None
