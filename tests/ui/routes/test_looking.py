@@ -181,6 +181,7 @@ def test_the_negative_prompt_is_idle_without_guidance(look: Look) -> None:
         ({"sampler": "LCM", "steps": 60}, "steps", "at most 50 steps"),
         ({"clip_skip": 4}, "clip_skip", "has 3 layers"),
         ({"strength": 0}, "strength", "at least 0.01"),
+        ({"mask": "0" * 64}, "mask", "A mask needs an init picture"),
     ],
 )
 def test_what_cannot_be_made_is_said_with_its_field(
