@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.fakes import gradient
 from webui.cli import main
 from webui.settings import ROOT
 
@@ -52,6 +54,11 @@ def broken_models(tmp_path: Path) -> Path:
         (["--sampler", "Eular"], "Unknown sampler 'Eular': did you mean 'Euler'?"),
         (["--model", "postcart"], "Unknown model 'postcart': did you mean 'postcard'?"),
         (["--loras", "models", "--lora", "ink:0.5"], "Unknown LoRA 'ink': "),
+        (["--init", "no/such.png"], "no/such.png cannot be read: No such file or directory."),
+        (["--init", "README.md"], "README.md: This is no picture that can be read"),
+        (["--outpaint", "8"], "outpaint.1 is missing."),
+        (["--outpaint", "8,4,0,0"], "outpaint.1 is 4: it must be a multiple of 8"),
+        (["--soft-mask", "perhaps"], "soft_mask is 'perhaps'"),
         (["--repeat", "0"], "--repeat is 0: it must be at least 1."),
         (["--models", "no/such/folder"], "The models folder no/such/folder does not exist"),
         (["--request", "no/such/file.json"], "no/such/file.json cannot be read"),
@@ -125,6 +132,24 @@ def test_a_file_of_requests_runs_in_one_process_with_flags_on_top(tmp_path: Path
     events = events_of(done.stdout)
     assert [event["seed"] for event in events if event["event"] == "saved"] == [1, 2]
     assert [event["steps"] for event in events if event["event"] == "started"] == [8, 8]
+
+
+def test_a_picture_is_named_by_its_path(tmp_path: Path):
+    gradient(128, 128, 4).save(tmp_path / "init.png")
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (40, 40, 90, 90))
+    mask.save(tmp_path / "mask.png")
+    done = run(
+        *("generate", PROMPT, "--steps", "4", "--out", str(tmp_path / "out")),
+        *("--init", str(tmp_path / "init.png"), "--mask", str(tmp_path / "mask.png")),
+        *("--strength", "0.5", "--outpaint", "0,0,64,0", "--soft-mask", "true"),
+    )
+    assert done.returncode == 0, done.stderr
+    (saved,) = [event for event in events_of(done.stdout) if event["event"] == "saved"]
+    assert (saved["width"], saved["height"]) == (192, 128)
+    with Image.open(saved["path"]) as after, Image.open(tmp_path / "init.png") as before:
+        corner = (0, 0, 20, 20)
+        assert after.crop(corner).tobytes() == before.crop(corner).tobytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

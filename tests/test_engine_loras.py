@@ -292,6 +292,9 @@ def test_the_file_names_each_lora_with_its_hash(studio: Studio):
     texts = read_text(Path(picture.path).read_bytes())
     recipe = json.loads(texts["easel"])
     (used,) = recipe["loras"]
+    assert recipe["tainted"]
+    (bare,) = saved(studio.run(stacked(muted, seed=1201)))
+    assert not json.loads(read_text(Path(bare.path).read_bytes())["easel"])["tainted"]
     assert used["name"] == "ink"
     assert len(used["sha256"]) == 64
     assert [row["name"] for row in recipe["request"]["loras"]] == ["ink", "text"]

@@ -17,6 +17,8 @@ from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.picture_paths import with_pictures_taken
+from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, parse_request, parse_request_json, pictures_of
 from webui.settings import ROOT, DeviceName, DtypeName, ServerSettings, Settings
 
@@ -60,7 +62,6 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Gallery
-    from webui.library.uploads import Uploads
     from webui.safety.guard import Guard
 
     quiet_libraries()
@@ -207,7 +208,6 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
     """What the page works with, over an engine of any kind."""
     from webui.library.history import History
     from webui.library.presets import PresetShelf
-    from webui.library.uploads import Uploads
     from webui.library.wordlists import WordLists
     from webui.provenance.indexing import read_for_history
     from webui.ui.server import Backend
@@ -236,12 +236,14 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "prompt", nargs="?", default=argparse.SUPPRESS, help="what the picture shows"
     )
     for name, schema in GenerationRequest.model_json_schema()["properties"].items():
-        if name != "prompt" and not _is_list(schema):
+        sides = "prefixItems" in schema
+        if name != "prompt" and (sides or not _is_list(schema)):
             parser.add_argument(
                 "--" + name.replace("_", "-"),
                 dest=name,
                 default=argparse.SUPPRESS,
-                metavar=name.upper(),
+                type=_sides if sides else str,
+                metavar="LEFT,TOP,RIGHT,BOTTOM" if sides else name.upper(),
                 help=schema["description"].replace("%", "%%"),
             )
     parser.add_argument(
@@ -276,13 +278,20 @@ def _lora(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:WEIGHT") from None
 
 
+def _sides(text: str) -> list[str]:
+    """Numbers from "LEFT,TOP,RIGHT,BOTTOM", still to be checked."""
+    return text.split(",")
+
+
 def _is_list(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "array"
 
 
 def _generate(options: argparse.Namespace) -> int:
-    requests = _requests(options) * options.repeat
+    asked = _requests(options)
     settings = _settings(options, options.out)
+    uploads = Uploads(settings.state / "uploads")
+    requests = [with_pictures_taken(request, uploads) for request in asked] * options.repeat
     # Found here, a mistake is told before torch is imported.
     for model in {request.model for request in requests}:
         _shelf(settings).find(model)

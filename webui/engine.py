@@ -251,7 +251,7 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
-            tainted=bool(pictures_of(job.plan.request)),
+            tainted=bool(pictures_of(job.plan.request) or job.plan.loras),
             loras=tuple(
                 UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
                 for lora in job.plan.loras

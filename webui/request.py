@@ -535,6 +535,8 @@ def _sentence(error: ErrorDetails) -> str:
         case "literal_error":
             known = tuple(re.findall(r"'([^']*)'", context["expected"]))
             return f"Unknown {where} {_short(value)}: {nearest(str(value), known)}"
+        case "missing":
+            return f"{where} is missing."
         case "string_too_long":
             limit = context["max_length"]
             return f"{where} is {len(str(value)):,} characters long: at most {limit:,} fit."

@@ -254,3 +254,49 @@ def test_loras_are_tags_behind_the_prompt_and_hashes_by_name() -> None:
     found = read_infotext(text)
     assert found.request["prompt"] == "a ball"
     assert parse_request(found.request).loras == request.loras[:1]
+
+
+def test_what_a_picture_was_made_from_is_written_in_a1111s_words() -> None:
+    assert "Denoising" not in written(strength=0.5)
+    assert read(written(init="a" * 64, strength=0.5))[2]["Denoising strength"] == "0.5"
+    fields = read(
+        written(
+            init="a" * 64,
+            mask="b" * 64,
+            strength=0.6,
+            mask_blur=8,
+            inpaint_area="masked",
+            inpaint_padding=48,
+            inpaint_fill="noise",
+        )
+    )[2]
+    assert list(fields)[7:10] == ["Model", "Denoising strength", "RNG"]
+    assert {k: v for k, v in fields.items() if "ask" in k or "npaint" in k} == {
+        "Mask blur": "8",
+        "Inpaint area": "Only masked",
+        "Masked area padding": "48",
+        "Masked content": "latent noise",
+    }
+    whole = read(written(init="a" * 64, outpaint=(8, 0, 0, 0), inpaint_fill="colour"))[2]
+    assert "Inpaint area" not in whole
+    assert whole["Masked content"] == "fill"
+
+
+@given(
+    strength=st.floats(0.01, 1),
+    mask_blur=st.integers(0, 64),
+    inpaint_area=st.sampled_from(["whole", "masked"]),
+    inpaint_padding=st.integers(0, 512),
+    inpaint_fill=st.sampled_from(["original", "blur", "noise"]),
+)
+def test_what_a_picture_was_made_from_is_read_back_but_for_the_picture(**values: Any) -> None:
+    found = read_infotext(written(init="a" * 64, mask="b" * 64, **values))
+    assert found.report == (
+        "It was made from a picture, which is not in the text: choose it again.",
+    )
+    if values["inpaint_area"] == "whole":
+        del values["inpaint_padding"], values["inpaint_area"]
+    if values["inpaint_fill"] == "original":
+        del values["inpaint_fill"]
+    assert {name: found.request[name] for name in values} == values
+    assert "init" not in found.request

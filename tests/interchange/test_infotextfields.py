@@ -59,7 +59,12 @@ def test_a_field_becomes_ours_without_a_word(field: str, values: dict[str, Any])
         ("Sampler: LMS, Schedule type: Automatic", {"sampler": "LMS"}, "names no schedule"),
         ("Schedule type: Simple", {}, "no schedule like 'Simple'"),
         ("RNG: NV", {}, "another device (NV)"),
-        ("Denoising strength: 0.5, Mask blur: 4", {}, "made from is not taken over: Denois"),
+        (
+            "Denoising strength: 0.5, Mask blur: 6",
+            {"strength": 0.5, "mask_blur": 6},
+            "which is not in the text",
+        ),
+        ("Conditional mask weight: 1.0", {}, "made from is not taken over: Conditional mask"),
         ('ControlNet 0: "Module: canny, Model: x [ab]"', {}, "ControlNet 0"),
         ("Refiner: x, Refiner switch at: 0.8", {}, "Refiner, Refiner switch at"),
         ("ADetailer model: x, ADetailer confidence: 0.3", {}, "ADetailer model, ADetailer conf"),

@@ -285,3 +285,12 @@ def test_using_a_picture_keeps_it_young(tmp_path: Path) -> None:
     shelf.read(name)
     shelf.take(solid(2))
     assert kept(shelf, name)
+
+
+def test_what_a_killed_process_was_writing_goes_too(tmp_path: Path) -> None:
+    shelf = Uploads(tmp_path, max_age=3600)
+    leftover = tmp_path / ".writing-abc"
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
+    shelf.take(solid(1))
+    assert not leftover.exists()

@@ -136,6 +136,9 @@ def _steps(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
 
 
 def _size(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    if request.init is not None:
+        # What the init picture shows keeps figures whole at sizes the model was not trained at.
+        return None
     width, height = _asked_size(request, facts)
     trained = facts.width * facts.height
     stretch = max(width, height) / min(width, height)

@@ -73,6 +73,9 @@ SD1 = Family(
     useful_steps=(12, 40),
 )
 
+_OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
+"""Fields that say where an init picture is painted anew, and how a sentence about each begins."""
+
 FAMILIES: tuple[Family, ...] = (SD1,)
 
 
@@ -99,5 +102,14 @@ def refuse_unused(request: GenerationRequest, family: Family) -> None:
         BadRequestError: With the field and the reason.
     """
     for name, reason in family.refused.items():
-        if getattr(request, name) != GenerationRequest.model_fields[name].default:
+        if _is_set(request, name):
             raise BadRequestError(reason, field=name)
+    if request.init is None:
+        for name, words in _OF_AN_INIT_PICTURE.items():
+            if _is_set(request, name):
+                sentence = f"{words} needs an init picture: bring one in, or remove the {name}."
+                raise BadRequestError(sentence, field=name)
+
+
+def _is_set(request: GenerationRequest, name: str) -> bool:
+    return getattr(request, name) != GenerationRequest.model_fields[name].default

@@ -81,7 +81,7 @@ def resolve(
     refuse_unused(request, family)
     check_sampler(request.sampler, request.schedule, request.steps)
     trained = trained_size(checkpoint)
-    canvas = _canvas(request, brought, trained)
+    canvas = None if request.init is None else lay_out(request, brought, trained)
     width, height = (
         (request.width or trained, request.height or trained)
         if canvas is None

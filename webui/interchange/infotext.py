@@ -15,6 +15,7 @@ from typing import Any
 from webui.errors import BadRequestError
 from webui.interchange.fieldline import split_fields
 from webui.interchange.infotextfields import model_of, rest_of_fields, settings_of
+from webui.interchange.inpaintfields import fields_of, values_of
 from webui.interchange.loratags import tag_of, take_tags
 from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
 from webui.interchange.sparse import keep_valid
@@ -69,6 +70,7 @@ def write_infotext(
     """
     hashes = (f"{_HASH_MARKS.sub('', name)}: {digits}" for name, digits in lora_hashes.items())
     size = None if request.width is None else f"{request.width}x{request.height}"
+    of_picture = fields_of(request)
     fields = {
         "Steps": request.steps,
         "Sampler": SAMPLERS_RENAMED.get(request.sampler, request.sampler),
@@ -78,8 +80,10 @@ def write_infotext(
         "Size": size,
         "Model hash": model_hash,
         "Model": request.model,
+        "Denoising strength": of_picture.pop("Denoising strength"),
         "Clip skip": None if request.clip_skip == 1 else request.clip_skip,
         "RNG": "CPU",
+        **of_picture,
         "Lora hashes": ", ".join(hashes) or None,
         "Version": version,
     }
@@ -126,10 +130,11 @@ def read_infotext(text: str) -> ReadInfotext:
     values, report = _prompts(prompts)
     name, model_hash = model_of(fields)
     settings, changed = settings_of(fields)
+    of_picture, told = values_of(fields)
     defaults: dict[str, Any] = {"prompt": "", "negative_prompt": "", "clip_skip": 1}
     model = {} if name is None else {"model": name}
-    kept, refused = keep_valid(defaults | values | settings | model)
-    report = (*report, *changed, *refused, *rest_of_fields(fields))
+    kept, refused = keep_valid(defaults | values | settings | of_picture | model)
+    report = (*report, *changed, *told, *refused, *rest_of_fields(fields))
     return ReadInfotext(kept, report, model_hash, has_fields=True)
 
 

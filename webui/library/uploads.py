@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from webui.errors import BrokenFileError, NotFoundError
-from webui.library.files import PREFIX, write_atomically
+from webui.library.files import write_atomically
 from webui.request import MAX_SIDE
 
 Kind = Literal["picture", "mask"]
@@ -171,7 +171,7 @@ class Uploads:
         except OSError:
             return
         used = {keep, *(self._resolved(name) for name in self._in_use() if _ID.fullmatch(name))}
-        known = [_Kept.of(self._folder / name) for name in names if not name.startswith(PREFIX)]
+        known = [_Kept.of(self._folder / name) for name in names]
         newest_first = sorted((each for each in known if each is not None), reverse=True)
         total, oldest = 0, time.time() - self._max_age
         for kept in newest_first:

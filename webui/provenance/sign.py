@@ -49,7 +49,7 @@ class Recipe:
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
-        tainted: Whether a picture from outside had a part in it.
+        tainted: Whether a picture from outside or a LoRA had a part in it.
     """
 
     request: GenerationRequest

@@ -68,7 +68,7 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
         "cfg": [3, 12],
         "steps": [12, 40],
         "clip_skip": 12,
-        "hidden": ["controls", "init", "mask", "outpaint"],
+        "hidden": ["controls"],
         "problem": None,
     }
     assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
@@ -112,7 +112,7 @@ def test_models_that_come_change_and_go_are_seen(client: TestClient, models: Pat
 def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
     answer = look(prompt="a (red:2 ball 🌊)", cfg=20, model="meadow")
     assert answer["problem"] is None
-    assert answer["hidden"] == ["controls", "init", "mask", "outpaint"]
+    assert answer["hidden"] == ["controls"]
     assert answer["idle"] == []
     assert answer["advice"] == [
         {
@@ -180,7 +180,8 @@ def test_the_negative_prompt_is_idle_without_guidance(look: Look) -> None:
         ({"sampler": "LCM", "schedule": "karras"}, "schedule", "cannot run the schedule"),
         ({"sampler": "LCM", "steps": 60}, "steps", "at most 50 steps"),
         ({"clip_skip": 4}, "clip_skip", "has 3 layers"),
-        ({"init": "0" * 64}, "init", "init picture cannot be used"),
+        ({"strength": 0}, "strength", "at least 0.01"),
+        ({"mask": "0" * 64}, "mask", "A mask needs an init picture"),
     ],
 )
 def test_what_cannot_be_made_is_said_with_its_field(
@@ -193,8 +194,8 @@ def test_what_cannot_be_made_is_said_with_its_field(
 
 
 def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(look: Look) -> None:
-    assert look(init="0" * 64)["hidden"] == ["controls", "mask", "outpaint"]
-    assert look(init=None, loras=[])["hidden"] == ["controls", "init", "mask", "outpaint"]
+    assert look(controls=[{"picture": "0" * 64}])["hidden"] == []
+    assert look(controls=[], loras=[])["hidden"] == ["controls"]
 
 
 @pytest.mark.parametrize(
