@@ -267,9 +267,7 @@ def test_a_model_that_is_gone_is_named_with_the_nearest(page: Page) -> None:
     expect(page.locator("#problem")).to_have_text("")
 
 
-def test_a_picture_starts_from_another_one_as_strongly_as_asked(
-    page: Page, tmp_path: Path
-) -> None:
+def test_a_picture_starts_from_another_one_as_strongly_as_asked(page: Page, tmp_path: Path) -> None:
     def pixels(png: bytes) -> np.ndarray:
         (tmp_path / "picture.png").write_bytes(png)
         with Image.open(tmp_path / "picture.png") as picture:
