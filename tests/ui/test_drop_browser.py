@@ -98,11 +98,11 @@ def test_a_foreign_picture_is_taken_with_a_report(page: Page) -> None:
 
 def test_what_the_page_has_no_use_for_is_shown_and_not_applied(page: Page) -> None:
     request = GenerationRequest.model_validate(
-        {"steps": 9, "init": "ab" * 32, "loras": [{"name": "ink", "weight": 0.5}]}
+        {"steps": 9, "mask": "ab" * 32, "loras": [{"name": "ink", "weight": 0.5}]}
     )
     sheet = drop(page, "with-loras.png", png(gradient(64, 64, 1), request))
     expect(row(sheet, "loras")).to_contain_text("ink 0.5")
-    for field in ("loras", "init"):
+    for field in ("loras", "mask"):
         expect(row(sheet, field)).to_contain_text("Not usable here")
         expect(sheet.locator(f"[data-field={field}]")).to_be_disabled()
     sheet.get_by_role("button", name="Apply", exact=True).click()
