@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from webui.errors import BadRequestError
 from webui.generation.canvas import Brought, Canvas, lay_out
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
@@ -115,19 +114,6 @@ def resolve(
             for start in range(0, len(seeds), request.batch)
         ),
     )
-
-
-def _canvas(
-    request: GenerationRequest, brought: Mapping[str, Brought], trained: int
-) -> Canvas | None:
-    if request.init is not None:
-        return lay_out(request, brought, trained)
-    for field, words in (("mask", "A mask"), ("outpaint", "Outpainting")):
-        if getattr(request, field) != GenerationRequest.model_fields[field].default:
-            raise BadRequestError(
-                f"{words} needs an init picture: bring one in, or remove the {field}.", field=field
-            )
-    return None
 
 
 def _starts_from(request: GenerationRequest) -> tuple[tuple[str, str], ...]:
