@@ -20,6 +20,7 @@ from webui.generation.pipelines import Loaded, quiet_libraries
 from webui.generation.resolve import Plan, resolve
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
+from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
@@ -40,12 +41,14 @@ class Ours:
         hashes = HashBook(work / "hashes.json")
         self._shelf = CheckpointShelf(tuple(models), hashes)
         self._loras = LoraShelf((work / "loras",), hashes)
-        self._painter = Painter(device, cache_bytes=GIB)
+        self._controlnets = ControlNetShelf(tuple(models), hashes)
+        self._painter = Painter(device, cache_bytes=GIB, annotators=tuple(models))
         self._engine = Engine(
             painter=self._painter,
             guard=Guard.load(),
             shelf=self._shelf,
             loras=self._loras,
+            controlnets=self._controlnets,
             uploads=Uploads(work / "uploads"),
             gallery=Gallery(work / "outputs"),
         )
@@ -101,13 +104,15 @@ class Ours:
         loaded = self.loaded(request)
         conditioning = _result(self._painter.encode(loaded, plan))
         start = _result(self._painter.prepare(loaded, plan))
+        steerings = _result(self._painter.steer(plan))
         painting = self._painter.paint(
-            loaded, plan, 0, conditioning, start, pace=None, stopped=lambda: False
+            loaded, plan, 0, conditioning, start, steerings, pace=None, stopped=lambda: False
         )
         return Image.open(io.BytesIO(_result(painting)[0]))
 
     def _plan(self, request: GenerationRequest) -> Plan:
-        return resolve(request, self._shelf.find(request.model), self._loras)
+        checkpoint = self._shelf.find(request.model)
+        return resolve(request, checkpoint, self._loras, self._controlnets)
 
 
 def watch(start: Callable[[], Iterator[Event]]) -> Run:

@@ -15,6 +15,7 @@ from webui.errors import BadRequestError, StartError, WebuiError
 from webui.events import Failed, Finished
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
+from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.picture_paths import with_pictures_taken
@@ -58,6 +59,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     device = choose_device(settings.device, settings.dtype)
     report("loading", "Loading diffusers")
     from webui.engine import Engine
+    from webui.generation.annotators import FOLDER as ANNOTATORS
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
@@ -69,10 +71,17 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     guard = Guard.load(threads=min(4, os.cpu_count() or 1))
     remove_leftovers(settings.outputs)
     return Engine(
-        painter=Painter(device, cache_bytes=settings.cache_bytes),
+        painter=Painter(
+            device,
+            cache_bytes=settings.cache_bytes,
+            annotators=tuple(folder / ANNOTATORS for folder in _model_folders(settings)),
+        ),
         guard=guard,
         shelf=_shelf(settings),
         loras=_lora_shelf(settings),
+        controlnets=ControlNetShelf(
+            _model_folders(settings), HashBook(settings.state / "hashes.json")
+        ),
         uploads=Uploads(settings.state / "uploads"),
         gallery=Gallery(settings.outputs, by_date=by_date),
     )
@@ -89,9 +98,12 @@ def build_warm_engine(settings: Settings, report: Report) -> Engine:
 
 
 def _shelf(settings: Settings) -> CheckpointShelf:
+    return CheckpointShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
+
+
+def _model_folders(settings: Settings) -> tuple[Path, ...]:
     """The user's folder first, then the one with the embedded model."""
-    folders = tuple(dict.fromkeys((settings.models, ROOT / "models")))
-    return CheckpointShelf(folders, HashBook(settings.state / "hashes.json"))
+    return tuple(dict.fromkeys((settings.models, ROOT / "models")))
 
 
 def _lora_shelf(settings: Settings) -> LoraShelf:

@@ -40,6 +40,7 @@ from webui.generation.resolve import Plan, resolve
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
 from webui.library.checkpoints import CheckpointShelf
+from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
@@ -85,6 +86,7 @@ class Engine:
         guard: Guard,
         shelf: CheckpointShelf,
         loras: LoraShelf,
+        controlnets: ControlNetShelf,
         uploads: Uploads,
         gallery: Gallery,
     ) -> None:
@@ -92,6 +94,7 @@ class Engine:
         self._guard = guard
         self._shelf = shelf
         self._loras = loras
+        self._controlnets = controlnets
         self._uploads = uploads
         self._gallery = gallery
         self._pace = PreviewPace()
@@ -133,10 +136,18 @@ class Engine:
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
         conditioning = yield from self._painter.encode(loaded, plan)
         start = yield from self._painter.prepare(loaded, plan)
+        steerings = yield from self._painter.steer(plan)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
             painting = self._painter.paint(
-                loaded, plan, batch, conditioning, start, pace=job.pace, stopped=cancel.is_set
+                loaded,
+                plan,
+                batch,
+                conditioning,
+                start,
+                steerings,
+                pace=job.pace,
+                stopped=cancel.is_set,
             )
             pictures = yield from self._watch(painting, job, batch)
             for seed, picture in zip(seeds, pictures, strict=True):
@@ -163,7 +174,8 @@ class Engine:
         request: GenerationRequest,
         brought: Mapping[str, Brought] = MappingProxyType({}),
     ) -> Plan:
-        return resolve(request, self._shelf.find(request.model), self._loras, brought)
+        checkpoint = self._shelf.find(request.model)
+        return resolve(request, checkpoint, self._loras, self._controlnets, brought)
 
     def _bring(self, request: GenerationRequest) -> dict[str, Brought]:
         """The pictures that the request names, each of them checked.

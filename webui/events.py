@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
 
-StageName = Literal["load", "text", "init", "denoise", "decode", "check", "save"]
+StageName = Literal["load", "text", "init", "control", "hint", "denoise", "decode", "check", "save"]
 
 
 class _Record(BaseModel):

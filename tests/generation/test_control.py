@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save
 
 from webui.errors import BadRequestError, NotFoundError
 from webui.generation.annotators import NETWORKS, Options
+from webui.generation.canvas import Brought
 from webui.generation.control import (
     KINDS,
     THRESHOLDS,
@@ -56,7 +58,8 @@ def choice(**values: Any) -> ControlChoice:
 
 
 def resolved(values: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> Control:
-    return resolve_control(values, model, shelf, 64, 48)
+    brought = {"0" * 64: Brought("1" * 64, Image.new("RGB", (8, 8)))}
+    return resolve_control(values, model, shelf, brought, 64, 48)
 
 
 def test_every_kind_and_every_preprocessor_has_its_row() -> None:
@@ -92,7 +95,7 @@ def test_the_controlnet_left_open_is_the_one_of_that_kind(
 def test_what_is_left_open_is_filled_in(model: ModelFolder, shelf: ControlNetShelf) -> None:
     put(shelf, "canny")
     found = resolved(choice(kind="canny", weight=0.5, start=0.1, end=0.9), model, shelf)
-    assert found.hint == Hint("0" * 64, "canny", Options(48, 100, 200), "crop", 64, 48)
+    assert found.hint == Hint("1" * 64, "canny", Options(48, 100, 200), "crop", 64, 48)
     assert (found.weight, found.start, found.end) == (0.5, 0.1, 0.9)
     asked = resolved(choice(kind="canny", low=3, high=4, resolution=96), model, shelf)
     assert asked.hint.options == Options(96, 3, 4)

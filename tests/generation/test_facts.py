@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from tests.generation.folders import write_json, write_sd1
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.facts import check_clip_skip, read_facts
-from webui.generation.families import SD1
+from webui.generation.families import SD1, refuse_unused
 from webui.library.checkpoints import CheckpointShelf, ModelFolder
 from webui.library.hashes import HashBook
 from webui.request import GenerationRequest
@@ -30,8 +32,17 @@ def test_configurations_alone_are_enough_and_the_family_says_the_rest(tmp_path: 
     assert (facts.name, facts.family) == ("meadow", SD1)
     assert (facts.width, facts.height, facts.text_layers) == (512, 512, 12)
     assert (facts.useful_cfg, facts.useful_steps) == (SD1.useful_cfg, SD1.useful_steps)
-    assert {"controls"} == set(facts.unused)
-    assert set(facts.unused) < set(GenerationRequest.model_fields)
+    assert facts.unused == ()
+    picky = dataclasses.replace(SD1, refused=MappingProxyType({"clip_skip": "It has none."}))
+    assert dataclasses.replace(facts, family=picky).unused == ("clip_skip",)
+
+
+def test_a_field_without_use_is_refused_with_the_reason() -> None:
+    picky = dataclasses.replace(SD1, refused=MappingProxyType({"clip_skip": "It has none."}))
+    refuse_unused(GenerationRequest(), picky)
+    with pytest.raises(BadRequestError, match="It has none") as error:
+        refuse_unused(GenerationRequest(clip_skip=2), picky)
+    assert error.value.field == "clip_skip"
 
 
 def test_the_trained_size_follows_the_configuration(tmp_path: Path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,18 @@ from webui.generation.hints import Area, Hint, make_hint
 from webui.poses import Pose
 
 
-def square(width: int, height: int) -> bytes:
-    """A white square of half the height in the middle of black, as a PNG file."""
+def square(width: int, height: int) -> Image.Image:
+    """A white square of half the height in the middle of black."""
     side = height // 2
     picture = Image.new("RGB", (width, height))
     picture.paste(
         (255, 255, 255), ((width - side) // 2, side // 2, (width + side) // 2, side * 3 // 2)
     )
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+    return picture
 
 
-def hint_of(hint: Hint, data: bytes = b"") -> np.ndarray:
-    made = make_hint(hint, lambda name: data, (), "cpu").numpy()
+def hint_of(hint: Hint, picture: Image.Image | None = None) -> np.ndarray:
+    made = make_hint(hint, picture, (), "cpu").numpy()
     assert made.shape == (3, hint.height, hint.width)
     assert made.dtype == np.uint8
     return made.transpose(1, 2, 0)
@@ -45,11 +42,9 @@ def test_canny_draws_the_edges_and_listens_to_its_thresholds() -> None:
     assert edges[64, 40:88].max() == 0
     grey = Image.new("RGB", (128, 128), (90, 90, 90))
     grey.paste((110, 110, 110), (32, 32, 96, 96))
-    file = io.BytesIO()
-    grey.save(file, "PNG")
-    assert hint_of(CANNY, file.getvalue()).max() == 0
+    assert hint_of(CANNY, grey).max() == 0
     low = dataclasses.replace(CANNY, options=Options(128, 10, 20))
-    assert hint_of(low, file.getvalue()).max() == 255
+    assert hint_of(low, grey).max() == 255
 
 
 @pytest.mark.parametrize(
@@ -89,13 +84,13 @@ def test_an_area_is_seen_at_the_size_it_is_worked_on() -> None:
     """The right half of a picture, twice as large: the square's corners, and a joint."""
     area = Area(Region(64, 0, 128, 128), 128, 256)
     hint = dataclasses.replace(CANNY, preprocessor="none", options=None, area=area)
-    made = make_hint(hint, lambda name: square(128, 128), (), "cpu").numpy()
+    made = make_hint(hint, square(128, 128), (), "cpu").numpy()
     assert made.shape == (3, 256, 128)
     rows, columns = np.nonzero(made[0] > 127)
     assert [rows.min(), rows.max(), columns.min(), columns.max()] == [64, 191, 0, 63]
     person = tuple((96.0, 32.0, n == 1) for n in range(18))
     pose = Pose(width=128, height=128, people=(person,))
-    drawn = make_hint(dataclasses.replace(hint, source=pose), lambda name: b"", (), "cpu").numpy()
+    drawn = make_hint(dataclasses.replace(hint, source=pose), None, (), "cpu").numpy()
     rows, columns = np.nonzero(drawn[0] > 127)
     assert [rows.mean(), columns.mean()] == pytest.approx([63.5, 63.5], abs=1)
 
@@ -103,5 +98,5 @@ def test_an_area_is_seen_at_the_size_it_is_worked_on() -> None:
 def test_a_network_that_is_not_here_says_what_belongs_where(tmp_path: Path) -> None:
     hint = dataclasses.replace(CANNY, preprocessor="depth")
     with pytest.raises(NotFoundError, match=f"put depth into {tmp_path}") as error:
-        make_hint(hint, lambda name: square(64, 64), (tmp_path,), "cpu")
+        make_hint(hint, square(64, 64), (tmp_path,), "cpu")
     assert error.value.field == "controls"

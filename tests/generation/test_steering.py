@@ -80,7 +80,7 @@ def steering(
     folder = ControlNetFolder("net", Path(), "ControlNetModel", "pose", {})
     about = Hint("0" * 64, "none", None, "crop", 64, 64)
     picture = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(hint))
-    control = Control(about, folder, weight, start, end)
+    control = Control(about, None, folder, weight, start, end)
     return Steering(control, net, as_input(picture.to(torch.uint8), net))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from PIL import Image
+
 from webui.errors import BadRequestError, NotFoundError
 from webui.generation.annotators import Options
+from webui.generation.canvas import Brought
 from webui.generation.hints import Area, Hint
 from webui.library.checkpoints import ModelFolder
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
@@ -63,10 +66,12 @@ class Control:
     """A control unit with nothing left open.
 
     Attributes:
+        picture: What the hint is made of, if not of a pose.
         start, end: Share of the steps at which it begins and ends to steer.
     """
 
     hint: Hint
+    picture: Image.Image | None = field(compare=False, repr=False)
     net: ControlNetFolder
     weight: float
     start: float
@@ -77,6 +82,7 @@ def resolve_control(
     choice: ControlChoice,
     model: ModelFolder,
     shelf: ControlNetShelf,
+    brought: Mapping[str, Brought],
     width: int,
     height: int,
     area: Area | None = None,
@@ -84,6 +90,7 @@ def resolve_control(
     """Decides what a control unit leaves open.
 
     Args:
+        brought: The pictures brought in, by the names the unit has for them.
         width, height: Pixels of the picture to be made.
         area: The part of it that is worked on.
 
@@ -93,14 +100,19 @@ def resolve_control(
         NotFoundError: No ControlNet of its kind is here.
         BrokenFileError: A file of the ControlNet is damaged.
     """
-    hint = replace(_hint(choice, width, height), area=area)
+    picture = None if choice.picture is None else brought[choice.picture]
+    source = picture.id if picture is not None else choice.pose
+    assert source is not None
+    preprocessor, options = _preprocessing(choice, min(width, height))
+    hint = Hint(source, preprocessor, options, choice.resize, width, height, area)
+    image = None if picture is None else picture.image
     net = _net(choice, model, shelf)
-    return Control(hint, net, choice.weight, choice.start, choice.end)
+    return Control(hint, image, net, choice.weight, choice.start, choice.end)
 
 
-def _hint(choice: ControlChoice, width: int, height: int) -> Hint:
+def _preprocessing(choice: ControlChoice, side: int) -> tuple[Preprocessor, Options | None]:
     if choice.pose is not None:
-        return Hint(choice.pose, "none", None, choice.resize, width, height)
+        return "none", None
     known = KINDS[choice.kind].preprocessors
     name = choice.preprocessor or known[0]
     if name not in known:
@@ -109,9 +121,7 @@ def _hint(choice: ControlChoice, width: int, height: int) -> Hint:
             f" {nearest(name, known)}",
             field="controls",
         )
-    options = _options(choice, name, min(width, height))
-    assert choice.picture is not None
-    return Hint(choice.picture, name, options, choice.resize, width, height)
+    return name, _options(choice, name, side)
 
 
 def _options(choice: ControlChoice, name: Preprocessor, side: int) -> Options | None:

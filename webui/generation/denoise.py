@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
 from webui.generation.samplers import SAMPLER_TABLE, make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
+from webui.generation.steering import Steering, steered
 
 
 class StoppedError(Exception):
@@ -45,6 +46,7 @@ def denoise(
     seeds: tuple[int, ...],
     conditioning: Conditioning,
     start: Start,
+    steerings: Sequence[Steering],
     *,
     before_call: Callable[[int, int], None],
     emit: Callable[[StepDone], None],
@@ -53,7 +55,7 @@ def denoise(
 ) -> torch.Tensor:
     """Latents of one batch, of shape (batch, channels, height / 8, width / 8).
 
-    The plan's last steps are run, as many as it says, from `start` on.
+    The plan's last steps are run, as many as it says, from `start` on, as `steerings` steer them.
 
     Noise is drawn on the CPU from one generator a picture, so a picture of a batch can be made
     again alone. `before_call` is told which call of the denoiser comes, from 0, and of how many; it
@@ -100,7 +102,7 @@ def denoise(
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
-    with channels_added(loaded, start.channels):
+    with channels_added(loaded, start.channels), steered(pipe, steerings):
         return call()[0]
 
 

@@ -63,11 +63,7 @@ SD1 = Family(
         )
     ),
     loras="SD 1",
-    refused=MappingProxyType(
-        {
-            "controls": "Controls cannot be applied by this version: remove them.",
-        }
-    ),
+    refused=MappingProxyType({}),
     # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
     useful_cfg=(3.0, 12.0),
     useful_steps=(12, 40),

@@ -20,6 +20,9 @@ _INPAINTED_SIDE = 256
 
 _RADIUS = 3
 
+_SMOOTHED_SIDE = 512
+"""Longer side that surroundings are spread at; more only takes longer."""
+
 
 def from_surroundings(picture: Pixels, hole: Shares) -> Pixels:
     """The picture with its hole (above 0) filled by what lies around it, smoother further inside.
@@ -30,8 +33,8 @@ def from_surroundings(picture: Pixels, hole: Shares) -> Pixels:
     known = (hole <= 0).astype(np.float32)
     if known.all() or not known.any():
         return picture
-    filled = _pushed(picture.astype(np.float32), known)
-    return np.where(known[..., None] > 0, picture, np.rint(filled)).astype(np.uint8)
+    filled = np.rint(_pulled(picture.astype(np.float32), known)).astype(np.uint8)
+    return np.where(hole[..., None] > 0, filled, picture)
 
 
 def by_opencv(picture: Pixels, hole: Shares) -> Pixels:
@@ -60,16 +63,17 @@ FILLS: Mapping[InpaintFill, Callable[[Pixels, Shares], Pixels]] = MappingProxyTy
 """The fills that are made of pixels."""
 
 
-def _pushed(picture: Shares, known: Shares) -> Shares:
-    """The picture of (height, width, 3), where `known` is 0 taken from its half in size."""
+def _pulled(picture: Shares, known: Shares) -> Shares:
+    """What is known of a picture of (height, width, 3), smoothed and spread over all of it."""
     height, width = known.shape
-    if known.all() or max(height, width) <= 1:
-        return picture
-    size = max(1, width // 2), max(1, height // 2)
-    weights = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    most = _SMOOTHED_SIDE / max(height, width)
+    size = max(1, int(width * min(0.5, most))), max(1, int(height * min(0.5, most)))
+    weights = np.asarray(cv2.resize(known, size, interpolation=cv2.INTER_AREA), np.float32)
     sums = cv2.resize(picture * known[..., None], size, interpolation=cv2.INTER_AREA)
-    weights, sums = np.asarray(weights, np.float32), np.asarray(sums, np.float32)
-    half = sums / np.maximum(weights, 1e-6)[..., None]
-    half = _pushed(half.astype(np.float32), (weights > 0).astype(np.float32))
-    whole = cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(known[..., None] > 0, picture, whole).astype(np.float32)
+    means = np.asarray(sums / np.maximum(weights, 1e-6)[..., None], np.float32)
+    if not weights.all():
+        spread = _pulled(means, (weights > 0).astype(np.float32))
+        means = np.where(weights[..., None] > 0, means, spread).astype(np.float32)
+    return np.asarray(
+        cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +48,12 @@ class Hint:
 
 
 def make_hint(
-    hint: Hint, read: Callable[[str], bytes], folders: tuple[Path, ...], device: str
+    hint: Hint, picture: Image.Image | None, folders: tuple[Path, ...], device: str
 ) -> torch.Tensor:
     """The hint as bytes of RGB, 3 x height x width of what the model works on.
 
     Args:
-        read: Gives the PNG file of a picture by its content hash.
+        picture: The one whose content hash the hint names, if it names one.
         folders: Where the preprocessors' weights lie.
 
     Raises:
@@ -65,7 +63,8 @@ def make_hint(
     if isinstance(hint.source, Pose):
         drawn = np.asarray(_posed(hint.source, hint))
     else:
-        drawn = _worked(_preprocessed(hint, read(hint.source), folders, device), hint.area)
+        assert picture is not None
+        drawn = _worked(_preprocessed(hint, picture, folders, device), hint.area)
     return torch.tensor(np.ascontiguousarray(drawn.transpose(2, 0, 1)))
 
 
@@ -96,12 +95,12 @@ def _worked(drawn: Picture, area: Area | None) -> Picture:
     return np.asarray(cv2.resize(part, (area.width, area.height)), np.uint8)
 
 
-def _preprocessed(hint: Hint, data: bytes, folders: tuple[Path, ...], device: str) -> Picture:
+def _preprocessed(
+    hint: Hint, picture: Image.Image, folders: tuple[Path, ...], device: str
+) -> Picture:
     """The picture at its new size, drawn by the preprocessor; black where it does not reach."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        picture = opened.convert("RGB")
     width, height = _scaled_size(*picture.size, hint)
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    picture = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     left, top = (width - hint.width) // 2, (height - hint.height) // 2
     seen = (
         max(0, left),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from pathlib import Path
 from threading import Event
 from time import perf_counter
 from typing import TypeVar
@@ -11,15 +12,18 @@ import torch
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, StageDone, StageName
+from webui.generation.control import Control
 from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
+from webui.generation.hints import make_hint
 from webui.generation.lora_plan import PlannedLora, in_row, strengths_at
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import EMPTY_PROMPT
 from webui.generation.resolve import Plan
 from webui.generation.stages import (
+    HintKey,
     Key,
     LatentsKey,
     StageCache,
@@ -37,6 +41,7 @@ from webui.generation.starting import (
     encode_start,
     takes_channels,
 )
+from webui.generation.steering import ControlNets, Steering, as_input
 from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
 from webui.generation.thread import DeviceThread
 
@@ -47,9 +52,12 @@ Stopped = Callable[[], bool]
 class Painter:
     """Runs the stages on one device. Each method is a generator of what happens meanwhile."""
 
-    def __init__(self, device: Device, *, cache_bytes: int) -> None:
+    def __init__(self, device: Device, *, cache_bytes: int, annotators: tuple[Path, ...]) -> None:
+        """`annotators` are the folders with the weights of networks that draw hints."""
         self.device = device
+        self._annotators = annotators
         self._pipelines = Pipelines(device)
+        self._controlnets = ControlNets(device)
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
 
@@ -61,11 +69,13 @@ class Painter:
             OutOfMemoryError: The device cannot hold it.
         """
         reused = self._pipelines.holds(plan.checkpoint)
-        return (
-            yield from self._timed(
-                "load", lambda: self._pipelines.get(plan.checkpoint, plan.family), reused=reused
-            )
-        )
+
+        def work() -> Loaded:
+            if not reused:
+                self._controlnets.release()
+            return self._pipelines.get(plan.checkpoint, plan.family)
+
+        return (yield from self._timed("load", work, reused=reused))
 
     def match(self, loaded: Loaded, plan: Plan) -> Generator[LoraApplied, None, None]:
         """Reads the plan's LoRAs and tells how many layers of each fit the model.
@@ -125,6 +135,35 @@ class Painter:
 
         return (yield from self._timed("init", work, reused=reused))
 
+    def steer(self, plan: Plan) -> Generator[StageDone, None, tuple[Steering, ...]]:
+        """What steers the denoising; nothing happens where that is the prompt alone.
+
+        Raises:
+            NotFoundError: A preprocessor's weights are not here.
+            BrokenFileError: They, or a ControlNet, do not load.
+        """
+        if not plan.controls:
+            return ()
+        nets = [control.net for control in plan.controls]
+        loaded = yield from self._timed(
+            "control", lambda: self._controlnets.get(nets), reused=self._controlnets.holds(nets)
+        )
+        keys = [HintKey(control.hint) for control in plan.controls]
+        reused = all(self._cache.get(key) is not None for key in keys)
+        hints = yield from self._timed(
+            "hint", lambda: [self._hint(control) for control in plan.controls], reused=reused
+        )
+        return tuple(
+            Steering(control, net, as_input(hint, net))
+            for control, net, hint in zip(plan.controls, loaded, hints, strict=True)
+        )
+
+    def _hint(self, control: Control) -> torch.Tensor:
+        return self._kept(
+            HintKey(control.hint),
+            lambda: make_hint(control.hint, control.picture, self._annotators, self.device.name),
+        )
+
     def paint(
         self,
         loaded: Loaded,
@@ -132,6 +171,7 @@ class Painter:
         batch: int,
         conditioning: Conditioning,
         start: Start,
+        steerings: tuple[Steering, ...],
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -150,7 +190,15 @@ class Painter:
             yield StageDone(name="decode", seconds=0, reused=True, batch=batch)
             return pictures
         latents = yield from self._latents(
-            latents_key, loaded, plan, batch, conditioning, start, pace=pace, stopped=stopped
+            latents_key,
+            loaded,
+            plan,
+            batch,
+            conditioning,
+            start,
+            steerings,
+            pace=pace,
+            stopped=stopped,
         )
         pictures = yield from self._timed(
             "decode", lambda: decode(loaded, latents, plan.canvas), batch=batch
@@ -170,6 +218,7 @@ class Painter:
         batch: int,
         conditioning: Conditioning,
         start: Start,
+        steerings: tuple[Steering, ...],
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -186,6 +235,7 @@ class Painter:
                 plan.batches[batch],
                 conditioning,
                 start,
+                steerings,
                 before_call=lambda call, calls: loaded.loras.merge(
                     "unet", strengths_at(key.loras, call, calls)
                 ),

@@ -6,15 +6,20 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
+from webui.clearance import Region
 from webui.generation.canvas import Brought, Canvas, lay_out
+from webui.generation.control import Control, resolve_control
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
+from webui.generation.hints import Area
 from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompts import ParsedPrompt, parse_prompt
 from webui.generation.samplers import check_sampler
 from webui.generation.strength import steps_left
 from webui.library.checkpoints import Checkpoint
+from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
 from webui.request import MAX_SEED, GenerationRequest, parse_request
 
@@ -34,6 +39,7 @@ class Plan:
         paint_width, paint_height: Size the model works at; another one where it paints an area.
         steps: How many steps are run; fewer than asked for where it starts from a picture.
         canvas: What it starts from, if not from noise alone.
+        controls: The control units that have an effect.
         batches: The seeds of each batch, one a picture.
     """
 
@@ -48,6 +54,7 @@ class Plan:
     paint_height: int
     steps: int
     canvas: Canvas | None
+    controls: tuple[Control, ...]
     batches: tuple[tuple[int, ...], ...]
 
     @property
@@ -64,6 +71,7 @@ def resolve(
     request: GenerationRequest,
     checkpoint: Checkpoint,
     loras: LoraShelf,
+    controlnets: ControlNetShelf,
     brought: Mapping[str, Brought] = MappingProxyType({}),
 ) -> Plan:
     """Decides what the request leaves open.
@@ -73,8 +81,8 @@ def resolve(
 
     Raises:
         BadRequestError: The model is not served, a field has no use, a prompt is malformed, a LoRA
-            is missing or for other models, or a picture does not fit.
-        BrokenFileError: The model's configuration, or a LoRA's file, is damaged.
+            or ControlNet is missing or for other models, or a picture does not fit.
+        BrokenFileError: The model's configuration, or a file of a LoRA or ControlNet, is damaged.
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
@@ -86,10 +94,18 @@ def resolve(
         if canvas is None
         else (canvas.source.width, canvas.source.height)
     )
+    area = None if canvas is None else _area(canvas)
+    controls = [
+        resolve_control(choice, checkpoint, controlnets, brought, width, height, area)
+        if choice.weight
+        else None
+        for choice in request.controls
+    ]
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(
         request.model_dump()
         | {name: brought[picture].id for name, picture in _starts_from(request)}
+        | {"controls": _filled(request, controls, brought)}
         | {"width": width, "height": height, "seed": seed}
     )
     guided = request.cfg > 1
@@ -109,11 +125,35 @@ def resolve(
         paint_height=height if canvas is None else canvas.source.paint_height,
         steps=request.steps if canvas is None else steps_left(request.steps, request.strength),
         canvas=canvas,
+        controls=tuple(control for control in controls if control is not None),
         batches=tuple(
             tuple(seeds[start : start + request.batch])
             for start in range(0, len(seeds), request.batch)
         ),
     )
+
+
+def _area(canvas: Canvas) -> Area | None:
+    """The part that is worked on, where that is not the whole picture at its own size."""
+    source = canvas.source
+    area = Area(source.area, source.paint_width, source.paint_height)
+    whole = Area(Region(0, 0, source.width, source.height), source.width, source.height)
+    return None if area == whole else area
+
+
+def _filled(
+    request: GenerationRequest, controls: list[Control | None], brought: Mapping[str, Brought]
+) -> list[dict[str, Any]]:
+    """The control units with their pictures' content hashes and their ControlNets' names."""
+    filled: list[dict[str, Any]] = []
+    for choice, control in zip(request.controls, controls, strict=True):
+        values = choice.model_dump()
+        if choice.picture is not None:
+            values["picture"] = brought[choice.picture].id
+        if control is not None:
+            values["model"] = control.net.name
+        filled.append(values)
+    return filled
 
 
 def _starts_from(request: GenerationRequest) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import torch
 
 from webui.generation.canvas import Canvas, Cover, Source
+from webui.generation.control import Control
 from webui.generation.fills import FILLS
+from webui.generation.hints import Hint
 from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_strengths
 from webui.generation.loras import Strength
 from webui.generation.prompts import ParsedPrompt
@@ -76,6 +78,24 @@ class ChannelsKey(Key[torch.Tensor]):
 
 
 @dataclass(frozen=True)
+class HintKey(Key[torch.Tensor]):
+    """What a ControlNet is shown, as bytes of shape (3, height, width)."""
+
+    hint: Hint
+
+
+@dataclass(frozen=True)
+class ControlKey:
+    """What of a control unit shapes the latents; `net` is a content hash."""
+
+    hint: Hint
+    net: str
+    weight: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class StartKey:
     """What a denoising that starts from a picture depends on, beside what every one does."""
 
@@ -100,6 +120,7 @@ class LatentsKey(Key[torch.Tensor]):
     schedule: ScheduleName
     seeds: tuple[int, ...]
     start: StartKey | None
+    controls: tuple[ControlKey, ...]
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,7 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
         schedule=plan.request.schedule,
         seeds=seeds,
         start=_start_key(plan),
+        controls=tuple(_control_key(control) for control in plan.controls),
     )
     masked = plan.canvas is not None and plan.canvas.mask is not None
     return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)
@@ -175,6 +197,10 @@ def _start_key(plan: Plan) -> StartKey | None:
     if canvas is None:
         return None
     return StartKey(init_key(plan, canvas), mask_key(canvas), plan.steps, canvas.fill)
+
+
+def _control_key(control: Control) -> ControlKey:
+    return ControlKey(control.hint, control.net.sha256, control.weight, control.start, control.end)
 
 
 class StageCache:

@@ -24,7 +24,17 @@ from webui.events import (
 )
 from webui.ui.texts import Texts
 
-_STAGES: tuple[StageName, ...] = ("load", "text", "init", "denoise", "decode", "check", "save")
+_STAGES: tuple[StageName, ...] = (
+    "load",
+    "text",
+    "init",
+    "control",
+    "hint",
+    "denoise",
+    "decode",
+    "check",
+    "save",
+)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.generation.folders import write_json, write_sd1
+from webui.generation.families import SD1
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
 from webui.request import parse_request
@@ -68,7 +71,7 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
         "cfg": [3, 12],
         "steps": [12, 40],
         "clip_skip": 12,
-        "hidden": ["controls"],
+        "hidden": [],
         "problem": None,
     }
     assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
@@ -112,7 +115,7 @@ def test_models_that_come_change_and_go_are_seen(client: TestClient, models: Pat
 def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
     answer = look(prompt="a (red:2 ball 🌊)", cfg=20, model="meadow")
     assert answer["problem"] is None
-    assert answer["hidden"] == ["controls"]
+    assert answer["hidden"] == []
     assert answer["idle"] == []
     assert answer["advice"] == [
         {
@@ -193,7 +196,11 @@ def test_what_cannot_be_made_is_said_with_its_field(
     assert answer["negative_prompt"]["brackets"] == [5]
 
 
-def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(look: Look) -> None:
+def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky = dataclasses.replace(SD1, refused=MappingProxyType({"controls": "It has none."}))
+    monkeypatch.setattr("webui.generation.families.FAMILIES", (picky,))
     assert look(controls=[{"picture": "0" * 64}])["hidden"] == []
     assert look(controls=[], loras=[])["hidden"] == ["controls"]
 
