@@ -56,6 +56,8 @@ def broken_models(tmp_path: Path) -> Path:
         (["--loras", "models", "--lora", "ink:0.5"], "Unknown LoRA 'ink': "),
         (["--init", "no/such.png"], "no/such.png cannot be read: No such file or directory."),
         (["--init", "README.md"], "README.md: This is no picture that can be read"),
+        (["--pose", "no/such.json"], "no/such.json cannot be read: No such file or directory."),
+        (["--pose", "README.md"], "README.md: This is no pose: the file is not valid JSON."),
         (["--outpaint", "8"], "outpaint.1 is missing."),
         (["--outpaint", "8,4,0,0"], "outpaint.1 is 4: it must be a multiple of 8"),
         (["--soft-mask", "perhaps"], "soft_mask is 'perhaps'"),
@@ -90,6 +92,33 @@ def test_a_broken_request_file_is_one_sentence(
     (tmp_path / name).write_text(text)
     assert main(["generate", "--request", str(tmp_path / name)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_poses_become_controls(tmp_path: Path) -> None:
+    points = [part for n in range(18) for part in (5.0 * n, 9.0 * n, 0.8)]
+    file = tmp_path / "pose.json"
+    file.write_text(
+        json.dumps(
+            {"people": [{"pose_keypoints_2d": points}], "canvas_width": 256, "canvas_height": 256}
+        )
+    )
+    done = run(
+        "generate",
+        PROMPT,
+        "--pose",
+        str(file),
+        "--models",
+        str(ROOT / "models"),
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path),
+    )
+    events = events_of(done.stdout)
+    if not (ROOT / "models" / "controlnet").exists():
+        assert "put one into" in done.stderr
+        return
+    assert "hint" in {event.get("name") for event in events}
 
 
 def test_truncated_weights_are_named_at_once(

@@ -22,8 +22,8 @@ from tests.test_engine import SESSION, Scripted, psnr, reused, saved, silent
 from webui.cli import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
-from webui.events import Event, Failed, Finished, StageDone
-from webui.generator import Cancel
+from webui.events import Event, Failed, Finished, HintMade, StageDone
+from webui.generator import Cancel, Session
 from webui.library.uploads import Uploads
 from webui.provenance.pngtext import read_text
 from webui.request import GenerationRequest
@@ -194,6 +194,21 @@ def test_the_recipe_is_whole_and_a_pose_does_not_taint(desk: Desk) -> None:
     again = desk.run(**recipes[1]["request"])
     assert isinstance(again[-1], Finished)
     assert reused(again)["denoise"]
+
+
+def test_the_hints_are_shown_in_the_place_of_their_units(desk: Desk) -> None:
+    picture = desk.bring(Image.new("RGB", (64, 64), "white"))
+    none = {"kind": "canny", "picture": picture, "preprocessor": "none"}
+    request = {"steps": 1, "controls": [CONTROL | {"weight": 0}, none, CONTROL]}
+    watching = Session(id="tests", previews=True)
+    asked = GenerationRequest.model_validate(request)
+    events = list(desk.engine.generate(asked, watching, Cancel()))
+    hints = [event for event in events if isinstance(event, HintMade)]
+    assert [hint.control for hint in hints] == [1, 2]
+    shown = [np.asarray(Image.open(io.BytesIO(hint.jpeg)).convert("L")) for hint in hints]
+    assert shown[0].min() > 250
+    assert 0 < (shown[1] > 60).mean() < 0.3
+    assert not any(isinstance(event, HintMade) for event in desk.run(**request))
 
 
 FAILURES: list[tuple[dict[str, Any], str]] = [

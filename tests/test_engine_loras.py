@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from tests.test_engine import QUICK, SESSION, Scripted, Studio, pixels, psnr, saved, silent, with_
@@ -29,6 +31,7 @@ from webui.generation.pipelines import Loaded
 from webui.generator import Cancel
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
+from webui.library.uploads import Uploads
 from webui.provenance.pngtext import read_text
 from webui.request import GenerationRequest
 from webui.settings import ROOT, Settings
@@ -141,6 +144,25 @@ def test_what_fits_is_told_for_each_row_and_the_picture_shows_it(studio: Studio)
     told = [(e.name, e.matched, e.total) for e in events if isinstance(e, LoraApplied)]
     assert told == [("ink", 4, 4), ("partial", 4, 5)]
     assert psnr(base, pixels(saved(events)[0])) < 40
+
+
+def test_a_lora_acts_within_a_mask_alone(studio: Studio):
+    (base,) = saved(studio.run(QUICK))
+    uploads = Uploads(studio.outputs.parent / "state" / "uploads")
+    mask = Image.new("L", (256, 256))
+    mask.paste(255, (64, 64, 192, 192))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    begun = {
+        "init": uploads.take(Path(base.path).read_bytes()).id,
+        "mask": uploads.take(file.getvalue(), kind="mask").id,
+        "mask_blur": 0,
+    }
+    plain = pixels(saved(studio.run(with_(QUICK, **begun)))[0])
+    inked = pixels(saved(studio.run(stacked({"name": "ink"}, **begun)))[0])
+    assert psnr(inked[64:192, 64:192], plain[64:192, 64:192]) < 35
+    inked[64:192, 64:192] = plain[64:192, 64:192] = 0
+    assert psnr(inked, plain) == float("inf")
 
 
 def test_the_effect_grows_with_the_strength_and_0_is_none(studio: Studio):

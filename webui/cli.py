@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from webui.errors import BadRequestError, StartError, WebuiError
+from webui.errors import BadRequestError, BrokenFileError, StartError, WebuiError
 from webui.events import Failed, Finished
 from webui.generator import Cancel, Session
+from webui.interchange.openpose import read_openpose
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
@@ -269,6 +270,16 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         " place of the LoRAs of --request",
     )
     parser.add_argument(
+        "--pose",
+        dest="poses",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a pose to follow, as OpenPose JSON; can be repeated, and takes the place of the"
+        " controls of --request",
+    )
+    parser.add_argument(
         "--request",
         type=Path,
         metavar="FILE",
@@ -288,6 +299,16 @@ def _lora(text: str) -> dict[str, Any]:
         return {"name": name, "weight": float(weight)} if name else {"name": text}
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:WEIGHT") from None
+
+
+def _pose(path: Path) -> dict[str, Any]:
+    """A control unit from a file of OpenPose's."""
+    try:
+        return {"pose": read_openpose(path.read_bytes()).pose.model_dump()}
+    except OSError as error:
+        raise BadRequestError(f"{path} cannot be read: {error.strerror}.") from None
+    except BrokenFileError as error:
+        raise BadRequestError(f"{path}: {error.message}", field="controls") from None
 
 
 def _sides(text: str) -> list[str]:
@@ -356,6 +377,8 @@ def _requests(options: argparse.Namespace) -> list[GenerationRequest]:
         for name, value in vars(options).items()
         if name in GenerationRequest.model_fields
     }
+    if options.poses:
+        flags["controls"] = [_pose(path) for path in options.poses]
     if options.request is None:
         return [parse_request(flags)]
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,13 @@ from types import MappingProxyType
 import torch
 
 from webui import __version__
-from webui.clearance import Admitted, Cleared, Region
+from webui.clearance import Admitted, Cleared, Level, Region
 from webui.errors import NotFoundError, OutOfMemoryError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
     Finished,
+    HintMade,
     Notice,
     Preview,
     Saved,
@@ -37,6 +38,7 @@ from webui.generation.painting import Painter, decoded_texts
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
+from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
 from webui.library.checkpoints import CheckpointShelf
@@ -137,6 +139,8 @@ class Engine:
         conditioning = yield from self._painter.encode(loaded, plan)
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)
+        if session.previews:
+            yield from self._show_hints(steerings, admitted.level)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
             painting = self._painter.paint(
@@ -228,6 +232,12 @@ class Engine:
             return end.value
         finally:
             painting.close()
+
+    def _show_hints(self, steerings: Sequence[Steering], level: Level) -> Iterator[HintMade]:
+        """The hints as checked small pictures."""
+        for steering in steerings:
+            cleared = self._guard.screen_preview(to_jpeg(steering.frame), level)
+            yield HintMade(control=steering.control.place, jpeg=cleared.data)
 
     def _release(
         self, picture: bytes, seed: int, job: _Job, batch: int

@@ -70,6 +70,18 @@ class LoraApplied(_Record):
     total: int
 
 
+class HintMade(_Record):
+    """What a control unit steers by, as a small JPEG that has passed the picture check.
+
+    Attributes:
+        control: The unit's place in the request's controls, from 0.
+    """
+
+    event: Literal["hint"] = "hint"
+    control: int
+    jpeg: bytes
+
+
 class Step(_Record):
     """A denoising step ended. `step` counts from 1 to `steps`; times are in seconds."""
 
@@ -155,6 +167,7 @@ Event = (
     | Started
     | StageDone
     | LoraApplied
+    | HintMade
     | Step
     | Preview
     | Saved

@@ -59,7 +59,7 @@ def choice(**values: Any) -> ControlChoice:
 
 def resolved(values: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> Control:
     brought = {"0" * 64: Brought("1" * 64, Image.new("RGB", (8, 8)))}
-    return resolve_control(values, model, shelf, brought, 64, 48)
+    return resolve_control(0, values, model, shelf, brought, 64, 48)
 
 
 def test_every_kind_and_every_preprocessor_has_its_row() -> None:

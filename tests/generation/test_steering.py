@@ -80,8 +80,8 @@ def steering(
     folder = ControlNetFolder("net", Path(), "ControlNetModel", "pose", {})
     about = Hint("0" * 64, "none", None, "crop", 64, 64)
     picture = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(hint))
-    control = Control(about, None, folder, weight, start, end)
-    return Steering(control, net, as_input(picture.to(torch.uint8), net))
+    control = Control(0, about, None, folder, weight, start, end)
+    return Steering.of(control, net, picture.to(torch.uint8))
 
 
 def latents(pipe: Any, *steerings: Steering, scale: float = 3.0) -> torch.Tensor:
@@ -175,7 +175,8 @@ def test_the_time_is_counted_in_whole_calls() -> None:
 def test_an_error_in_the_middle_leaves_the_unet_as_it_was(
     pipe: Any, nets: tuple[Any, Any], plain: torch.Tensor
 ) -> None:
-    broken = Steering(steering(nets[0]).control, nets[0], torch.zeros(1, 3, 16, 16))
+    small = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    broken = Steering.of(steering(nets[0]).control, nets[0], small)
     with pytest.raises(RuntimeError):
         latents(pipe, broken)
     assert torch.equal(latents(pipe), plain)

@@ -66,10 +66,12 @@ class Control:
     """A control unit with nothing left open.
 
     Attributes:
+        place: Its place in the request's controls, from 0.
         picture: What the hint is made of, if not of a pose.
         start, end: Share of the steps at which it begins and ends to steer.
     """
 
+    place: int
     hint: Hint
     picture: Image.Image | None = field(compare=False, repr=False)
     net: ControlNetFolder
@@ -79,6 +81,7 @@ class Control:
 
 
 def resolve_control(
+    place: int,
     choice: ControlChoice,
     model: ModelFolder,
     shelf: ControlNetShelf,
@@ -90,6 +93,7 @@ def resolve_control(
     """Decides what a control unit leaves open.
 
     Args:
+        place: The unit's place in the request's controls, from 0.
         brought: The pictures brought in, by the names the unit has for them.
         width, height: Pixels of the picture to be made.
         area: The part of it that is worked on.
@@ -107,7 +111,7 @@ def resolve_control(
     hint = Hint(source, preprocessor, options, choice.resize, width, height, area)
     image = None if picture is None else picture.image
     net = _net(choice, model, shelf)
-    return Control(hint, image, net, choice.weight, choice.start, choice.end)
+    return Control(place, hint, image, net, choice.weight, choice.start, choice.end)
 
 
 def _preprocessing(choice: ControlChoice, side: int) -> tuple[Preprocessor, Options | None]:

@@ -41,7 +41,7 @@ from webui.generation.starting import (
     encode_start,
     takes_channels,
 )
-from webui.generation.steering import ControlNets, Steering, as_input
+from webui.generation.steering import ControlNets, Steering
 from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
 from webui.generation.thread import DeviceThread
 
@@ -154,7 +154,7 @@ class Painter:
             "hint", lambda: [self._hint(control) for control in plan.controls], reused=reused
         )
         return tuple(
-            Steering(control, net, as_input(hint, net))
+            Steering.of(control, net, hint)
             for control, net, hint in zip(plan.controls, loaded, hints, strict=True)
         )
 

@@ -96,10 +96,10 @@ def resolve(
     )
     area = None if canvas is None else _area(canvas)
     controls = [
-        resolve_control(choice, checkpoint, controlnets, brought, width, height, area)
+        resolve_control(place, choice, checkpoint, controlnets, brought, width, height, area)
         if choice.weight
         else None
-        for choice in request.controls
+        for place, choice in enumerate(request.controls)
     ]
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(

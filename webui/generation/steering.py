@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 
@@ -31,12 +32,24 @@ class Steering:
 
     Attributes:
         net: The ControlNet.
-        hint: RGB in 0..1, 1 x 3 x height x width, on the ControlNet's device.
+        drawn: The hint as bytes of RGB, 3 x height x width.
+        hint: The same as the ControlNet takes it, 1 x 3 x height x width, on its device.
     """
 
     control: Control
     net: Any
+    drawn: torch.Tensor
     hint: torch.Tensor
+
+    @staticmethod
+    def of(control: Control, net: Any, drawn: torch.Tensor) -> Steering:
+        """The ControlNet with the hint it is shown."""
+        return Steering(control, net, drawn, as_input(drawn, net))
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The hint as a picture, height x width x 3."""
+        return self.drawn.permute(1, 2, 0).numpy()
 
 
 class ControlNets:

@@ -13,6 +13,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from numpy.typing import NDArray
 from peft import LoraConfig
@@ -230,3 +231,42 @@ def bias(layer: nn.Conv2d) -> Tensor:
     """Return the bias of a layer that has one."""
     assert layer.bias is not None
     return layer.bias
+
+
+def read_controlnet(folder: Path) -> ControlNetModel:
+    """Return the ControlNet saved in `folder`."""
+    untyped: Any = ControlNetModel
+    return cast(ControlNetModel, untyped.from_pretrained(str(folder), local_files_only=True))
+
+
+def run_controlled(
+    pipeline: StableDiffusionPipeline,
+    controlnet: ControlNetModel,
+    prompt: str,
+    hint: Tensor,
+    seed: int,
+) -> NDArray[np.uint8]:
+    """Return the picture of a prompt and a hint (1 x 3 x H x W, 0..1): 20 steps, guidance 5."""
+    untyped: Any = StableDiffusionControlNetPipeline
+    parts = {**pipeline.components, "requires_safety_checker": False}
+    controlled = untyped(**parts, controlnet=controlnet)
+    controlled.set_progress_bar_config(disable=True)
+    made = controlled(
+        prompt,
+        image=hint,
+        num_inference_steps=20,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np",
+    )
+    return np.asarray(made.images[0] * 255).round().astype(np.uint8)
+
+
+def set_loras(pipeline: StableDiffusionPipeline, files: Mapping[str, tuple[Path, float]]) -> None:
+    """Apply LoRA files with their strengths, by names of choice; none takes them all off."""
+    untyped: Any = pipeline
+    untyped.unload_lora_weights()
+    for name, (file, _) in files.items():
+        untyped.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
+    if files:
+        untyped.set_adapters(list(files), [strength for _, strength in files.values()])

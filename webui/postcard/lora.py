@@ -1,4 +1,8 @@
-"""LoRAs of the model: rank-8 matrices beside attention and convolutions, learnt from a look."""
+"""LoRAs of the model: matrices beside attention and convolutions, learnt from a look.
+
+They are trained at rank 8 and kept at rank 6, which is what 1 MB holds; the largest of their
+singular values stay.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
@@ -28,6 +33,7 @@ from webui.postcard.training import Budget, Rates, Trainer, fit, step_generator
 from webui.postcard.unet import new_scheduler, random_batch
 
 RANK = 8
+KEPT_RANK = 6
 LAYERS = (
     "to_q",
     "to_k",
@@ -88,11 +94,16 @@ def train_lora(training: LoraTraining) -> Path:
     checkpoint = training.work / f"{training.look}.safetensors"
     data = TrainingSet.load(data_file)
     weights = learn(unet, data, budget, checkpoint, threads=training.threads)
-    file = training.out / f"postcard-{training.look}.safetensors"
+    file = lora_file(training.out, training.look)
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = kohya_names(weights)
     write_tensors(tensors, file, metadata(tensors, training, budget))
     return file
+
+
+def lora_file(folder: Path, look: LookName) -> Path:
+    """Return where the finished LoRA of that look lies."""
+    return folder / f"postcard-{look}.safetensors"
 
 
 def learn(
@@ -118,15 +129,36 @@ def learn(
 
 
 def kohya_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return peft's matrices in fp16 under kohya's names, each layer with its alpha."""
+    """Return peft's matrices, narrowed, in fp16 under kohya's names, each layer with its alpha."""
     tensors: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        layer, _, kind = name.removesuffix(".default.weight").rpartition(".")
+    for name, down in weights.items():
+        layer, found, _ = name.partition(".lora_A.")
+        if not found:
+            continue
+        down, up = narrowed(down, weights[f"{layer}.lora_B.default.weight"], KEPT_RANK)
         prefix = "lora_unet_" + layer.replace(".", "_")
-        direction = {"lora_A": "lora_down", "lora_B": "lora_up"}[kind]
-        tensors[f"{prefix}.{direction}.weight"] = value.half()
-        tensors[f"{prefix}.alpha"] = torch.tensor(float(RANK)).half()
+        tensors[f"{prefix}.lora_down.weight"] = down.half()
+        tensors[f"{prefix}.lora_up.weight"] = up.half()
+        tensors[f"{prefix}.alpha"] = torch.tensor(float(KEPT_RANK)).half()
     return tensors
+
+
+def narrowed(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the pair of matrices of that rank whose product is nearest to that of the given.
+
+    `down` is rank x inputs (x 3 x 3) and `up` outputs x rank (x 1 x 1), and so are the results.
+    """
+    untyped: Any = torch.linalg
+    left, left_core = untyped.qr(up.flatten(1))
+    right, right_core = untyped.qr(down.flatten(1).T)
+    first, sizes, second = untyped.svd(left_core @ right_core.T)
+    roots = sizes[:rank].sqrt()
+    narrow_up = left @ first[:, :rank] * roots
+    narrow_down = (roots[:, None] * second[:rank]) @ right.T
+    return (
+        narrow_down.reshape(rank, *down.shape[1:]),
+        narrow_up.reshape(len(up), rank, *up.shape[2:]),
+    )
 
 
 def metadata(
@@ -141,10 +173,10 @@ def metadata(
         "ss_base_model_version": "sd_v1",
         "ss_sd_model_name": training.model.name,
         "ss_network_module": "networks.lora",
-        "ss_network_dim": str(RANK),
-        "ss_network_alpha": str(float(RANK)),
-        "ss_network_args": json.dumps({"conv_dim": RANK, "conv_alpha": float(RANK)}),
-        "ss_output_name": f"postcard-{training.look}",
+        "ss_network_dim": str(KEPT_RANK),
+        "ss_network_alpha": str(float(KEPT_RANK)),
+        "ss_network_args": json.dumps({"conv_dim": KEPT_RANK, "conv_alpha": float(KEPT_RANK)}),
+        "ss_output_name": lora_file(training.out, training.look).stem,
         "ss_tag_frequency": words,
         "ss_num_train_images": str(training.scenes),
         "ss_resolution": "(256, 256)",

@@ -40,6 +40,7 @@ from webui.postcard.latents import (
     make_training_set,
     subject_weights,
 )
+from webui.postcard.record import record_steering
 from webui.postcard.scenes import Person, draw_scene, random_scene
 from webui.postcard.training import Budget, Rates, Trainer, fit, step_generator
 from webui.postcard.unet import new_scheduler, random_batch
@@ -99,6 +100,16 @@ def train_pose(training: PoseTraining) -> None:
     weights = learn(unet, controlnet, data, budget, checkpoint, threads=training.threads)
     place(controlnet, device, torch.float32).load_state_dict(weights)
     save_model(place(controlnet, device, torch.float16), training.out)
+    (training.out / "facts.json").write_text('{"kind": "pose"}\n', "utf-8")
+    record_steering(
+        training.out,
+        {
+            "steps": budget.step,
+            "seconds": round(budget.seconds),
+            "scenes": training.scenes,
+            "seed": _SEED,
+        },
+    )
 
 
 def learn(

@@ -39,6 +39,12 @@ def record_figures(folder: Path, figures: Figures) -> None:
     _merge(folder / RECORD, {"figures": dataclasses.asdict(figures)})
 
 
+def record_steering(folder: Path, facts: Mapping[str, object]) -> None:
+    """Add facts about LoRAs or a ControlNet to the record in `folder`."""
+    versions = {name: version(name) for name in (*_LIBRARIES, "peft")}
+    _merge(folder / RECORD, {**facts, "versions": versions})
+
+
 def _merge(file: Path, facts: Mapping[str, object]) -> None:
     known: dict[str, object] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     file.write_text(json.dumps({**known, **facts}, indent=1) + "\n", "utf-8")

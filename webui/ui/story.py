@@ -10,6 +10,7 @@ from webui.events import (
     Event,
     Failed,
     Finished,
+    HintMade,
     LoraApplied,
     Notice,
     Preview,
@@ -46,6 +47,7 @@ class Story:
         saved: Pictures in the order they were saved.
         withheld: How many pictures did not pass the check.
         loras: The LoRAs that are used, with how much of each fits.
+        hints: What each control unit steers by, in the order they were made.
         notices: Sentences for the user, each once.
         ending: How the job ended; `None` while it goes on.
     """
@@ -58,6 +60,7 @@ class Story:
     saved: tuple[Saved, ...] = ()
     withheld: int = 0
     loras: tuple[LoraApplied, ...] = ()
+    hints: tuple[HintMade, ...] = ()
     notices: tuple[str, ...] = field(default=())
     ending: Terminal | None = None
 
@@ -76,6 +79,8 @@ class Story:
                 return replace(self, stages=(*self.stages, event))
             case LoraApplied():
                 return replace(self, loras=(*self.loras, event))
+            case HintMade():
+                return replace(self, hints=(*self.hints, event))
             case Saved():
                 return replace(self, saved=(*self.saved, event))
             case Withheld():
