@@ -222,7 +222,7 @@ def test_what_is_missing_stops_the_request(control: dict[str, Any], says: str, d
     last = desk.run(controls=[control])[-1]
     assert isinstance(last, Failed)
     assert says in last.message
-    assert last.field == "controls"
+    assert last.field == "controls.0"
 
 
 def test_a_network_that_is_missing_stops_the_request_before_a_step(desk: Desk) -> None:

@@ -279,7 +279,7 @@ def test_a_row_that_cannot_be_used_ends_the_job_before_anything_is_made(
     events = studio.run(stacked({"name": "ink"}, {"name": name}, seed=1100))
     end = events[-1]
     assert isinstance(end, Failed)
-    assert end.field == "loras"
+    assert end.field == "loras.1"
     assert end.message.startswith(f"Row 2 of the LoRAs: {says}")
     assert {e.name for e in events if isinstance(e, StageDone)} <= {"load"}
     assert isinstance(studio.run(stacked({"name": name, "enabled": False}))[-1], Finished)

@@ -36,8 +36,8 @@ from webui.request import (
         ({"sampler": "Eular"}, "sampler", "Unknown sampler 'Eular': did you mean 'Euler'?"),
         ({"schedule": "kerras"}, "schedule", "did you mean 'karras'?"),
         ({"promt": "a harbour"}, "promt", "Unknown key 'promt': did you mean 'prompt'?"),
-        ({"loras": [{"name": "a", "wieght": 1}]}, "loras", "did you mean 'weight'?"),
-        ({"controls": [{"picture": "a", "strat": 0}]}, "controls", "did you mean 'start'?"),
+        ({"loras": [{"name": "a", "wieght": 1}]}, "loras.0", "did you mean 'weight'?"),
+        ({"controls": [{"picture": "a", "strat": 0}]}, "controls.0", "did you mean 'start'?"),
         ({"steps": "many"}, "steps", "steps is 'many': "),
         ({"\ud800": 1}, None, "A key is '\\ud800': "),
     ],
@@ -179,7 +179,7 @@ def test_a_control_that_makes_no_sense_is_refused(control: dict[str, Any], says:
     with pytest.raises(BadRequestError) as error:
         parse_request({"controls": [control]})
     assert says in error.value.message
-    assert error.value.field == "controls"
+    assert error.value.field == "controls.0"
 
 
 def test_a_pose_full_of_mistakes_costs_no_time() -> None:
@@ -194,4 +194,4 @@ def test_a_pose_full_of_mistakes_costs_no_time() -> None:
 def test_a_lora_must_start_before_it_ends(start: float, end: float):
     with pytest.raises(BadRequestError, match="must start before it ends") as caught:
         parse_request({"loras": [{"name": "ink", "start": start, "end": end}]})
-    assert caught.value.field == "loras"
+    assert caught.value.field == "loras.0"

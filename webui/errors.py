@@ -14,7 +14,8 @@ class WebuiError(Exception):
 
     Attributes:
         message: One sentence, ready to be shown.
-        field: The request field it is about, where there is one, for placing the message.
+        field: The request field it is about, where there is one, for placing the message; a part
+            of it by its place, such as "loras.2".
         status: HTTP status an API answers with.
         exit_code: Exit code of the command line.
     """

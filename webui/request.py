@@ -448,7 +448,7 @@ class GenerationRequest(_Part):
 def pictures_of(request: GenerationRequest) -> tuple[tuple[str, str], ...]:
     """Every picture that a request names: the field, and the picture's name in it."""
     named = [("init", request.init), ("mask", request.mask)]
-    named += [("controls", control.picture) for control in request.controls]
+    named += [(f"controls.{n}", control.picture) for n, control in enumerate(request.controls)]
     return tuple((field, name) for field, name in named if name)
 
 
@@ -520,7 +520,10 @@ def parse_request_json(text: str | bytes, *, source: str) -> GenerationRequest:
 
 
 def _field_of(error: ErrorDetails) -> str | None:
-    return str(error["loc"][0]) if error["loc"] else None
+    name, *inner = error["loc"] or (None,)
+    if name in ("loras", "controls") and inner:
+        return f"{name}.{inner[0]}"
+    return None if name is None else str(name)
 
 
 def _sentence(error: ErrorDetails) -> str:

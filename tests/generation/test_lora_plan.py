@@ -47,7 +47,7 @@ def test_a_row_of_another_family_is_refused_by_number_and_name(tmp_path: Path):
         "Row 2 of the LoRAs: 'large' is made for SDXL, and the model is Stable Diffusion 1: mute"
         " or remove it."
     )
-    assert caught.value.field == "loras"
+    assert caught.value.field == "loras.1"
 
 
 def test_strengths_tell_parts_apart_and_know_no_order(tmp_path: Path):

@@ -2,19 +2,28 @@ from __future__ import annotations
 
 import json
 
-from webui.request import SAMPLERS, GenerationRequest, field_names
-from webui.ui.fields import WITHOUT_WIDGET, Schema, schemas
+from webui.request import CONTROL_KINDS, SAMPLERS, GenerationRequest, field_names
+from webui.ui.fields import Schema, schemas
 
 
 def of(name: str) -> Schema:
     return next(schema for schema in schemas() if schema.name == name)
 
 
-def test_every_field_has_a_widget_or_is_named_as_having_none() -> None:
-    named = [schema.name for schema in schemas()]
-    assert set(named) | set(WITHOUT_WIDGET) == set(field_names())
-    assert not set(named) & set(WITHOUT_WIDGET)
-    assert named == [name for name in field_names() if name in named]
+def test_every_field_is_there_in_the_order_of_the_request() -> None:
+    assert tuple(schema.name for schema in schemas()) == field_names()
+
+
+def test_parts_of_a_row_have_their_ranges_and_defaults() -> None:
+    loras, controls = of("loras"), of("controls")
+    assert (loras.kind, loras.default, loras.longest, controls.longest) == ("array", [], 32, 8)
+    weight = next(part for part in loras.parts if part.name == "weight")
+    assert (weight.low, weight.high, weight.default) == (-4, 4, 1.0)
+    kinds = next(part for part in controls.parts if part.name == "kind")
+    assert (kinds.choices, kinds.default) == (CONTROL_KINDS, "pose")
+    assert next(part for part in controls.parts if part.name == "pose").kind == "object"
+    assert (of("outpaint").kind, of("outpaint").default) == ("array", [0, 0, 0, 0])
+    assert of("soft_mask").kind == "boolean"
 
 
 def test_the_defaults_are_the_default_request() -> None:

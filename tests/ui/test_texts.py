@@ -7,7 +7,6 @@ import pytest
 
 from webui.events import StageName
 from webui.request import field_names
-from webui.ui.fields import WITHOUT_WIDGET
 from webui.ui.texts import FOLDER, Catalogue
 
 ASSETS = FOLDER.parent
@@ -92,8 +91,7 @@ def test_fields_and_stages_have_words_in_every_language() -> None:
     for code in CATALOGUE.languages():
         words = CATALOGUE.of(code).words
         for name in field_names():
-            if name not in WITHOUT_WIDGET:
-                assert {f"field.{name}", f"field.{name}.help"} <= set(words)
+            assert {f"field.{name}", f"field.{name}.help"} <= set(words)
         assert {f"stage.{name}" for name in stages} <= set(words)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -78,6 +79,15 @@ class Control:
     weight: float
     start: float
     end: float
+
+
+@contextmanager
+def about_control(place: int) -> Generator[None]:
+    """Has errors name the control unit they are about."""
+    try:
+        yield
+    except BadRequestError as error:
+        raise type(error)(error.message, field=f"controls.{place}") from None
 
 
 def resolve_control(

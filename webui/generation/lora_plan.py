@@ -66,13 +66,13 @@ def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> 
         card = shelf.find(choice.name)
         hashes = shelf.hashes(card)
     except BadRequestError as error:
-        raise type(error)(in_row(row, error.message), field="loras") from None
+        raise type(error)(in_row(row, error.message), field=row_field(row)) from None
     if card.facts.family not in (family.loras, "unknown"):
         reason = (
             f"{choice.name!r} is made for {card.facts.family}, and the model is {family.name}:"
             " mute or remove it."
         )
-        raise BadRequestError(in_row(row, reason), field="loras")
+        raise BadRequestError(in_row(row, reason), field=row_field(row))
     own = choice.text_encoder_weight
     return PlannedLora(
         row=row,
@@ -89,6 +89,11 @@ def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> 
 def in_row(row: int, reason: str) -> str:
     """A sentence about one row of the stack."""
     return f"Row {row} of the LoRAs: {reason}"
+
+
+def row_field(row: int) -> str:
+    """The field of an error about one row of the stack."""
+    return f"loras.{row - 1}"
 
 
 def text_strengths(loras: Iterable[PlannedLora]) -> tuple[Strength, ...]:

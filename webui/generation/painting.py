@@ -12,12 +12,12 @@ import torch
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, StageDone, StageName
-from webui.generation.control import Control
+from webui.generation.control import Control, about_control
 from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hints import make_hint
-from webui.generation.lora_plan import PlannedLora, in_row, strengths_at
+from webui.generation.lora_plan import PlannedLora, in_row, row_field, strengths_at
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import EMPTY_PROMPT
@@ -159,10 +159,13 @@ class Painter:
         )
 
     def _hint(self, control: Control) -> torch.Tensor:
-        return self._kept(
-            HintKey(control.hint),
-            lambda: make_hint(control.hint, control.picture, self._annotators, self.device.name),
-        )
+        with about_control(control.place):
+            return self._kept(
+                HintKey(control.hint),
+                lambda: make_hint(
+                    control.hint, control.picture, self._annotators, self.device.name
+                ),
+            )
 
     def paint(
         self,
@@ -279,14 +282,15 @@ def _match(loaded: Loaded, lora: PlannedLora) -> LoraApplied:
     try:
         found = loaded.loras.take(lora.hashes.sha256, lora.card)
     except BrokenFileError as error:
-        raise BrokenFileError(in_row(lora.row, error.message), field="loras") from None
+        sentence = in_row(lora.row, error.message)
+        raise BrokenFileError(sentence, field=row_field(lora.row)) from None
     if not found.matched:
         reason, _ = max(found.misfits.items(), key=lambda misfit: misfit[1])
         sentence = (
             f"none of the {found.total} layers of {lora.name!r} fits, since the model"
             f" {loaded.checkpoint.name!r} {reason}: mute or remove it."
         )
-        raise BadRequestError(in_row(lora.row, sentence), field="loras")
+        raise BadRequestError(in_row(lora.row, sentence), field=row_field(lora.row))
     return LoraApplied(name=lora.name, matched=found.matched, total=found.total)
 
 

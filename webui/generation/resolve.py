@@ -10,7 +10,7 @@ from typing import Any
 
 from webui.clearance import Region
 from webui.generation.canvas import Brought, Canvas, lay_out
-from webui.generation.control import Control, resolve_control
+from webui.generation.control import Control, about_control, resolve_control
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.hints import Area
@@ -95,12 +95,16 @@ def resolve(
         else (canvas.source.width, canvas.source.height)
     )
     area = None if canvas is None else _area(canvas)
-    controls = [
-        resolve_control(place, choice, checkpoint, controlnets, brought, width, height, area)
-        if choice.weight
-        else None
-        for place, choice in enumerate(request.controls)
-    ]
+    controls: list[Control | None] = []
+    for place, choice in enumerate(request.controls):
+        with about_control(place):
+            controls.append(
+                resolve_control(
+                    place, choice, checkpoint, controlnets, brought, width, height, area
+                )
+                if choice.weight
+                else None
+            )
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(
         request.model_dump()

@@ -29,7 +29,7 @@ from webui.ui.server import Backend
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
-_STYLES = ("base", "create", "presets", "differences", "brief", "drop", "history")
+_STYLES = ("base", "create", "panel", "presets", "differences", "brief", "drop", "history")
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
 )

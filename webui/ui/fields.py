@@ -8,33 +8,20 @@ from typing import Any, cast
 
 from webui.request import GenerationRequest
 
-WITHOUT_WIDGET = (
-    "loras",
-    "controls",
-    "mask",
-    "mask_blur",
-    "mask_grow",
-    "soft_mask",
-    "inpaint_area",
-    "inpaint_padding",
-    "inpaint_fill",
-    "outpaint",
-)
-"""Fields of the request that the page does not offer yet; every other one has a widget."""
-
 
 @dataclass(frozen=True)
 class Schema:
     """One field of the request as its JSON schema tells it; words about it are in the catalogue.
 
     Attributes:
-        kind: JSON type: "string", "integer" or "number".
+        kind: JSON type: "string", "integer", "number", "boolean", "array" or "object".
         optional: Whether empty is a value ("decide for me").
         choices: Allowed values; empty where any value of the type will do.
         low: Least value, where there is one.
         high: Greatest value, where there is one.
         step: Distance between neighbouring values of a number.
-        longest: Most characters of a string.
+        longest: Most characters of a string, most items of an array.
+        parts: Fields of an array's items, where those are objects.
     """
 
     name: str
@@ -47,32 +34,46 @@ class Schema:
     high: float | None = None
     step: float = 1
     longest: int | None = None
+    parts: tuple[Schema, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What the page's script gets."""
         return asdict(self)
 
 
+_About = Mapping[str, Any]
+
+
 def schemas() -> tuple[Schema, ...]:
-    """The fields that have a widget, in the order the request declares them."""
-    properties = cast(
-        Mapping[str, Mapping[str, Any]], GenerationRequest.model_json_schema()["properties"]
-    )
-    return tuple(_read(name, p) for name, p in properties.items() if name not in WITHOUT_WIDGET)
+    """All fields, in the order the request declares them."""
+    schema = GenerationRequest.model_json_schema()
+    return _fields(schema, schema["$defs"])
 
 
-def _read(name: str, about: Mapping[str, Any]) -> Schema:
+def _fields(owner: _About, shared: Mapping[str, _About]) -> tuple[Schema, ...]:
+    properties = cast(Mapping[str, _About], owner["properties"])
+    return tuple(_read(name, about, shared) for name, about in properties.items())
+
+
+def _read(name: str, about: _About, shared: Mapping[str, _About]) -> Schema:
     alternatives = cast(list[dict[str, Any]], about.get("anyOf", [about]))
-    typed = next(a for a in alternatives if a["type"] != "null")
+    typed = _resolved(next(a for a in alternatives if a.get("type") != "null"), shared)
+    items = typed.get("items")
     return Schema(
         name=name,
         kind=typed["type"],
-        default=about["default"],
-        group=about["group"],
+        default=about.get("default"),
+        group=about.get("group", ""),
         optional=len(alternatives) > 1,
         choices=tuple(typed.get("enum", ())),
         low=typed.get("minimum"),
         high=typed.get("maximum"),
         step=about.get("step", 1),
-        longest=typed.get("maxLength"),
+        longest=typed.get("maxLength", typed.get("maxItems")),
+        parts=_fields(_resolved(items, shared), shared) if isinstance(items, dict) else (),
     )
+
+
+def _resolved(about: _About, shared: Mapping[str, _About]) -> _About:
+    reference = about.get("$ref")
+    return shared[reference.rpartition("/")[2]] if isinstance(reference, str) else about

@@ -69,6 +69,8 @@ class Views:
             "width": started.width if started else None,
             "height": started.height if started else None,
             "latest": shown(latest) if latest else None,
+            "loras": [lora.model_dump(exclude={"event"}) for lora in story.loras],
+            "hints": {hint.control: _data_url(hint.jpeg) for hint in story.hints},
             "asked": job.request.model_dump(mode="json") if taken_over else None,
         }
 
@@ -84,7 +86,9 @@ class Views:
             "notices": list(story.notices),
             "width": None,
             "height": None,
-            "preview": _data_url(story),
+            "preview": _data_url(story.preview.jpeg) if story.preview else None,
+            "loras": [],
+            "hints": {},
             "saved": len(story.saved),
             "latest": None,
             "asked": None,
@@ -92,10 +96,8 @@ class Views:
         }
 
 
-def _data_url(story: Story) -> str | None:
-    if story.preview is None:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(story.preview.jpeg).decode("ascii")
+def _data_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def shown(picture: Picture) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 import { button, choices, el, icon } from "./dom.js";
 import { pictureControl } from "./picturefield.js";
+import { range } from "./slider.js";
 import { say } from "./texts.js";
 
 const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
 const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count", "batch", "init", "strength"];
+const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", "mask", "mask_blur", "mask_grow", "soft_mask", "inpaint_area", "inpaint_padding", "inpaint_fill", "outpaint"]);
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
 /** Builds the widgets into the side; gives them by name. */
 export function buildFields(desk, look) {
   const widgets = new Map();
   for (const field of desk.fields) {
-    if (field.name === "prompt" || field.name === "negative_prompt") continue;
+    if (ELSEWHERE.has(field.name)) continue;
     widgets.set(field.name, makeWidget(desk, field));
   }
   const rows = new Map([...widgets].map(([name, widget]) => [name, widget.row]));
@@ -94,32 +96,20 @@ function numberWidget(field, changed) {
 }
 
 function sliderWidget(field, changed) {
-  const box = numberBox(field, (value) => { slider.value = String(value); paint(); changed(value); });
-  // A range counts its steps from its least value: that has to be a round one.
-  const least = Math.ceil(field.low / field.step) * field.step;
-  const slider = el("input", {
-    type: "range", min: String(least), max: String(field.high), step: String(field.step),
-    "aria-labelledby": `label-${field.name}`,
-    oninput: () => { box.value = slider.value; paint(); changed(Number(slider.value)); },
-  });
-  const paint = () => slider.style.setProperty("--done", (slider.value - field.low) / (field.high - field.low));
-  const made = row(field, el("div", { class: "control" }, slider));
+  const box = numberBox(field, (value) => { slider.set(value); changed(value); });
+  const slider = range({ low: field.low, high: field.high, step: field.step, "aria-labelledby": `label-${field.name}` }, (value) => { box.value = String(value); changed(value); });
+  const made = row(field, el("div", { class: "control" }, slider.element));
   made.querySelector(".name").append(box);
-  const set = (value) => { box.value = shownNumber(value); slider.value = String(value); paint(); };
+  const set = (value) => { box.value = shownNumber(value); slider.set(value); };
   return { row: made, set };
 }
 
 /** A side of the picture: a number box that may be empty, and a slider that then stands at the model's own. */
 function sideWidget(field, changed) {
   const made = numberWidget(field, (value) => { follow(value); changed(value); });
-  const slider = el("input", {
-    type: "range", min: String(field.low), max: String(field.high), step: String(field.step),
-    "aria-labelledby": `label-${field.name}`,
-    oninput: () => { made.box.value = slider.value; paint(); changed(Number(slider.value)); },
-  });
-  const paint = () => slider.style.setProperty("--done", (slider.value - field.low) / (field.high - field.low));
-  const follow = (value) => { slider.value = String(value ?? (Number(made.box.placeholder) || field.low)); paint(); };
-  made.row.querySelector(".control").after(slider);
+  const slider = range({ low: field.low, high: field.high, step: field.step, "aria-labelledby": `label-${field.name}` }, (value) => { made.box.value = String(value); changed(value); });
+  const follow = (value) => slider.set(value ?? (Number(made.box.placeholder) || field.low));
+  made.row.querySelector(".control").after(slider.element);
   const set = (value) => { made.set(value); follow(value); };
   const own = (side) => { made.box.placeholder = side ? String(side) : say(`field.${field.name}.empty`); follow(numberIn(made.box, field)); };
   return { row: made.row, set, own };

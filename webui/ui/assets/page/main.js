@@ -96,7 +96,7 @@ function showProblem(root, job, look) {
   const draw = () => {
     if (line.textContent !== (problem?.message ?? "")) line.textContent = problem?.message ?? "";
     for (const field of root.querySelectorAll(".field")) {
-      const wrong = field.id === `field-${problem?.field}`;
+      const wrong = field.id === `field-${problem?.field?.split(".")[0]}`;
       field.classList.toggle("wrong", wrong);
       for (const box of field.querySelectorAll("input, textarea, select")) {
         if (wrong) box.setAttribute("aria-invalid", "true");
