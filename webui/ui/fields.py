@@ -58,7 +58,7 @@ def _fields(owner: _About, shared: Mapping[str, _About]) -> tuple[Schema, ...]:
 def _read(name: str, about: _About, shared: Mapping[str, _About]) -> Schema:
     alternatives = cast(list[dict[str, Any]], about.get("anyOf", [about]))
     typed = _resolved(next(a for a in alternatives if a.get("type") != "null"), shared)
-    items = typed.get("items")
+    items = cast(_About | bool, typed.get("items", False))
     return Schema(
         name=name,
         kind=typed["type"],
@@ -70,8 +70,12 @@ def _read(name: str, about: _About, shared: Mapping[str, _About]) -> Schema:
         high=typed.get("maximum"),
         step=about.get("step", 1),
         longest=typed.get("maxLength", typed.get("maxItems")),
-        parts=_fields(_resolved(items, shared), shared) if isinstance(items, dict) else (),
+        parts=() if isinstance(items, bool) else _parts(_resolved(items, shared), shared),
     )
+
+
+def _parts(item: _About, shared: Mapping[str, _About]) -> tuple[Schema, ...]:
+    return _fields(item, shared) if item.get("type") == "object" else ()
 
 
 def _resolved(about: _About, shared: Mapping[str, _About]) -> _About:
