@@ -64,6 +64,16 @@ def test_a_canvas_is_found_for_a_file_without_one() -> None:
     assert "176x344" in read.report[0]
 
 
+def test_a_canvas_that_does_not_hold_all_points_gives_way_to_one_that_does() -> None:
+    read = read_openpose(file(body(COCO)), width=512, height=512)
+    assert (read.pose.width, read.pose.height, read.report) == (512, 512, ())
+    read = read_openpose(file(body(COCO)), width=512, height=256)
+    assert (read.pose.width, read.pose.height) == (176, 344)
+    assert "176x344" in read.report[0]
+    told = file(body(COCO), canvas_width=64, canvas_height=64)
+    assert read_openpose(told, width=512, height=512).pose.width == 64
+
+
 def test_null_parts_empty_people_and_hands() -> None:
     absent = body(None, hand_left_keypoints_2d=None, face_keypoints_2d=[])
     nobody = body([0.0] * 54)

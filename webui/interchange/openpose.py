@@ -61,8 +61,8 @@ def read_openpose(data: bytes | str, *, width: int = 0, height: int = 0) -> Read
     """The pose in a JSON file of OpenPose or of a ControlNet editor.
 
     Args:
-        width, height: Pixels of the canvas where the file does not tell its own; 0 takes one that
-            holds all points.
+        width, height: Pixels of the canvas where the file does not tell its own and all points
+            lie on this one; else, or with 0, it is one that holds them.
 
     Raises:
         BrokenFileError: It is no such file, or nobody is in it.
@@ -81,8 +81,9 @@ def read_openpose(data: bytes | str, *, width: int = 0, height: int = 0) -> Read
         report.append("Hands and faces were left out: only the body is drawn.")
     spots = [spot for body in bodies for spot in _seen(body)]
     shares = all(0 <= part <= 1 for spot in spots for part in spot)
-    canvas = canvas or (width, height)
-    if not all(canvas):
+    if canvas is None and (shares or all(x <= width and y <= height for x, y in spots)):
+        canvas = (width, height)
+    if canvas is None or not all(canvas):
         canvas = (DEFAULT_SIDE,) * 2 if shares else _around(spots)
         report.append(f"The file does not tell the size of its canvas: {canvas[0]}x{canvas[1]}.")
     scale = (float(canvas[0]), float(canvas[1])) if shares else (1.0, 1.0)
