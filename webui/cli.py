@@ -60,7 +60,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     device = choose_device(settings.device, settings.dtype)
     report("loading", "Loading diffusers")
     from webui.engine import Engine
-    from webui.generation.annotators import FOLDER as ANNOTATORS
+    from webui.generation.annotator_files import FOLDER as ANNOTATORS
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from webui.errors import BrokenFileError, NotFoundError
-from webui.generation.annotators import NETWORKS, Options, Picture, annotate, missing
+from webui.generation.annotator_files import FILES, missing
+from webui.generation.annotators import NETWORKS, Options, Picture, annotate
 from webui.request import Preprocessor
 
 OPTIONS = Options(64, 0.1, 0.1)
@@ -93,7 +94,7 @@ def test_weights_that_do_not_fit_are_told_in_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_says_what_belongs_where(name: Preprocessor, tmp_path: Path) -> None:
     sentence = missing(name, (tmp_path,))
-    for file in NETWORKS[name].files:
+    for file in FILES[name].names:
         assert file in sentence
     assert str(tmp_path) in sentence
     assert sentence.endswith(".")
@@ -102,18 +103,8 @@ def test_every_network_says_what_belongs_where(name: Preprocessor, tmp_path: Pat
     assert error.value.message == sentence
 
 
-def test_a_package_that_is_not_installed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ControlNetHED.safetensors").touch()
-    (tmp_path / "depth").mkdir()
-
-    def nowhere(name: str) -> None:
-        """No package is installed."""
-
-    monkeypatch.setattr("importlib.util.find_spec", nowhere)
-    assert "install the package controlnet-aux" in missing("hed", (tmp_path,))
-    assert missing("depth", (tmp_path,)) == ""
+def test_every_network_has_its_files() -> None:
+    assert set(NETWORKS) == set(FILES)
 
 
 SMALL = {"height": 64, "width": 64}

@@ -12,12 +12,8 @@ from safetensors.numpy import save
 from webui.errors import BadRequestError, NotFoundError
 from webui.generation.annotators import NETWORKS, Options
 from webui.generation.canvas import Brought
-from webui.generation.control import (
-    KINDS,
-    THRESHOLDS,
-    Control,
-    resolve_control,
-)
+from webui.generation.control import Control, resolve_control
+from webui.generation.control_kinds import KINDS, THRESHOLDS
 from webui.generation.hints import Hint
 from webui.library.checkpoints import ModelFolder
 from webui.library.controlnets import ControlNetShelf
@@ -111,14 +107,17 @@ def test_what_is_left_open_is_filled_in(model: ModelFolder, shelf: ControlNetShe
         ({"kind": "lines", "high": 30}, "go to 20"),
         ({"kind": "other"}, "needs a model"),
         ({"kind": "other", "model": "large"}, "made for other models"),
-        ({"kind": "other", "model": "union"}, "served is"),
+        ({"kind": "other", "model": "adapter"}, "served are"),
+        ({"kind": "other", "model": "union"}, "'union' reads no hints of the kind 'other'"),
+        ({"kind": "segment", "model": "union", "preprocessor": "none"}, "reads no hints of the"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(
     values: dict[str, Any], says: str, model: ModelFolder, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "large", block_out_channels=[8, 16, 32])
-    put(shelf, "union", _class_name="ControlNetUnionModel")
+    put(shelf, "adapter", _class_name="T2IAdapter")
+    put(shelf, "union", _class_name="ControlNetUnionModel", num_control_type=5)
     with pytest.raises(BadRequestError, match=says) as error:
         resolved(choice(**values), model, shelf)
     assert error.value.field == "controls"
@@ -132,3 +131,35 @@ def test_a_missing_controlnet_is_told_with_its_place(
     put(shelf, "openpose-xl", cross_attention_dim=2048)
     with pytest.raises(NotFoundError, match="openpose-xl is made for other models"):
         resolved(choice(), model, shelf)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("pose", 0), ("depth", 1), ("scribble", 2), ("canny", 3), ("lines", 3), ("normal", 4)],
+)
+def test_a_union_model_is_told_what_the_hint_is(
+    kind: str, place: int, model: ModelFolder, shelf: ControlNetShelf
+) -> None:
+    put(shelf, "all_in_one", _class_name="ControlNetUnionModel")
+    found = resolved(choice(kind=kind), model, shelf)
+    assert (found.net.name, found.union_type) == ("all_in_one", place)
+
+
+def test_a_controlnet_of_one_kind_goes_before_a_union_model(
+    model: ModelFolder, shelf: ControlNetShelf
+) -> None:
+    put(shelf, "all_in_one", _class_name="ControlNetModel_Union", num_control_type=8)
+    put(shelf, "canny")
+    taken = [resolved(choice(kind=kind), model, shelf) for kind in ("canny", "depth")]
+    assert [(each.net.name, each.union_type) for each in taken] == [
+        ("canny", None),
+        ("all_in_one", 1),
+    ]
+
+
+def test_one_that_cannot_be_served_is_not_taken_by_itself(
+    model: ModelFolder, shelf: ControlNetShelf
+) -> None:
+    put(shelf, "a_pose_adapter", _class_name="T2IAdapter")
+    put(shelf, "pose", in_channels="many")
+    assert resolved(choice(), model, shelf).net.name == "pose"

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
+from diffusers.pipelines.controlnet.pipeline_controlnet_union_sd_xl import (
+    StableDiffusionXLControlNetUnionPipeline,
+)
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from webui.errors import BrokenFileError
@@ -24,10 +31,11 @@ CPU = Device("cpu", torch.float32, "contiguous", "for tests")
 STEPS = 5
 
 
-def unet(channels: int = 4) -> Any:
+def unet(channels: int = 4, **more: Any) -> Any:
     torch.default_generator.manual_seed(1)
     kind: Any = UNet2DConditionModel
     return kind(
+        **more,
         sample_size=8,
         in_channels=channels,
         block_out_channels=(8, 16),
@@ -46,11 +54,34 @@ def controlnet(seed: int) -> Any:
     net = kind.from_unet(unet(), conditioning_embedding_out_channels=(4, 4, 8, 8)).requires_grad_(
         False
     )
+    return awakened(net)
+
+
+def awakened(net: Any) -> Any:
+    """The ControlNet, its last layers random: they begin at zero, and so would have no effect."""
     for name, weight in net.named_parameters():
-        # They begin at zero, and so would have no effect.
-        if "controlnet_" in name:
+        if "controlnet_" in name or "spatial_ch_projs" in name:
             weight.normal_(std=0.3)
     return net
+
+
+def union(seed: int = 2, **more: Any) -> Any:
+    torch.default_generator.manual_seed(seed)
+    kind: Any = ControlNetUnionModel
+    net = kind(
+        **({"addition_time_embed_dim": 4} | more),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        cross_attention_dim=12,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        conditioning_embedding_out_channels=(4, 4, 8, 8),
+        num_trans_channel=8,
+        num_trans_head=2,
+        num_proj_channel=8,
+    )
+    return awakened(net.eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +106,18 @@ def nets() -> tuple[Any, Any]:
 
 
 def steering(
-    net: Any, *, weight: float = 1.0, start: float = 0.0, end: float = 1.0, hint: int = 5
+    net: Any,
+    *,
+    weight: float = 1.0,
+    start: float = 0.0,
+    end: float = 1.0,
+    hint: int = 5,
+    kind: int | None = None,
 ) -> Steering:
     folder = ControlNetFolder("net", Path(), "ControlNetModel", "pose", {})
     about = Hint("0" * 64, "none", None, "crop", 64, 64)
     picture = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(hint))
-    control = Control(0, about, None, folder, weight, start, end)
+    control = Control(0, about, None, folder, kind, weight, start, end)
     return Steering.of(control, net, picture.to(torch.uint8))
 
 
@@ -127,6 +164,95 @@ def test_it_equals_the_pipeline_of_diffusers(pipe: Any, nets: tuple[Any, Any]) -
         return_dict=False,
     )[0]
     assert distance(latents(pipe, *ours), expected) < 1e-5
+
+
+POOLED = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 6 * 4 + 10,
+}
+"""Of a UNet that is told the picture's size and the text's one vector, as union models expect."""
+
+
+@pytest.mark.parametrize("kinds", [(0,), (0, 3)])
+def test_a_union_model_equals_the_pipeline_of_diffusers(kinds: tuple[int, ...]) -> None:
+    network, net = unet(**POOLED), union(**POOLED)
+    parts: dict[str, Any] = {
+        "unet": network,
+        "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
+        "force_zeros_for_empty_prompt": False,
+        "add_watermarker": False,
+    }
+    parts |= dict.fromkeys(("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    ours, theirs = (
+        kind(**parts, **more)
+        for kind, more in (
+            (cast(Any, StableDiffusionXLPipeline), {}),
+            (cast(Any, StableDiffusionXLControlNetUnionPipeline), {"controlnet": net}),
+        )
+    )
+    weights = (0.7, 0.4)[: len(kinds)]
+    units = [
+        steering(net, kind=kind, weight=weight, hint=kind)
+        for kind, weight in zip(kinds, weights, strict=True)
+    ]
+    expected = made(
+        theirs,
+        control_image=[unit.hint for unit in units],
+        control_mode=[*kinds],
+        controlnet_conditioning_scale=[*weights],
+    )
+    plain = made(ours)
+    with steered(ours, units):
+        steered_one = made(ours)
+    assert distance(steered_one, expected) < 1e-5
+    assert distance(plain, expected) > 1e-3
+
+
+def made(pipe: Any, **more: Any) -> torch.Tensor:
+    """Latents of a pipeline with two text encoders."""
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        prompt_embeds=torch.ones(1, 4, 12),
+        negative_prompt_embeds=torch.zeros(1, 4, 12),
+        pooled_prompt_embeds=torch.ones(1, 10),
+        negative_pooled_prompt_embeds=torch.zeros(1, 10),
+        width=64,
+        height=64,
+        num_inference_steps=STEPS,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+        return_dict=False,
+        **more,
+    )[0]
+
+
+def test_the_hints_of_one_union_model_share_a_pass_and_others_have_their_own(
+    pipe: Any, nets: tuple[Any, Any]
+) -> None:
+    """Stable Diffusion 1's sizes, where diffusers has no pipeline for it."""
+    net, calls = union(), list[str]()
+
+    def count(module: Any, *_: object) -> None:
+        calls.append(type(module).__name__)
+
+    handles = [each.register_forward_hook(count) for each in (net, nets[0])]
+    try:
+        units = [
+            steering(net, kind=0),
+            steering(nets[0]),
+            steering(net, kind=3, hint=6, end=0.4),
+            steering(nets[0], hint=6),
+        ]
+        together = latents(pipe, *units)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == ["ControlNetUnionModel", "ControlNetModel", "ControlNetModel"] * STEPS
+    assert distance(together, latents(pipe, *units[:2])) > 1e-4
+    retold = steering(net, kind=4)
+    assert distance(latents(pipe, units[0]), latents(pipe, retold)) > 1e-5
 
 
 def test_weight_moves_the_picture_and_nothing_stays_behind(
@@ -221,6 +347,17 @@ def test_they_stay_in_memory_while_they_are_used(tmp_path: Path) -> None:
     assert kept.get([other]) == (both[0],)
     assert not kept.holds([one])
     assert not any(parameter.requires_grad for parameter in both[0].parameters())
+
+
+def test_a_union_model_is_loaded_as_one(tmp_path: Path) -> None:
+    net = union()
+    net.save_pretrained(tmp_path / "union")
+    found = ControlNetFolder(
+        "union", tmp_path / "union", "ControlNetUnionModel", "", net.config, "3" * 64
+    )
+    (loaded,) = ControlNets(CPU).get([found])
+    assert isinstance(loaded, ControlNetUnionModel)
+    assert torch.equal(loaded.state_dict()["task_embedding"], net.task_embedding)
 
 
 def test_one_that_does_not_load_says_so(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Those of controlnet-aux are imported one module at a time, past the package's own `__init__`, which
 imports them all (38 seconds), and get their weights from safetensors files: the package's own
-loading unpickles. None of them is fetched; each row of `NETWORKS` says what belongs where.
+loading unpickles. None of them is fetched; `annotator_files` says what belongs where.
 """
 
 from __future__ import annotations
@@ -26,17 +26,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from webui.errors import BrokenFileError, NotFoundError
+from webui.generation.annotator_files import (
+    BODY,
+    DEPTH,
+    FACE,
+    HAND,
+    HED,
+    LINE_ART,
+    MLSD,
+    NORMAL_BAE,
+    PACKAGE,
+    SEGMENT,
+    complete_folder,
+    missing,
+)
 from webui.generation.poses import draw_face, draw_hand, draw_pose
 from webui.poses import MAX_PEOPLE, Pose
 from webui.request import Preprocessor
 
 Picture = NDArray[np.uint8]
 """Height x width x 3, RGB, 0..255."""
-
-FOLDER = "annotators"
-"""Name of the folder in each folder of models that the networks' weights lie in."""
-
-_PACKAGE = "controlnet_aux"
 
 
 @dataclass(frozen=True)
@@ -70,23 +79,6 @@ class _Place:
         return cast(dict[str, torch.Tensor], untyped.load_file(self.folder / file))
 
 
-@dataclass(frozen=True)
-class Network:
-    """One row: a network and what it needs.
-
-    Attributes:
-        files: Files or folders in `models/annotators/`.
-        origin: Where they are to be had.
-        package: Whether it needs controlnet-aux.
-        run: Draws the picture; its result may have another size.
-    """
-
-    files: tuple[str, ...]
-    origin: str
-    run: Callable[[_Place, Picture, Options], Picture]
-    package: bool = True
-
-
 def annotate(
     name: Preprocessor, picture: Picture, options: Options, folders: tuple[Path, ...], device: str
 ) -> Picture:
@@ -99,7 +91,7 @@ def annotate(
     place = _Place(_folder_of(name, folders), device)
     try:
         with torch.inference_mode():
-            drawn = NETWORKS[name].run(place, picture, options)
+            drawn = NETWORKS[name](place, picture, options)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
         raise BrokenFileError(
@@ -109,34 +101,21 @@ def annotate(
     return np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def missing(name: Preprocessor, folders: tuple[Path, ...]) -> str:
-    """One sentence about what a network lacks and where that belongs; empty when it is all here."""
-    row = NETWORKS[name]
-    complete = any(all((folder / file).exists() for file in row.files) for folder in folders)
-    needs: list[str] = []
-    if row.package and importlib.util.find_spec(_PACKAGE) is None:
-        needs.append("install the package controlnet-aux in Easel's environment")
-    if not complete:
-        files = " and ".join(row.files)
-        needs.append(f"put {files} into {folders[0]} ({row.origin})")
-    return f"The preprocessor {name!r} is not here: {'; '.join(needs)}." if needs else ""
-
-
 def _folder_of(name: Preprocessor, folders: tuple[Path, ...]) -> Path:
     sentence = missing(name, folders)
-    if sentence:
+    found = complete_folder(name, folders)
+    if sentence or found is None:
         raise NotFoundError(sentence, field="controls")
-    files = NETWORKS[name].files
-    return next(folder for folder in folders if all((folder / file).exists() for file in files))
+    return found
 
 
 def _module(name: str) -> Any:
     """One module of controlnet-aux; the package around it is found, but not run."""
-    if _PACKAGE not in sys.modules:
-        spec = importlib.util.find_spec(_PACKAGE)
+    if PACKAGE not in sys.modules:
+        spec = importlib.util.find_spec(PACKAGE)
         assert spec is not None
-        sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    return importlib.import_module(f"{_PACKAGE}.{name}")
+        sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"{PACKAGE}.{name}")
 
 
 def _sized(options: Options) -> dict[str, Any]:
@@ -146,7 +125,7 @@ def _sized(options: Options) -> dict[str, Any]:
 
 def _hed(place: _Place, picture: Picture, options: Options, *, scribble: bool = False) -> Picture:
     module = _module("hed")
-    network = place.network(module.ControlNetHED_Apache2(), "ControlNetHED.safetensors")
+    network = place.network(module.ControlNetHED_Apache2(), HED)
     return module.HEDdetector(network)(picture, scribble=scribble, **_sized(options))
 
 
@@ -156,20 +135,20 @@ def _scribble(place: _Place, picture: Picture, options: Options) -> Picture:
 
 def _line_art(place: _Place, picture: Picture, options: Options) -> Picture:
     module = _module("lineart")
-    network = place.network(module.Generator(3, 1, 3), "sk_model.safetensors")
+    network = place.network(module.Generator(3, 1, 3), LINE_ART)
     return module.LineartDetector(network, network)(picture, **_sized(options))
 
 
 def _mlsd(place: _Place, picture: Picture, options: Options) -> Picture:
     module = _module("mlsd")
-    network = place.network(module.MobileV2_MLSD_Large(), "mlsd_large_512_fp32.safetensors")
+    network = place.network(module.MobileV2_MLSD_Large(), MLSD)
     thresholds = {"thr_v": options.low, "thr_d": options.high}
     return module.MLSDdetector(network)(picture, **thresholds, **_sized(options))
 
 
 def _depth_of(place: _Place, picture: Picture, options: Options) -> NDArray[np.float32]:
     """Nearness, 0 far and 1 near, in the picture's size."""
-    outputs = _transformer("AutoModelForDepthEstimation", place, "depth", picture, options)
+    outputs = _transformer("AutoModelForDepthEstimation", place, DEPTH, picture, options)
     depth = outputs.predicted_depth.float().squeeze().cpu().numpy()
     low, high = float(depth.min()), float(depth.max())
     near = (depth - low) / (high - low or 1.0)
@@ -196,7 +175,7 @@ _FLATNESS = 6.0
 
 
 def _segment(place: _Place, picture: Picture, options: Options) -> Picture:
-    outputs = _transformer("AutoModelForSemanticSegmentation", place, "segment", picture, options)
+    outputs = _transformer("AutoModelForSemanticSegmentation", place, SEGMENT, picture, options)
     parts = outputs.logits.argmax(dim=1).squeeze(0).cpu().numpy().astype(np.uint8)
     palette = np.array(_module("util").ade_palette(), np.uint8)
     height, width = picture.shape[:2]
@@ -237,7 +216,7 @@ def _normal_bae(place: _Place, picture: Picture, options: Options) -> Picture:
     # It tells on the console what it builds.
     with contextlib.redirect_stdout(io.StringIO()):
         network = module.NNET(settings)
-    network = place.network(network, "scannet.safetensors")
+    network = place.network(network, NORMAL_BAE)
     return module.NormalBaeDetector(network)(picture, **_sized(options))
 
 
@@ -249,19 +228,14 @@ def _openpose_full(place: _Place, picture: Picture, options: Options) -> Picture
     module = _module("open_pose")
     detector = _detector(place)
     for name, kind, network, file in (
-        ("hand_estimation", module.hand.Hand, module.hand.handpose_model, _HAND),
-        ("face_estimation", module.face.Face, module.face.FaceNet, _FACE),
+        ("hand_estimation", module.hand.Hand, module.hand.handpose_model, HAND),
+        ("face_estimation", module.face.Face, module.face.FaceNet, FACE),
     ):
         setattr(detector, name, _unpickled(kind, network(), place, file))
     detector.face_estimation.inference_size = module.face.params["inference_img_size"]
     detector.face_estimation.sigma = module.face.params["gaussian_sigma"]
     detector.face_estimation.threshold = module.face.params["heatmap_peak_thresh"]
     return _drawn(detector, _scaled(picture, options.resolution), parts=True)
-
-
-_BODY = "body_pose_model.safetensors"
-_HAND = "hand_pose_model.safetensors"
-_FACE = "facenet.safetensors"
 
 
 def detect_pose(picture: Picture, folders: tuple[Path, ...], device: str) -> Pose | None:
@@ -277,7 +251,7 @@ def detect_pose(picture: Picture, folders: tuple[Path, ...], device: str) -> Pos
 
 def _detector(place: _Place) -> Any:
     module = _module("open_pose")
-    body = _unpickled(module.body.Body, module.body.bodypose_model(), place, _BODY)
+    body = _unpickled(module.body.Body, module.body.bodypose_model(), place, BODY)
     return module.OpenposeDetector(body)
 
 
@@ -323,43 +297,19 @@ def _pose_of(found: list[Any], picture: Picture) -> Pose | None:
     return Pose(width=width, height=height, people=people) if people else None
 
 
-_ANNOTATORS = "of lllyasviel/Annotators on Hugging Face, converted to safetensors"
-_TERMS = "for non-commercial use only"
-
-NETWORKS: Mapping[Preprocessor, Network] = MappingProxyType(
+NETWORKS: Mapping[Preprocessor, Callable[[_Place, Picture, Options], Picture]] = MappingProxyType(
     {
-        "hed": Network(("ControlNetHED.safetensors",), f"ControlNetHED.pth {_ANNOTATORS}", _hed),
-        "scribble hed": Network(
-            ("ControlNetHED.safetensors",), f"ControlNetHED.pth {_ANNOTATORS}", _scribble
-        ),
-        "line art": Network(("sk_model.safetensors",), f"sk_model.pth {_ANNOTATORS}", _line_art),
-        "mlsd": Network(
-            ("mlsd_large_512_fp32.safetensors",), f"mlsd_large_512_fp32.pth {_ANNOTATORS}", _mlsd
-        ),
-        "openpose": Network((_BODY,), f"body_pose_model.pth {_ANNOTATORS}; {_TERMS}", _openpose),
-        "openpose full": Network(
-            (_BODY, _HAND, _FACE),
-            f"body_pose_model.pth, hand_pose_model.pth and facenet.pth {_ANNOTATORS}; {_TERMS}",
-            _openpose_full,
-        ),
-        "normal bae": Network(("scannet.safetensors",), f"scannet.pt {_ANNOTATORS}", _normal_bae),
-        "depth": Network(
-            ("depth",),
-            "the folder of a depth model for transformers, such as Intel/dpt-hybrid-midas",
-            _depth,
-            package=False,
-        ),
-        "normal depth": Network(
-            ("depth",),
-            "the folder of a depth model for transformers, such as Intel/dpt-hybrid-midas",
-            _normal,
-            package=False,
-        ),
-        "segment": Network(
-            ("segment",),
-            "the folder of an ADE20K model for transformers, such as"
-            " openmmlab/upernet-convnext-small",
-            _segment,
-        ),
+        "hed": _hed,
+        "scribble hed": _scribble,
+        "line art": _line_art,
+        "mlsd": _mlsd,
+        "openpose": _openpose,
+        "openpose full": _openpose_full,
+        "normal bae": _normal_bae,
+        "depth": _depth,
+        "normal depth": _normal,
+        "segment": _segment,
     }
 )
+"""What draws the picture, for each row of `annotator_files.FILES`; the result may have another
+size."""

@@ -1,65 +1,29 @@
-"""What can steer a picture: the kinds of hints, and which ControlNet reads them."""
+"""What a control unit of a request leaves open, decided."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
 
 from PIL import Image
 
 from webui.errors import BadRequestError, NotFoundError
 from webui.generation.annotators import Options
 from webui.generation.canvas import Brought
+from webui.generation.control_kinds import (
+    KINDS,
+    THRESHOLDS,
+    check_fits,
+    fitting_nets,
+    is_of_kind,
+    is_union,
+    union_type,
+)
 from webui.generation.hints import Area, Hint
 from webui.library.checkpoints import ModelFolder
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
-from webui.request import ControlChoice, ControlKind, Preprocessor, nearest
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One row: what a hint of that kind shows.
-
-    Attributes:
-        preprocessors: What makes it of a picture, the usual one first.
-        words: A ControlNet with one of them in its name is of that kind.
-    """
-
-    preprocessors: tuple[Preprocessor, ...]
-    words: tuple[str, ...]
-
-
-KINDS: Mapping[ControlKind, Kind] = MappingProxyType(
-    {
-        "pose": Kind(("openpose", "openpose full", "none"), ("openpose", "pose")),
-        "canny": Kind(("canny", "none"), ("canny",)),
-        "soft edge": Kind(("hed", "none"), ("softedge", "soft_edge", "soft-edge", "hed")),
-        "line art": Kind(("line art", "canny", "none"), ("lineart", "line_art", "line-art")),
-        "scribble": Kind(("scribble hed", "none"), ("scribble",)),
-        "depth": Kind(("depth", "none"), ("depth",)),
-        "normal": Kind(("normal bae", "normal depth", "none"), ("normal",)),
-        "lines": Kind(("mlsd", "none"), ("mlsd",)),
-        "segment": Kind(("segment", "none"), ("seg",)),
-        "other": Kind(("none",), ()),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """A preprocessor's two thresholds: where they usually are, and the highest."""
-
-    low: float
-    high: float
-    most: float
-
-
-THRESHOLDS: Mapping[Preprocessor, Thresholds] = MappingProxyType(
-    {"canny": Thresholds(100, 200, 255), "mlsd": Thresholds(0.1, 0.1, 20)}
-)
+from webui.request import ControlChoice, Preprocessor, nearest
 
 
 @dataclass(frozen=True)
@@ -69,6 +33,7 @@ class Control:
     Attributes:
         place: Its place in the request's controls, from 0.
         picture: What the hint is made of, if not of a pose.
+        union_type: What the hint is to a union model; None for a ControlNet of one kind.
         start, end: Share of the steps at which it begins and ends to steer.
     """
 
@@ -76,6 +41,7 @@ class Control:
     hint: Hint
     picture: Image.Image | None = field(compare=False, repr=False)
     net: ControlNetFolder
+    union_type: int | None
     weight: float
     start: float
     end: float
@@ -121,7 +87,8 @@ def resolve_control(
     hint = Hint(source, preprocessor, options, choice.resize, width, height, area)
     image = None if picture is None else picture.image
     net = _net(choice, model, shelf)
-    return Control(place, hint, image, net, choice.weight, choice.start, choice.end)
+    kind = _union_type(net, choice)
+    return Control(place, hint, image, net, kind, choice.weight, choice.start, choice.end)
 
 
 def _preprocessing(choice: ControlChoice, side: int) -> tuple[Preprocessor, Options | None]:
@@ -166,12 +133,12 @@ def _net(choice: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> C
     unet = model.config("unet")
     if choice.model is not None:
         folder = shelf.folder(choice.model)
-        _check_fits(folder, unet, model)
+        check_fits(folder, unet, model)
         return shelf.find(choice.model)
     if choice.kind == "other":
         raise BadRequestError("A control of the kind 'other' needs a model.", field="controls")
     of_kind = [net for net in map(shelf.folder, shelf.names()) if is_of_kind(net, choice.kind)]
-    fitting = [net.name for net in of_kind if fits(net, unet)]
+    fitting = fitting_nets(of_kind, choice.kind, unet)
     if not fitting:
         others = f" ({of_kind[0].name} is made for other models)" if of_kind else ""
         raise NotFoundError(
@@ -179,34 +146,16 @@ def _net(choice: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> C
             f" one into {shelf.place}.",
             field="controls",
         )
-    return shelf.find(fitting[0])
+    return shelf.find(fitting[0].name)
 
 
-def is_of_kind(net: ControlNetFolder, kind: ControlKind) -> bool:
-    """Whether the ControlNet reads hints of that kind, by what it says or is called."""
-    if net.kind:
-        return net.kind == kind
-    return any(word in net.name.casefold() for word in KINDS[kind].words)
-
-
-_SHAPE = ("block_out_channels", "cross_attention_dim", "layers_per_block", "in_channels")
-
-
-def fits(net: ControlNetFolder, unet: Mapping[str, Any]) -> bool:
-    """Whether the ControlNet steers a UNet of that configuration."""
-    # A UNet for inpainting takes more channels, of which the first are the latents.
-    return all(
-        net.config.get(name) == unet.get(name) for name in _SHAPE if name != "in_channels"
-    ) and int(net.config.get("in_channels", 4)) <= int(unet.get("in_channels", 4))
-
-
-def _check_fits(net: ControlNetFolder, unet: Mapping[str, Any], model: ModelFolder) -> None:
-    if net.class_name != "ControlNetModel":
+def _union_type(net: ControlNetFolder, choice: ControlChoice) -> int | None:
+    if not is_union(net):
+        return None
+    found = union_type(net, choice.kind)
+    if found is None:
         raise BadRequestError(
-            f"{net.name!r} is a {net.class_name}; served is: ControlNetModel.", field="controls"
-        )
-    if not fits(net, unet):
-        raise BadRequestError(
-            f"The ControlNet {net.name!r} is made for other models than {model.name!r}.",
+            f"The ControlNet {net.name!r} reads no hints of the kind {choice.kind!r}.",
             field="controls",
         )
+    return found

@@ -2,7 +2,8 @@
 
 They are no part of the pipeline. A hook on the UNet asks each ControlNet for its residuals before
 the UNet computes and adds them up (Zhang et al., arXiv 2302.05543), so txt2img, img2img and
-inpainting are steered alike over one set of components, and nothing stays behind.
+inpainting are steered alike over one set of components, and nothing stays behind. A union model
+is asked once for all of its hints, as it was trained (ControlNet++, xinsir 2024).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
 from webui.errors import BrokenFileError, OutOfMemoryError
 from webui.generation.control import Control
+from webui.generation.control_kinds import is_union
 from webui.generation.devices import Device
 from webui.generation.pipelines import own
 from webui.library.controlnets import ControlNetFolder
@@ -82,7 +85,7 @@ class ControlNets:
         self._nets = {}
 
     def _load(self, net: ControlNetFolder) -> Any:
-        untyped: Any = ControlNetModel
+        untyped: Any = ControlNetUnionModel if is_union(net) else ControlNetModel
         try:
             loaded = untyped.from_pretrained(
                 net.path,
@@ -129,13 +132,12 @@ class _Hook:
         self, _unet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         sample, timestep = args
+        rounds = self._pipe.num_timesteps
         down: list[torch.Tensor] | None = None
         middle: torch.Tensor | None = None
-        rounds = self._pipe.num_timesteps
-        for steering in self._steerings:
-            if not steers(steering.control, self._calls, rounds):
-                continue
-            more_down, more_middle = _residuals(steering, sample, timestep, kwargs)
+        at_work = [s for s in self._steerings if steers(s.control, self._calls, rounds)]
+        for together in _asked_together(at_work):
+            more_down, more_middle = _residuals(together, sample, timestep, kwargs)
             down = (
                 more_down if down is None else [a + b for a, b in zip(down, more_down, strict=True)]
             )
@@ -150,6 +152,15 @@ class _Hook:
         return args, {**kwargs, **residuals}
 
 
+def _asked_together(steerings: Sequence[Steering]) -> list[list[Steering]]:
+    """One group for each pass: all hints of a union model, or the one of another ControlNet."""
+    groups: dict[tuple[int, int | None], list[Steering]] = {}
+    for number, steering in enumerate(steerings):
+        alone = steering.control.union_type is None
+        groups.setdefault((id(steering.net), number if alone else None), []).append(steering)
+    return list(groups.values())
+
+
 def steers(control: Control, call: int, calls: int) -> bool:
     """Whether a control acts in a call of the UNet (from 0), which it does if its time overlaps it.
 
@@ -159,21 +170,36 @@ def steers(control: Control, call: int, calls: int) -> bool:
 
 
 def _residuals(
-    steering: Steering, sample: torch.Tensor, timestep: Any, kwargs: Mapping[str, Any]
+    together: Sequence[Steering], sample: torch.Tensor, timestep: Any, kwargs: Mapping[str, Any]
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    net = steering.net
+    net = together[0].net
+    hints = [steering.hint.expand(len(sample), -1, -1, -1) for steering in together]
+    weights = [steering.control.weight for steering in together]
+    types = [steering.control.union_type for steering in together]
+    known = [kind for kind in types if kind is not None]
+    about = (
+        {"controlnet_cond": hints, "conditioning_scale": weights, **_types(known, net, sample)}
+        if known
+        else {"controlnet_cond": hints[0], "conditioning_scale": weights[0]}
+    )
     # A UNet for inpainting takes mask and picture behind the latents.
     latents = sample[:, : net.config.in_channels]
     down, middle = net(
         latents,
         timestep,
         encoder_hidden_states=kwargs["encoder_hidden_states"],
-        controlnet_cond=steering.hint.expand(len(sample), -1, -1, -1),
-        conditioning_scale=steering.control.weight,
         added_cond_kwargs=kwargs.get("added_cond_kwargs"),
         return_dict=False,
+        **about,
     )
     return list(down), middle
+
+
+def _types(types: Sequence[int], net: Any, sample: torch.Tensor) -> dict[str, Any]:
+    """What the hints of a union model are: as a list, and as 0 or 1 for each type it knows."""
+    asked = torch.zeros(len(sample), net.config.num_control_type)
+    asked[:, types] = 1
+    return {"control_type": asked.to(sample.device, sample.dtype), "control_type_idx": [*types]}
 
 
 def as_input(hint: torch.Tensor, net: Any) -> torch.Tensor:
