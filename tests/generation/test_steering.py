@@ -166,7 +166,7 @@ def test_it_equals_the_pipeline_of_diffusers(pipe: Any, nets: tuple[Any, Any]) -
     assert distance(latents(pipe, *ours), expected) < 1e-5
 
 
-POOLED = {
+POOLED: dict[str, Any] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 4,
     "projection_class_embeddings_input_dim": 6 * 4 + 10,
