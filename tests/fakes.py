@@ -14,11 +14,12 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from webui.errors import StorageError, WebuiError
+from webui.errors import BadRequestError, StorageError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
     Finished,
+    LoraApplied,
     Preview,
     Saved,
     StageDone,
@@ -29,10 +30,14 @@ from webui.events import (
 )
 from webui.generator import Cancel, Session
 from webui.library.files import write_atomically
+from webui.library.loras import LoraShelf
 from webui.request import GenerationRequest
 
 FAKE_SIZE = 256
 """Pixels of a side where the request leaves the size open."""
+
+LAYERS = 264
+"""Of every LoRA."""
 
 
 def gradient(width: int, height: int, seed: int) -> Image.Image:
@@ -67,12 +72,14 @@ class FakeGenerator:
         outputs: Folder for the pictures; made when it is missing.
         seconds_per_step: How long a step takes.
         error: Raised, as the engine would, after the first step.
+        loras: Where the request's LoRAs are looked for; without it all are there.
         seen: Every request that was run.
     """
 
     outputs: Path
     seconds_per_step: float = 0.0
     error: WebuiError | None = None
+    loras: LoraShelf | None = None
     seen: list[GenerationRequest] = field(default_factory=list[GenerationRequest])
     _drawn: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -95,6 +102,11 @@ class FakeGenerator:
         )
         yield started
         yield _stage("load", 0.0, 0, reused=True)
+        try:
+            yield from self._applied(request)
+        except BadRequestError as error:
+            yield failed(error)
+            return
         yield _stage("text", 0.01, 0)
         for batch in range(request.count):
             for step in range(1, request.steps + 1):
@@ -121,6 +133,21 @@ class FakeGenerator:
                 yield picture
                 saved += 1
         yield Finished(saved=saved, withheld=0, seconds=time.perf_counter() - began)
+
+    def _applied(self, request: GenerationRequest) -> Iterator[LoraApplied]:
+        """The rows that have an effect; of a LoRA of another family few layers match."""
+        for row, choice in enumerate(request.loras):
+            if not choice.has_effect:
+                continue
+            family = "unknown"
+            if self.loras is not None:
+                try:
+                    family = self.loras.find(choice.name).facts.family
+                except BadRequestError as error:
+                    sentence = f"Row {row + 1} of the LoRAs: {error.message}"
+                    raise type(error)(sentence, field=f"loras.{row}") from None
+            matched = LAYERS if family in ("SD 1", "unknown") else 12
+            yield LoraApplied(name=choice.name, matched=matched, total=LAYERS)
 
     def _step(self, request: GenerationRequest, batch: int, step: int) -> Step:
         left = request.steps * (request.count - batch) - step

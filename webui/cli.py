@@ -236,6 +236,7 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         jobs=jobs,
         status=status,
         models=_shelf(settings),
+        loras=_lora_shelf(settings),
         history=history,
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 from tests.fakes import FakeGenerator
+from tests.ui.lora_files import stock
 from webui.cli import build_backend
 from webui.jobs import Jobs
+from webui.library.hashes import HashBook
+from webui.library.loras import LoraShelf
 from webui.process import EngineStatus
 from webui.settings import ServerSettings, Settings
 from webui.ui.server import bind, serve, share_one_arena
@@ -20,8 +23,14 @@ def main(outputs: Path, port: int, seconds_per_step: float) -> None:
     share_one_arena()
     settings = ServerSettings(port=port, open_browser=False)
     listener = bind(settings)
-    jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step))
-    places = Settings(outputs=outputs, state=outputs / ".state", own_presets=outputs / ".presets")
+    places = Settings(
+        outputs=outputs,
+        state=outputs / ".state",
+        own_presets=outputs / ".presets",
+        loras=stock(outputs / ".loras"),
+    )
+    shelf = LoraShelf((places.loras,), HashBook(places.state / "hashes.json"))
+    jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step, loras=shelf))
     backend = build_backend(places, jobs, lambda: READY)
     try:
         serve(listener, settings, backend)

@@ -53,6 +53,11 @@ class LoraCard:
     size: int
     facts: LoraFacts
 
+    @property
+    def stem(self) -> str:
+        """`file` without suffix; of a folder, the folder."""
+        return _stem(self.file)
+
 
 @dataclass(frozen=True)
 class LoraHashes:
@@ -92,6 +97,11 @@ class LoraShelf:
         self._cache = hashes.folder / CACHE
         self._known: dict[str, tuple[str, LoraFacts]] | None = None
         self._lock = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        """Where LoRAs are looked for first."""
+        return self._folders[0]
 
     def cards(self) -> tuple[LoraCard, ...]:
         """All LoRAs by name; those that cannot be used too, with the reason in `facts.problem`.
@@ -285,11 +295,11 @@ def _stamp(one: _Found) -> str:
 
 
 def _paths_of(card: LoraCard) -> Iterable[str]:
-    return (card.file, _stem(card.file))
+    return (card.file, card.stem)
 
 
 def _stems_of(card: LoraCard) -> Iterable[str]:
-    return (Path(_stem(card.file)).name,)
+    return (Path(card.stem).name,)
 
 
 def _aliases_of(card: LoraCard) -> Iterable[str]:

@@ -19,6 +19,7 @@ from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.history import add_history_routes
 from webui.ui.routes.looking import add_looking_routes
+from webui.ui.routes.loras import add_loras_routes
 from webui.ui.routes.pictures import add_pictures_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
@@ -29,7 +30,7 @@ from webui.ui.server import Backend
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
-_STYLES = ("base", "create", "panel", "presets", "differences", "brief", "drop", "history")
+_STYLES = ("base", "create", "panel", "loras", "presets", "differences", "brief", "drop", "history")
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
 )
@@ -50,6 +51,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_words_routes(app, backend.words)
     add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
     add_looking_routes(app, backend.models)
+    add_loras_routes(app, backend.loras)
     add_reading_routes(app, backend.models.known_hashes)
     answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.

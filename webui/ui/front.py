@@ -44,7 +44,7 @@ MAX_BODY_BYTES = 1024**2
 MAX_FILE_BYTES = 64 * 1024**2
 """Largest file that can be brought in."""
 
-_FILES = frozenset({"/read", "/presets/import", "/uploads"})
+_FILES = frozenset({"/read", "/presets/import", "/uploads", "/poses/read"})
 """Where files are brought in."""
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -74,7 +74,7 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
-    *("pictures", "history", "presets", "words", "uploads"),
+    *("pictures", "history", "presets", "words", "uploads", "poses", "loras", "controlnets"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 

@@ -20,6 +20,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,7 +28,9 @@ from starlette.applications import Starlette
 from webui.errors import StartError
 from webui.jobs import Jobs
 from webui.library.checkpoints import CheckpointShelf
+from webui.library.controlnets import ControlNetShelf
 from webui.library.history import History
+from webui.library.loras import LoraShelf
 from webui.library.presets import PresetShelf
 from webui.library.uploads import Uploads
 from webui.library.wordlists import WordLists
@@ -50,11 +53,15 @@ class Backend:
 
     Attributes:
         status: How far the engine is.
+        annotators: Folders with the weights of what draws hints.
     """
 
     jobs: Jobs
     status: Callable[[], Status]
     models: CheckpointShelf
+    loras: LoraShelf
+    controlnets: ControlNetShelf
+    annotators: tuple[Path, ...]
     history: History
     presets: PresetShelf
     words: WordLists

@@ -66,6 +66,7 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
     assert rows["meadow"] == {
         "name": "meadow",
         "family": "Stable Diffusion 1",
+        "loras": "SD 1",
         "width": 512,
         "height": 512,
         "cfg": [3, 12],

@@ -89,7 +89,9 @@ class Looker:
         return answer
 
     def _row(self, name: str) -> dict[str, Any]:
-        row = dict.fromkeys(("family", "width", "height", "cfg", "steps", "clip_skip", "hidden"))
+        row = dict.fromkeys(
+            ("family", "loras", "width", "height", "cfg", "steps", "clip_skip", "hidden")
+        )
         try:
             known = self._facts_of(self._shelf.folder(name))
         except BadRequestError as error:
@@ -97,6 +99,7 @@ class Looker:
         return {
             "name": name,
             "family": known.family.name,
+            "loras": known.family.loras,
             "width": known.width,
             "height": known.height,
             "cfg": known.useful_cfg,

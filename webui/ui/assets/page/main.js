@@ -11,6 +11,7 @@ import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
 import { Look, showAdvice } from "./look.js";
+import { LoraStack } from "./loras.js";
 import { startFrom } from "./picturefield.js";
 import { Places } from "./places.js";
 import { Presets } from "./presets.js";
@@ -36,6 +37,7 @@ export async function start({ element, props, ...channel }) {
   const places = new Places(element);
   buildPrompts(desk, look);
   buildFields(desk, look);
+  const loras = new LoraStack(element.querySelector("#loras"), desk, look, job);
   const compare = makeCompare(desk, look);
   const presets = new Presets(desk, look, () => drop.choose());
   const drop = new Drop(compare, (files) => presets.bringIn(files));
@@ -52,8 +54,8 @@ export async function start({ element, props, ...channel }) {
   element.querySelector("#restore").addEventListener("click", () => desk.change(desk.defaults));
 
   engine.addEventListener("lost", () => job.lose());
-  engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); });
-  document.addEventListener("visibilitychange", () => document.hidden || look.refresh());
+  engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); loras.refresh(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const seen of [look, loras]) seen.refresh(); });
   job.resume();
 }
 

@@ -82,6 +82,6 @@ export class PresetList {
 }
 
 /** The text as it is compared: no case, no accents. */
-function folded(text) {
+export function folded(text) {
   return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().trim();
 }

@@ -41,6 +41,7 @@ function rounded(value, step) {
 /**
  * A label, a number box and a slider for one value. The box takes what `least` and `most` allow,
  * which may be more than the slider reaches; left empty it means null where `empty` names that.
+ * Gives its element and `set`, which shows a value and takes where the slider rests at null.
  */
 export function numberRow({ label, low, high, least = low, most = high, step, fine = step, empty = null }, changed) {
   const id = `number-${numbered++}`;
@@ -50,21 +51,26 @@ export function numberRow({ label, low, high, least = low, most = high, step, fi
       if (box.value === "" && empty === null) return;
       if (!box.checkValidity()) return;
       const value = box.value === "" ? null : Number(box.value);
-      slider.set(value ?? 0);
+      slider.set(value ?? resting);
+      shown = value;
       changed(value);
     },
     // What could not be read is not left standing as if it were in force.
-    onblur: () => set(shown),
+    onblur: () => set(shown, resting),
   });
   const slider = range({ low, high, step, fine, "aria-label": label }, (value) => { shown = value; box.value = String(value); changed(value); });
   let shown = null;
-  const set = (value) => {
+  let resting = 0;
+  const set = (value, rest) => {
+    // Half a number that is being typed is not written over by what is in force already.
+    const typing = document.activeElement === box && value === shown;
     shown = value;
-    if (document.activeElement !== box || Number(box.value) !== value) box.value = value === null ? "" : String(value);
-    slider.set(value ?? 0);
+    resting = rest;
+    if (!typing) box.value = value === null ? "" : String(value);
+    slider.set(value ?? resting);
   };
   const element = el("div", { class: "number-row" }, el("label", { for: id }, label), box, slider.element);
-  return { element, set: (value) => set(value) };
+  return { element, set: (value, rest = 0) => set(value, rest) };
 }
 
 let numbered = 0;

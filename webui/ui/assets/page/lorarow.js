@@ -1,0 +1,115 @@
+// One row of the LoRA stack: name, strength, what is heard of it, and a fold with the rest.
+
+import { button, el, icon } from "./dom.js";
+import { numberRow } from "./slider.js";
+import { say } from "./texts.js";
+
+const REACH = 2; // Strength that the slider reaches on both sides; the box takes the field's whole range.
+
+export class LoraRow {
+  #folded = { index: -1 };
+
+  /**
+   * `parts` are the schemas of a row's fields by name, `stack` what a row can ask for: `set`, `solo`,
+   * `remove`, `move`, `open`, `drag` and `deeds`, each with this row.
+   */
+  constructor(name, parts, stack) {
+    Object.assign(this, { name, stack });
+    this.#head(name);
+    this.#numbers(name, parts);
+    this.note = el("p", { class: "note", hidden: true });
+    this.mend = button(say("loras.mute.this"), () => stack.set(this, { enabled: false }, null), { class: "link" });
+    this.wrong = el("p", { class: "wrong-row", hidden: true });
+    this.deeds = el("div", { class: "row-deeds" });
+    const place = el("span", { class: "moves" },
+      this.up = this.#tool("up", "loras.up", () => stack.move(this, -1)),
+      this.down = this.#tool("down", "loras.down", () => stack.move(this, 1)));
+    this.fold = el("div", { class: "fold-of-row", hidden: true }, this.text.element, this.begin.element, this.end.element, el("div", { class: "foot" }, this.deeds, place));
+    this.element = el("li", { class: "lora-row" }, this.head, el("div", { class: "strength" }, this.weight.element, this.more), this.note, this.wrong, this.fold);
+    // Before the slider or the box below gets to see it.
+    this.element.addEventListener("keydown", (event) => this.#moved(event), { capture: true });
+  }
+
+  /** Shows the row as it is now, in its `index`-th place of `count`. */
+  update({ choice, index, count, solo, state, problem }) {
+    this.weight.set(choice.weight);
+    this.text.set(choice.text_encoder_weight, choice.weight);
+    this.begin.set(percent(choice.start));
+    this.end.set(percent(choice.end));
+    this.element.classList.toggle("muted", !choice.enabled);
+    this.element.classList.toggle("wrong", Boolean(problem));
+    pressed(this.mute, !choice.enabled);
+    this.mute.replaceChildren(icon(choice.enabled ? "eye" : "closed"));
+    pressed(this.alone, solo);
+    this.alone.disabled = count < 2;
+    this.up.disabled = index === 0;
+    this.down.disabled = index === count - 1;
+    this.note.hidden = !state.words || Boolean(problem);
+    this.note.className = `note ${state.tone}`;
+    this.note.textContent = state.words;
+    this.wrong.hidden = !problem;
+    if (problem) this.wrong.replaceChildren(el("span", {}, problem), " ", this.mend);
+    if (this.#folded.index !== index) this.#folded = { index };
+    this.#fill();
+  }
+
+  focus() {
+    this.element.querySelector("input[type=range]").focus();
+  }
+
+  #head(name) {
+    this.grip = el("span", { class: "grip", "aria-hidden": "true", title: say("loras.drag"), onpointerdown: (event) => this.stack.drag(this, event) }, icon("grip"));
+    this.title = button(name, () => this.stack.open(this), { class: "link name", title: say("loras.about", { name }), "aria-haspopup": "dialog" });
+    this.mute = this.#tool("eye", "loras.mute", () => this.stack.set(this, { enabled: this.mute.getAttribute("aria-pressed") === "true" }, null));
+    this.alone = this.#tool("solo", "loras.solo", () => this.stack.solo(this));
+    const remove = this.#tool("close", "loras.remove", () => this.stack.remove(this));
+    this.head = el("div", { class: "head" }, this.grip, this.title, this.mute, this.alone, remove);
+  }
+
+  #numbers(name, parts) {
+    const set = (values) => this.stack.set(this, values, "loras");
+    const { weight, text_encoder_weight: text, start, end } = parts;
+    const strength = { low: -REACH, high: REACH, step: 0.1, fine: 0.01 };
+    const share = { low: 100 * start.low, high: 100 * end.high, step: 5, fine: 1 };
+    this.weight = numberRow({ ...strength, label: say("loras.strength", { name }), least: weight.low, most: weight.high }, (value) => set({ weight: value }));
+    this.text = numberRow({ ...strength, label: say("loras.text"), least: text.low, most: text.high, empty: say("loras.text.same") }, (value) => set({ text_encoder_weight: value }));
+    this.begin = numberRow({ ...share, label: say("loras.start") }, (value) => set({ start: value / 100 }));
+    this.end = numberRow({ ...share, label: say("loras.end") }, (value) => set({ end: value / 100 }));
+    this.more = this.#tool("more", "loras.more", () => this.#open(this.fold.hidden));
+    this.more.setAttribute("aria-expanded", "false");
+  }
+
+  #tool(picture, key, act) {
+    return button(icon(picture), act, { class: "icon", "aria-label": say(key, { name: this.name }), title: say(key, { name: this.name }) });
+  }
+
+  #open(open) {
+    this.fold.hidden = !open;
+    this.more.setAttribute("aria-expanded", String(open));
+    this.#fill();
+  }
+
+  /** Others' deeds are made when the fold is opened, and anew when the row has moved. */
+  #fill() {
+    const { index, filled } = this.#folded;
+    if (this.fold.hidden || filled) return;
+    this.#folded.filled = true;
+    this.deeds.replaceChildren(...this.stack.deeds(index));
+  }
+
+  #moved(event) {
+    const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!by || !event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.stack.move(this, by);
+  }
+}
+
+function pressed(tool, is) {
+  tool.setAttribute("aria-pressed", String(is));
+}
+
+function percent(share) {
+  return Number((100 * share).toFixed(2));
+}
