@@ -75,6 +75,8 @@ def write_loras(folder: Path, loaded: Loaded) -> None:
     unet = layers(loaded, "unet", UNET, "lora_unet_")
     text = layers(loaded, "text_encoder", TEXT, "lora_te_text_model_")
     large = {"lora_te2_a.lora_down.weight": torch.ones(4, 4)}
+    # As SDXL's own do: their first text encoder is that of SD 1.
+    shared = large | {name.replace("lora_te_", "lora_te1_"): text[name] for name in text}
     wide = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     files = {
         "ink": unet,
@@ -82,6 +84,7 @@ def write_loras(folder: Path, loaded: Loaded) -> None:
         "both": unet | text,
         "partial": unet | {"lora_unet_nowhere.lora_down.weight": torch.ones(4, 4)},
         "large": large,
+        "shared": shared,
         "wide": {f"{wide}.lora_down.weight": torch.ones(4, 768)},
         "hollow": {name: value * torch.nan for name, value in unet.items()},
     }
@@ -143,6 +146,41 @@ def test_what_fits_is_told_for_each_row_and_the_picture_shows_it(studio: Studio)
     events = studio.run(stacked({"name": "ink"}, {"name": "partial", "weight": 0.5}))
     told = [(e.name, e.matched, e.total) for e in events if isinstance(e, LoraApplied)]
     assert told == [("ink", 4, 4), ("partial", 4, 5)]
+    assert psnr(base, pixels(saved(events)[0])) < 40
+
+
+def test_what_the_stack_changes_is_told_by_block_and_for_each_two(studio: Studio):
+    rows = ({"name": "ink"}, {"name": "text", "weight": 0.3}, {"name": "copy"}, {"name": "ink"})
+    (told,) = (e for e in studio.run(stacked(*rows)) if isinstance(e, StackMeasured))
+    assert set(told.sizes) == {"ink", "text", "copy"}
+    blocks = {
+        name: [block for block, size in sizes.items() if size] for name, sizes in told.sizes.items()
+    }
+    assert blocks["ink"] == blocks["copy"] == ["down 2", "down 3", "mid", "up 1"]
+    assert blocks["text"] == ["text encoder"]
+    overlaps = {frozenset(names): cosine for *names, cosine in told.overlaps}
+    assert overlaps == {
+        frozenset(("ink", "text")): 0,
+        frozenset(("text", "copy")): 0,
+        frozenset(("ink", "copy")): pytest.approx(1, abs=1e-5),
+    }
+    again = [e for e in studio.run(stacked({"name": "ink", "weight": -2})) if e.event == "stack"]
+    assert again == [StackMeasured(sizes={"ink": told.sizes["ink"]})]
+    assert not any(e.event == "stack" for e in studio.run(QUICK))
+
+
+def test_a_lora_of_another_family_is_tried_with_a_notice_and_what_fits_of_it_counts(
+    studio: Studio,
+):
+    base = pixels(saved(studio.run(QUICK))[0])
+    events = studio.run(stacked({"name": "shared", "weight": 1.5}))
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert [n for n in notices if "LoRAs" in n] == [
+        "Row 1 of the LoRAs: 'shared' is made for SDXL, and the model is Stable Diffusion 1: little"
+        " of it may fit."
+    ]
+    told = [(e.matched, e.total) for e in events if isinstance(e, LoraApplied)]
+    assert told == [(2, 3)]
     assert psnr(base, pixels(saved(events)[0])) < 40
 
 
@@ -268,7 +306,7 @@ def test_only_what_a_change_of_the_stack_reaches_is_computed_again(studio: Studi
     [
         ("inc", "Unknown LoRA 'inc': did you mean 'ink'?"),
         ("cut", "cut.safetensors is truncated, the last 9 bytes are missing: fetch it again."),
-        ("large", "'large' is made for SDXL, and the model is Stable Diffusion 1: mute or remove"),
+        ("large", "none of the 1 layers of 'large' fits, since the model 'postcard' has no such"),
         ("wide", "none of the 1 layers of 'wide' fits, since the model 'postcard' has "),
         ("hollow", "hollow.safetensors holds invalid numbers in "),
     ],

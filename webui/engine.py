@@ -130,8 +130,7 @@ class Engine:
         yield from (Notice(message=notice) for notice in (*admitted.notices, *taken_out))
         plan = self._resolved(admitted.request, self._bring(admitted.request))
         self._check_region(plan)
-        if plan.canvas is not None:
-            yield from (Notice(message=notice) for notice in plan.canvas.notices)
+        yield from (Notice(message=notice) for notice in plan.notices)
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
         yield from self._painter.match(loaded, plan)

@@ -240,6 +240,22 @@ def reads(prompt: str) -> bool:
     return True
 
 
+def test_tags_of_loras_become_rows_behind_those_there_are() -> None:
+    prompt = "a (hill:2) <lora:ink:0.5>by day<lora:paper:0.2:0.7>"
+    found = advice(prompt=prompt, loras=[{"name": "dusk"}])["prompt"]
+    assert (found.kind, found.values) == ("lora_tags", {"names": "ink, paper"})
+    assert found.fix["prompt"] == "a (hill:2) by day"
+    rows = [(r["name"], r["weight"], r["text_encoder_weight"]) for r in found.fix["loras"]]
+    assert rows == [("dusk", 1.0, None), ("ink", 0.5, None), ("paper", 0.7, 0.2)]
+    # What else there is to say of the prompt comes next.
+    assert kinds(**found.fix) == ["weight_high"]
+
+
+@pytest.mark.parametrize("tag", ["<lora:ink:much>", "<hypernet:ink:1>", "<lora:ink:9>", "lora:ink"])
+def test_tags_that_make_no_rows_get_no_advice(tag: str) -> None:
+    assert kinds(prompt=f"a {tag}") == []
+
+
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS, MODELS)
 def test_any_fix_is_a_request_that_needs_no_more_advice_on_that_field(
@@ -281,6 +297,7 @@ EXAMPLES: dict[AdviceKind, dict[str, Any]] = {
     "size_small": {"width": 64, "height": 64},
     "size_stretched": {"width": 832, "height": 320},
     "batch_large": {"batch": 16, "width": 768},
+    "lora_tags": {"prompt": "a <lora:ink>"},
     "weight_high": {"prompt": "(a:2)"},
     "phrase_in_both": {"prompt": "a", "negative_prompt": "a"},
 }

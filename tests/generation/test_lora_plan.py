@@ -38,15 +38,22 @@ def test_rows_without_effect_are_not_even_looked_for(tmp_path: Path):
     ]
 
 
-def test_a_row_of_another_family_is_refused_by_number_and_name(tmp_path: Path):
+def test_a_row_of_another_family_is_doubted_by_number_and_name_and_tried(tmp_path: Path):
     put(tmp_path, kohya()())
     put_shapes(tmp_path / "loras" / "large.safetensors", shapes_of(2048))
-    with pytest.raises(BadRequestError) as caught:
-        planned(tmp_path, LoraChoice(name="ink"), LoraChoice(name="large"))
-    assert caught.value.message == (
-        "Row 2 of the LoRAs: 'large' is made for SDXL, and the model is Stable Diffusion 1: mute"
-        " or remove it."
+    ink, large = planned(tmp_path, LoraChoice(name="ink"), LoraChoice(name="large"))
+    assert ink.doubt is None
+    assert large.doubt == (
+        "Row 2 of the LoRAs: 'large' is made for SDXL, and the model is Stable Diffusion 1: little"
+        " of it may fit."
     )
+
+
+def test_a_row_that_is_missing_is_refused_by_number_and_name(tmp_path: Path):
+    put(tmp_path, kohya()())
+    with pytest.raises(BadRequestError) as caught:
+        planned(tmp_path, LoraChoice(name="ink"), LoraChoice(name="gone"))
+    assert caught.value.message.startswith("Row 2 of the LoRAs: Unknown LoRA 'gone': ")
     assert caught.value.field == "loras.1"
 
 

@@ -24,6 +24,8 @@ from webui.generation.prompts import (
     write_prompt,
 )
 from webui.generation.samplers import SAMPLER_TABLE
+from webui.interchange.loratags import rows_for_tags, take_tags
+from webui.interchange.sparse import listed
 from webui.request import GenerationRequest, parse_request
 
 AdviceKind = Literal[
@@ -36,6 +38,7 @@ AdviceKind = Literal[
     "size_small",
     "size_stretched",
     "batch_large",
+    "lora_tags",
     "weight_high",
     "phrase_in_both",
 ]
@@ -86,7 +89,7 @@ class Idle:
 def advise(request: GenerationRequest, facts: ModelFacts) -> tuple[Advice, ...]:
     """Advice in the order of the fields, at most one a field; none for what cannot be read."""
     found = (
-        _weights(request),
+        _tags(request) or _weights(request),
         _phrases(request),
         _size(request, facts),
         _steps(request, facts),
@@ -188,6 +191,20 @@ def _batch(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
         "fit_count": fix["count"],
     }
     return Advice("batch_large", "batch", values, fix)
+
+
+def _tags(request: GenerationRequest) -> Advice | None:
+    """Tags of LoRAs, which the engine takes out into rows of the stack when it comes to them."""
+    try:
+        rows, _ = rows_for_tags(request)
+    except BadRequestError:
+        return None
+    if rows is request:
+        return None
+    names = listed(lora["name"] for lora in take_tags(request.prompt).loras)
+    asked = rows.model_dump(mode="json")
+    fix = {"prompt": asked["prompt"], "loras": asked["loras"]}
+    return Advice("lora_tags", "prompt", {"names": names}, fix)
 
 
 def _weights(request: GenerationRequest) -> Advice | None:

@@ -25,6 +25,7 @@ class PlannedLora:
         name: As the request calls it.
         weight, text_encoder_weight: Strength in the denoiser and in the text encoder.
         start, end: Share of the steps at which it comes on and goes off in the denoiser.
+        doubt: A sentence on why little of it may fit; `None` where nothing speaks against it.
     """
 
     row: int
@@ -35,6 +36,7 @@ class PlannedLora:
     text_encoder_weight: float
     start: float
     end: float
+    doubt: str | None
 
 
 class TimedStrength(NamedTuple):
@@ -51,8 +53,7 @@ def plan_loras(
     """The rows that have an effect: not muted, and of a strength other than 0.
 
     Raises:
-        BadRequestError: A row's file is missing, broken, or of another family of models; the
-            sentence names the row.
+        BadRequestError: A row's file is missing or broken; the sentence names the row.
     """
     return tuple(
         _planned(row, choice, family, shelf)
@@ -67,12 +68,6 @@ def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> 
         hashes = shelf.hashes(card)
     except BadRequestError as error:
         raise type(error)(in_row(row, error.message), field=row_field(row)) from None
-    if card.facts.family not in (family.loras, "unknown"):
-        reason = (
-            f"{choice.name!r} is made for {card.facts.family}, and the model is {family.name}:"
-            " mute or remove it."
-        )
-        raise BadRequestError(in_row(row, reason), field=row_field(row))
     own = choice.text_encoder_weight
     return PlannedLora(
         row=row,
@@ -83,7 +78,19 @@ def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> 
         text_encoder_weight=choice.weight if own is None else own,
         start=choice.start,
         end=choice.end,
+        doubt=_doubt(row, choice, card, family),
     )
+
+
+def _doubt(row: int, choice: LoraChoice, card: LoraCard, family: Family) -> str | None:
+    """Families share layers, such as the text encoder of SD 1 and SDXL: how many fit shows later."""
+    if card.facts.family in (family.loras, "unknown"):
+        return None
+    reason = (
+        f"{choice.name!r} is made for {card.facts.family}, and the model is {family.name}: little"
+        " of it may fit."
+    )
+    return in_row(row, reason)
 
 
 def in_row(row: int, reason: str) -> str:

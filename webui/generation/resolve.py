@@ -62,6 +62,12 @@ class Plan:
         """The seeds of all pictures in order."""
         return tuple(seed for batch in self.batches for seed in batch)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences about what will be otherwise than one may think."""
+        of_canvas = () if self.canvas is None else self.canvas.notices
+        return (*of_canvas, *(lora.doubt for lora in self.loras if lora.doubt is not None))
+
     def recipe(self, seed: int) -> GenerationRequest:
         """The request that makes one of this plan's pictures again, alone."""
         return parse_request(self.request.model_dump() | {"seed": seed, "count": 1, "batch": 1})
