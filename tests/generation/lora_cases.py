@@ -316,6 +316,33 @@ CASES: dict[str, Case] = {
         product(2),
         config={"r": 3, "lora_alpha": 12, "alpha_pattern": {"attn2.to_k": 6, "to_q": 1}},
     ),
+    "peft, alpha by the first pattern that fits": Case(
+        LINEAR,
+        named(f"{PEFT}.lora_A.weight", f"{PEFT}.lora_B.weight"),
+        product(2),
+        config={
+            "r": 3,
+            "lora_alpha": 12,
+            "alpha_pattern": {
+                "attn2": 1,
+                r"^down_blocks\.\d+\..*attn[23]\.to_(k|v)": 6,
+                ".*to_k": 2,
+            },
+        },
+    ),
+    "peft, alpha by a pattern in the text encoder": Case(
+        TEXT,
+        text_lora(f"{PEFT_TEXT}.lora_A.weight", f"{PEFT_TEXT}.lora_B.weight"),
+        product(4, 32, 32),
+        "text_encoder",
+        config={"r": 3, "lora_alpha": 6, "alpha_pattern": {"^text_model.*q_proj": 12}},
+    ),
+    "peft, rank by a pattern": Case(
+        LINEAR,
+        lambda: {f"{PEFT}.lokr_w1": normal(4, 4), f"{PEFT}.lokr_w2": normal(4, 8)},
+        lambda weight: torch.kron(normal(4, 4), normal(4, 8)) * 3,
+        config={"r": 8, "alpha": 6, "rank_pattern": {r"attn\d.to_[kv]": 2}},
+    ),
     "peft, rank-stabilised": Case(
         LINEAR,
         named(f"{PEFT}.lora_A.weight", f"{PEFT}.lora_B.weight"),

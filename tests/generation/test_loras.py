@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -215,7 +216,8 @@ def test_layers_that_do_not_fit_are_counted_with_the_reason(model: Model, tmp_pa
     assert (found.matched, found.total) == (1, 7)
     assert dict(found.misfits) == {
         "has layers of another shape": 1,
-        "cannot be changed in this way": 2,
+        "cannot be changed in this way": 1,
+        "cannot be changed by OFT": 1,
         "has no such layers": 3,
     }
 
@@ -260,12 +262,24 @@ def test_numbers_that_are_none_and_configurations_that_cannot_be_read_are_refuse
         {"r": 0, "lora_alpha": 4},
         {"lora_alpha": 4},
         {"r": "many", "lora_alpha": 4},
-        {"r": 4, "lora_alpha": 4, "alpha_pattern": {"(a+)+$": 1}},
+        {"r": 4, "lora_alpha": 4, "alpha_pattern": {"(a": 1}},
+        {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 0}},
+        {"r": 4, "lora_alpha": 4, "rank_pattern": {"x" * 1_000: 1}},
+        {"r": 4, "lora_alpha": float("inf")},
         {"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": None}},
     ):
         with pytest.raises(BrokenFileError, match="configuration of peft") as caught:
             read(Loras(model), {"a": put_peft(tmp_path, peft, config)})
         assert caught.value.field == "loras"
+
+
+def test_a_pattern_that_runs_for_ever_is_given_up(model: Model, tmp_path: Path):
+    endless = r"(.|\w)+[^k]"
+    config = {"r": 4, "lora_alpha": 4, "alpha_pattern": {endless: 1}}
+    began = time.perf_counter()
+    with pytest.raises(BrokenFileError, match="configuration of peft"):
+        read(Loras(model), {"a": put_peft(tmp_path, CASES["peft"].make(), config)})
+    assert time.perf_counter() - began < 10
 
 
 def test_a_file_is_read_once_and_forgotten_when_others_need_the_memory(

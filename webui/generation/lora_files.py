@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from webui.errors import BrokenFileError
+from webui.generation.lora_adapters import Adapter, read_adapters
 from webui.generation.lora_deltas import (
     Delta,
     Full,
@@ -26,11 +26,13 @@ from webui.generation.lora_deltas import (
     product_size,
 )
 from webui.generation.lora_names import Layer, Part
-from webui.library.loras import LoraCard, read_adapter_config
+from webui.library.lora_facts import LORA_TENSOR
+from webui.library.loras import LoraCard
 
 NO_SUCH_LAYER = "has no such layers"
 OTHER_SHAPE = "has layers of another shape"
 UNKNOWN_KIND = "cannot be changed in this way"
+OFT = "cannot be changed by OFT"
 """Why a layer of a LoRA is not applied: what is to be said of the model."""
 
 _PLAIN: Mapping[str, str] = MappingProxyType(
@@ -56,7 +58,6 @@ _TENSOR = re.compile(
 )
 _PROCESSOR = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight")
 _LENGTHS = ("dora_scale", "lora_magnitude_vector")
-_LITERAL = re.compile(r"\^?[\w.]+")
 
 
 class Weight(NamedTuple):
@@ -64,30 +65,6 @@ class Weight(NamedTuple):
 
     part: Part
     name: str
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """What peft's configuration says of strength.
-
-    Attributes:
-        alphas: alpha by layer where it differs; a name counts for all layers that end in it.
-        root: Whether the scale is alpha / sqrt(rank) ("rslora").
-    """
-
-    alpha: float
-    rank: int
-    alphas: Mapping[str, float]
-    root: bool
-
-    def scale(self, path: str, rank: int | None) -> float:
-        """The factor of the layer's product."""
-        alpha = self.alpha
-        for name, own in self.alphas.items():
-            if path == name or path.endswith(f".{name}"):
-                alpha = own
-        rank = rank or self.rank
-        return alpha / (rank**0.5 if self.root else rank)
 
 
 @dataclass(frozen=True)
@@ -112,10 +89,10 @@ class ReadLora:
 
 @dataclass
 class _Layer:
-    """The tensors of one layer of a file, and whether all of them are understood."""
+    """The tensors of one layer of a file, and what the first is called that is not understood."""
 
     tensors: Tensors = field(default_factory=dict[str, torch.Tensor])
-    known: bool = True
+    unknown: str | None = None
 
 
 def read_lora(
@@ -131,13 +108,13 @@ def read_lora(
         BrokenFileError: The file is damaged, or holds numbers that are none.
     """
     layers, metadata = _read(card)
-    adapters = _adapters(card, metadata)
+    adapters = read_adapters(card, metadata, {table[name] for name in layers if name in table})
     deltas: dict[Weight, Delta] = {}
     misfits: Counter[str] = Counter()
     for name, layer in layers.items():
         target = table.get(name)
-        if target is None or not layer.known:
-            misfits[UNKNOWN_KIND if target else NO_SUCH_LAYER] += 1
+        if target is None or layer.unknown is not None:
+            misfits[NO_SUCH_LAYER if target is None else _reason(layer.unknown)] += 1
             continue
         try:
             deltas |= _deltas(target, layer.tensors, adapters.get(target.part), weights)
@@ -156,9 +133,9 @@ def _read(card: LoraCard) -> tuple[dict[str, _Layer], dict[str, str]]:
         # safetensors declares no types.
         with cast(Any, safe_open)(card.path, framework="pt", device="cpu") as opened:
             for name in cast(list[str], opened.keys()):
-                layer, tensor = _place(name)
-                if tensor is None:
-                    layers[layer].known = False
+                layer, tensor, known = _place(name)
+                if not known:
+                    layers[layer].unknown = layers[layer].unknown or tensor
                     continue
                 value = cast(torch.Tensor, opened.get_tensor(name))
                 if not torch.isfinite(value.float()).all():
@@ -172,15 +149,23 @@ def _read(card: LoraCard) -> tuple[dict[str, _Layer], dict[str, str]]:
         raise BrokenFileError(f"{card.file} cannot be read: {error}.", field="loras") from None
 
 
-def _place(name: str) -> tuple[str, str | None]:
-    """Spelling of the layer and our name of the tensor; None where that is not understood."""
+def _place(name: str) -> tuple[str, str, bool]:
+    """Spelling of the layer, our name of the tensor, and whether that is understood."""
     if old := _PROCESSOR.fullmatch(name):
         module = "to_out.0" if old[2] == "to_out" else old[2]
-        return f"{old[1]}.{module}", old[3]
+        return f"{old[1]}.{module}", old[3], True
     found = _TENSOR.fullmatch(name)
-    if found is None:
-        return name.rpartition(".")[0] or name, None
-    return found["layer"], _PLAIN[found["plain"]] if found["plain"] else found["other"]
+    if found is not None:
+        tensor = _PLAIN[found["plain"]] if found["plain"] else found["other"]
+        return found["layer"], tensor, True
+    end = LORA_TENSOR.search(name)
+    layer, _, tensor = name.rpartition(".") if end is None else (name[: end.start()], "", end[0])
+    return layer or name, tensor, False
+
+
+def _reason(tensor: str | None) -> str:
+    """Why a layer is left out that has a tensor of that name."""
+    return OFT if tensor is not None and "oft_" in tensor else UNKNOWN_KIND
 
 
 def _deltas(
@@ -240,54 +225,3 @@ def _full(diff: torch.Tensor, weight: torch.Tensor) -> Full:
     if diff.numel() != weight.numel():
         raise ValueError(OTHER_SHAPE)
     return Full(diff.to(weight.device, copy=True))
-
-
-def _adapters(card: LoraCard, metadata: Mapping[str, str]) -> Mapping[Part, Adapter]:
-    """peft's configurations by part: from the file beside, or from diffusers' metadata."""
-    if card.config is not None:
-        adapter = _adapter(card, read_adapter_config(card.config))
-        return {} if adapter is None else {"unet": adapter, "text_encoder": adapter}
-    try:
-        said: Any = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise _damaged(card)
-    parts: dict[Part, Adapter] = {}
-    for part in ("unet", "text_encoder"):
-        own = {
-            key.removeprefix(f"{part}."): value
-            for key, value in cast(dict[str, Any], said).items()
-            if key.startswith(f"{part}.")
-        }
-        adapter = _adapter(card, own)
-        if adapter is not None:
-            parts[part] = adapter
-    return parts
-
-
-def _adapter(card: LoraCard, config: Mapping[str, Any]) -> Adapter | None:
-    alpha = config.get("lora_alpha", config.get("alpha"))
-    if alpha is None:
-        return None
-    try:
-        alphas = {str(k): float(v) for k, v in dict(config.get("alpha_pattern") or {}).items()}
-        adapter = Adapter(
-            alpha=float(alpha),
-            rank=int(config["r"]),
-            alphas={name.removeprefix("^"): own for name, own in alphas.items()},
-            root=bool(config.get("use_rslora")),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise _damaged(card) from None
-    # peft reads them as regular expressions; those from a stranger's file can run for ever.
-    if adapter.rank < 1 or not all(_LITERAL.fullmatch(name) for name in alphas):
-        raise _damaged(card)
-    return adapter
-
-
-def _damaged(card: LoraCard) -> BrokenFileError:
-    return BrokenFileError(
-        f"{card.file} comes with a configuration of peft that cannot be read: fetch it again.",
-        field="loras",
-    )
