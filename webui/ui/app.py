@@ -17,10 +17,12 @@ from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
+from webui.ui.routes.controlnets import add_controlnets_routes
 from webui.ui.routes.history import add_history_routes
 from webui.ui.routes.looking import add_looking_routes
 from webui.ui.routes.loras import add_loras_routes
 from webui.ui.routes.pictures import add_pictures_routes
+from webui.ui.routes.poses import add_poses_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
 from webui.ui.routes.static import add_static_routes
@@ -30,7 +32,20 @@ from webui.ui.server import Backend
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
-_STYLES = ("base", "create", "panel", "loras", "presets", "differences", "brief", "drop", "history")
+_STYLES = (
+    "base",
+    "create",
+    "panel",
+    "start",
+    "pose",
+    "controls",
+    "loras",
+    "presets",
+    "differences",
+    "brief",
+    "drop",
+    "history",
+)
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
 )
@@ -49,8 +64,10 @@ def build_app(backend: Backend) -> FastAPI:
     add_history_routes(app, history, lambda preset: presets.find(preset).request)
     add_presets_routes(app, presets)
     add_words_routes(app, backend.words)
+    add_poses_routes(app)
     add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
     add_looking_routes(app, backend.models)
+    add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
     add_loras_routes(app, backend.loras)
     add_reading_routes(app, backend.models.known_hashes)
     answer_the_rest(app, OWN_PATHS)

@@ -21,6 +21,11 @@ export class Desk extends EventTarget {
     return structuredClone(this.#request);
   }
 
+  /** What is known of a field: its range, its choices (see ui/fields.py). */
+  schema(name) {
+    return this.fields.find((field) => field.name === name);
+  }
+
   value(name) {
     return this.#request[name];
   }

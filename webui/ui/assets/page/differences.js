@@ -75,7 +75,8 @@ export class Differences extends EventTarget {
 
 /**
  * Makes the sheet of differences. It gives a function that opens it over a recipe:
- * `{title, request, report = [], picture = null}`, the last the address of a picture to show.
+ * `{title, request, report = [], picture = null, other = null}`, where `picture` is the address of one
+ * to show and `other` what else can be done with it, in `words` and by `act`.
  */
 export function makeCompare(desk, look) {
   const sheet = new Sheet("comparison", "");
@@ -83,8 +84,9 @@ export function makeCompare(desk, look) {
   const picture = el("img", { alt: "", hidden: true });
   const report = el("div", { class: "report", hidden: true });
   const apply = button("", () => take(), { class: "primary" });
+  const otherwise = el("span", { class: "otherwise" });
   sheet.body.append(el("div", { class: "beside" }, picture, report), differences.element);
-  sheet.footer.append(button(say("diff.cancel"), () => sheet.close()), apply);
+  sheet.footer.append(otherwise, button(say("diff.cancel"), () => sheet.close()), apply);
   differences.addEventListener("change", () => labelApply(apply, differences));
 
   let showing = null;
@@ -95,8 +97,9 @@ export function makeCompare(desk, look) {
     if (done) sheet.close();
   };
   sheet.onEnter(take);
-  return async ({ title, request, report: sentences = [], picture: address = null }) => {
+  return async ({ title, request, report: sentences = [], picture: address = null, other = null }) => {
     sheet.title.textContent = title;
+    otherwise.replaceChildren(...(other ? [button(other.words, () => { sheet.close(); other.act(); })] : []));
     picture.hidden = !address;
     if (address) picture.src = address;
     report.hidden = !sentences.length;

@@ -6,10 +6,12 @@ import { say } from "./texts.js";
 const INFOTEXT = /(^|\n)Steps: \d+,[^\n]*\bSampler: /;
 
 export class Drop {
-  /** `compare` opens the sheet of differences, `bringIn` adds the presets in files. */
-  constructor(compare, bringIn) {
-    this.compare = compare;
-    this.bringIn = bringIn;
+  /**
+   * `compare` opens the sheet of differences, `bringIn` adds the presets in files, and `start` makes
+   * a file's picture the one to start from.
+   */
+  constructor(compare, bringIn, start) {
+    Object.assign(this, { compare, bringIn, start });
     this.zone = document.getElementById("drop");
     this.#listenToDrags();
     document.addEventListener("paste", (event) => this.#paste(event));
@@ -59,7 +61,9 @@ export class Drop {
     const text = board?.getData("text/plain") ?? "";
     if (pictures.length && !text) {
       event.preventDefault();
-      this.#take(pictures);
+      // Into a text goes what can be written: the picture's recipe. Elsewhere it is the picture itself.
+      if (event.target.closest?.("input, textarea, dialog")) this.#take(pictures);
+      else this.start(pictures[0]);
     } else if (event.target.id === "input-prompt" && INFOTEXT.test(text)) {
       this.#offer(text, event.target);
     }
@@ -90,9 +94,14 @@ export class Drop {
       if (this.address) URL.revokeObjectURL(this.address);
       this.address = file && URL.createObjectURL(file);
       const title = file ? say(`drop.${source}`, { name: file.name }) : say("drop.pasted");
-      await this.compare({ title, request, report, picture: this.address });
+      await this.compare({ title, request, report, picture: this.address, other: this.#startWith(file) });
     } catch (problem) {
-      toast(problem.message);
+      toast(problem.message, this.#startWith(file));
     }
+  }
+
+  /** What else can be done with a picture than to read its recipe. */
+  #startWith(file) {
+    return file && { words: say("deed.init"), act: () => this.start(file) };
   }
 }

@@ -1,17 +1,20 @@
 // A widget for each field of the request, made from its schema, and where it stands.
 
 import { button, choices, el, icon } from "./dom.js";
-import { pictureControl } from "./picturefield.js";
+import { placed } from "./fitting.js";
+import { OF_THE_START } from "./picturefield.js";
 import { range } from "./slider.js";
-import { say } from "./texts.js";
+import { say, sayable } from "./texts.js";
 
 const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
-const AT_HAND = ["model", "size", "steps", "cfg", "seed", "count", "batch", "init", "strength"];
-const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", "mask", "mask_blur", "mask_grow", "soft_mask", "inpaint_area", "inpaint_padding", "inpaint_fill", "outpaint"]);
+const AT_HAND = ["model", "size", "steps", "cfg", "seed", "amount"];
+const AMOUNT = ["count", "batch"];
+const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", ...OF_THE_START]);
+const IN_A_ROW = new Set(["width", "height", ...AMOUNT]);
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
-/** Builds the widgets into the side; gives them by name. */
-export function buildFields(desk, look) {
+/** Builds the widgets into the side; `start` is the picture to start from (see brought.js). */
+export function buildFields(desk, look, start) {
   const widgets = new Map();
   for (const field of desk.fields) {
     if (ELSEWHERE.has(field.name)) continue;
@@ -19,23 +22,30 @@ export function buildFields(desk, look) {
   }
   const rows = new Map([...widgets].map(([name, widget]) => [name, widget.row]));
   rows.set("size", sizeRow(desk, look, rows));
+  rows.set("amount", el("div", { class: "two" }, ...AMOUNT.map((name) => rows.get(name))));
   rows.get("seed").querySelector(".control").append(...seedDeeds(desk));
   for (const name of AT_HAND) document.getElementById("fields").append(rows.get(name));
   for (const [name, row] of rows) {
-    if (!AT_HAND.includes(name) && name !== "width" && name !== "height") document.getElementById("more-fields").append(row);
+    if (!AT_HAND.includes(name) && !IN_A_ROW.has(name)) document.getElementById("more-fields").append(row);
   }
+  follow(desk, widgets);
+  watchModel(look, widgets, desk, start);
+}
+
+/** Keeps widgets, by name, as the recipe is. */
+export function follow(desk, widgets) {
   const update = (names, from) => {
     for (const name of names) if (name !== from) widgets.get(name)?.set(desk.value(name));
   };
   desk.addEventListener("change", ({ detail }) => update(detail.names, detail.from));
   update(widgets.keys(), null);
-  watchModel(look, widgets, desk);
-  return widgets;
 }
 
-function makeWidget(desk, field) {
+/** The widget of a field: its `row`, and `set`, which shows a value. */
+export function makeWidget(desk, field) {
   const set = (value) => desk.change({ [field.name]: value }, field.name);
-  if (field.name === "init") return pictureWidget(desk, field);
+  if (field.kind === "boolean") return switchWidget(field, set);
+  if (AMOUNT.includes(field.name)) return numberWidget(field, set);
   if (field.name === "model" || field.choices.length) return selectWidget(field, set);
   if (field.kind !== "integer" && field.kind !== "number") throw new TypeError(`No widget is known for the field ${field.name} (${field.kind}).`);
   const steps = (field.high - field.low) / field.step;
@@ -50,24 +60,32 @@ function row(field, control) {
   return el("div", { class: "field", id: `field-${field.name}` }, el("div", { class: "name" }, label, help), control, el("p", { class: "advice", hidden: true }));
 }
 
-function pictureWidget(desk, field) {
-  const { element, set } = pictureControl(desk, `input-${field.name}`);
-  return { row: row(field, el("div", { class: "control" }, element)), set };
-}
-
 function common(field) {
   return { id: `input-${field.name}`, name: field.name, "aria-describedby": `help-${field.name}` };
 }
 
+function switchWidget(field, changed) {
+  const box = el("input", { ...common(field), type: "checkbox", onchange: () => changed(box.checked) });
+  const made = row(field, null);
+  made.querySelector(".name").append(box);
+  return { row: made, set: (value) => { box.checked = value === true; } };
+}
+
 function selectWidget(field, changed) {
   const select = el("select", { ...common(field), onchange: () => changed(select.value) });
-  choices(select, field.choices.map((choice) => [choice, choice]));
+  choices(select, field.choices.map((choice) => [choice, nameOf(field, choice)]));
   const set = (value) => {
     // A name that is not on the list (a model that is gone) is shown, not replaced in silence.
     if (![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, value));
     select.value = value;
   };
   return { row: row(field, el("div", { class: "control" }, select)), set, select };
+}
+
+/** Names that are the same in every language, such as a sampler's, have no words of their own. */
+function nameOf(field, choice) {
+  const key = `choice.${field.name}.${choice}`;
+  return sayable(key) ? say(key) : choice;
 }
 
 function numberBox(field, changed) {
@@ -159,19 +177,22 @@ function seedDeeds(desk) {
 }
 
 /** Keeps the list of models as the shelf has it, and hides what the chosen one has no use for. */
-function watchModel(look, widgets, desk) {
+function watchModel(look, widgets, desk, start) {
   const widget = widgets.get("model");
   const draw = () => {
     choices(widget.select, look.models.map((model) => [model.name, model.problem ? `${model.name} (${say("model.broken")})` : model.name]));
     widget.set(desk.value("model"));
-    widgets.get("width").own(look.model?.width);
-    widgets.get("height").own(look.model?.height);
-    for (const field of desk.fields) {
-      const row = document.getElementById(`field-${field.name}`);
-      const idle = field.name === "strength" && !desk.value("init");
-      if (row) row.hidden = look.hidden.has(field.name) || idle;
-    }
+    for (const [name, { row }] of widgets) row.hidden = look.hidden.has(name);
   };
-  look.addEventListener("models", draw);
-  desk.addEventListener("change", ({ detail }) => ["model", "init"].some((name) => detail.names.includes(name)) && draw());
+  // A side that is left open is the model's own, or that of the picture to start from.
+  const drawSides = () => {
+    const own = start.size ? placed(desk.request, start.size, desk.schema("width").high)?.whole : look.model;
+    for (const side of ["width", "height"]) widgets.get(side).own(own?.[side]);
+  };
+  look.addEventListener("models", () => { draw(); drawSides(); });
+  start.addEventListener("change", drawSides);
+  desk.addEventListener("change", ({ detail }) => {
+    if (detail.names.includes("model")) draw();
+    if (["model", "width", "height", "outpaint"].some((name) => detail.names.includes(name))) drawSides();
+  });
 }

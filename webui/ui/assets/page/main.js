@@ -1,6 +1,7 @@
 // Starts the page's script: joins the recipe, the widgets, the job and the panels.
 
 import { Brief } from "./brief.js";
+import { Brought } from "./brought.js";
 import { Desk } from "./desk.js";
 import { makeCompare, whyDifferent } from "./differences.js";
 import { button, el, sayLost } from "./dom.js";
@@ -12,10 +13,10 @@ import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
 import { Look, showAdvice } from "./look.js";
 import { LoraStack } from "./loras.js";
-import { startFrom } from "./picturefield.js";
 import { Places } from "./places.js";
 import { Presets } from "./presets.js";
 import { buildPrompts } from "./prompt.js";
+import { StartPanel } from "./startpanel.js";
 import { chooseLanguage, currentLanguage, fillTexts, loadTexts, say } from "./texts.js";
 import { startTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
@@ -36,17 +37,20 @@ export async function start({ element, props, ...channel }) {
   const viewer = new Viewer(element.querySelector(".viewer"), desk, job, engine);
   const places = new Places(element);
   buildPrompts(desk, look);
-  buildFields(desk, look);
+  const init = new Brought(desk, "init");
+  buildFields(desk, look, init);
+  const start = new StartPanel(element.querySelector("#start"), desk, look, init);
   const loras = new LoraStack(element.querySelector("#loras"), desk, look, job);
   const compare = makeCompare(desk, look);
   const presets = new Presets(desk, look, () => drop.choose());
-  const drop = new Drop(compare, (files) => presets.bringIn(files));
+  const drop = new Drop(compare, (files) => presets.bringIn(files), (file) => start.from("", file));
   new Brief();
   viewer.deeds = (picture) => [
-    button(say("deed.init"), () => startFrom(desk, `/picture/${picture.id}`), { class: "link" }),
+    button(say("deed.init"), () => start.from(`/picture/${picture.id}`), { class: "link" }),
+    button(say("deed.repaint"), () => start.repaint(`/picture/${picture.id}`), { class: "link" }),
     whyDifferent(picture, compare),
   ];
-  buildHistory(element.querySelector("#history"), { desk, look, places, job, compare });
+  buildHistory(element.querySelector("#history"), { desk, look, places, job, compare, start });
   showAdvice(desk, look);
   showJob(element, job);
   showProblem(element, job, look);

@@ -4,10 +4,12 @@ export class Past {
   #before = [];
   #after = [];
   #most;
+  #fits;
 
-  /** Keeps at most `most` states that one can go back to. */
-  constructor(most = 100) {
+  /** Keeps at most `most` states that one can go back to, and only as many as `fits(states)` allows. */
+  constructor(most = 100, fits = () => true) {
     this.#most = most;
+    this.#fits = fits;
   }
 
   get canUndo() {
@@ -22,6 +24,7 @@ export class Past {
   keep(state) {
     this.#before = [...this.#before.slice(1 - this.#most), state];
     this.#after = [];
+    while (this.#before.length > 1 && !this.#fits(this.#before)) this.#before.shift();
   }
 
   /** The state before `state`, or undefined. */

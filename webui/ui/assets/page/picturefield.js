@@ -1,15 +1,24 @@
-// The picture to start from: brought in from a file, or one that was made here.
+// Pictures brought in: from files, the clipboard, or from what was made here.
 
-import { ask, button, el, icon, toast } from "./dom.js";
+import { ask, el, toast } from "./dom.js";
 import { say } from "./texts.js";
 
-/** Brings a picture in and makes it the init picture; `source` is a path below `uploads`, with a body for a file. */
+/** Kinds of files that can be brought in, as a file chooser is told. */
+export const PICTURES = "image/png,image/jpeg,image/webp,image/bmp,image/tiff";
+
+/** Fields that are of no use without a picture to start from. */
+export const OF_THE_START = ["init", "strength", "mask", "mask_blur", "mask_grow", "soft_mask", "inpaint_area", "inpaint_padding", "inpaint_fill", "outpaint"];
+
+/** Brings a picture in; `source` is a path below `uploads`, with a body for a file. Gives {id, width, height}. */
+export function bringIn(source, body = undefined) {
+  return ask(`uploads${source}`, { method: "POST", body });
+}
+
+/** Brings a picture in and makes it the one to start from. A mask and margins were another one's. */
 export async function startFrom(desk, source, body = undefined) {
   try {
-    const { id } = await ask(`uploads${source}`, { method: "POST", body });
-    const before = { init: desk.value("init"), strength: desk.value("strength") };
-    desk.change({ init: id });
-    toast(say("init.used"), { words: say("diff.undo"), act: () => desk.change(before) });
+    const { id } = await bringIn(source, body);
+    changeStart(desk, { init: id, mask: null, outpaint: desk.defaults.outpaint }, say("init.used"));
     return true;
   } catch (problem) {
     toast(problem.message);
@@ -17,22 +26,23 @@ export async function startFrom(desk, source, body = undefined) {
   }
 }
 
-/** A small copy of the picture with a way to be rid of it, or a button to choose one. */
-export function pictureControl(desk, id) {
-  const file = el("input", {
-    type: "file", accept: "image/png,image/jpeg,image/webp,image/bmp,image/tiff", hidden: true,
-    onchange: async () => { await startFrom(desk, "", file.files[0]); file.value = ""; },
+/** Starts without a picture: all that is about it stands where it did before there was one. */
+export function startWithout(desk) {
+  changeStart(desk, Object.fromEntries(OF_THE_START.map((name) => [name, desk.defaults[name]])), say("init.removed"));
+}
+
+/** One change, with a message that offers to take it back. */
+export function changeStart(desk, values, words) {
+  const before = Object.fromEntries(Object.keys(values).map((name) => [name, desk.value(name)]));
+  desk.change(values);
+  toast(words, { words: say("diff.undo"), act: () => desk.change(before) });
+}
+
+/** A hidden chooser of one picture's file; `open` it by its click. */
+export function fileChooser(chosen) {
+  const chooser = el("input", {
+    type: "file", accept: PICTURES, hidden: true,
+    onchange: async () => { const [file] = chooser.files; chooser.value = ""; if (file) await chosen(file); },
   });
-  const choose = button(say("init.choose"), () => file.click(), { id });
-  const picture = el("img", { alt: say("init.picture") });
-  // Without the picture its strength has nothing to work on: it goes back to where it was.
-  const remove = button(icon("close"), () => { desk.change({ init: null, strength: desk.defaults.strength }); choose.focus(); }, { class: "icon", "aria-label": say("init.remove"), title: say("init.remove") });
-  const shown = el("span", { class: "brought" }, picture, remove);
-  const set = (value) => {
-    choose.hidden = Boolean(value);
-    shown.hidden = !value;
-    if (value) picture.src = `uploads/${encodeURIComponent(value)}.png`;
-    else picture.removeAttribute("src");
-  };
-  return { element: el("span", { class: "picture-control" }, file, choose, shown), set };
+  return chooser;
 }

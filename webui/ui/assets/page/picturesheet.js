@@ -2,7 +2,6 @@
 
 import { number, whenMade } from "./dates.js";
 import { ask, button, download, el, icon, toast } from "./dom.js";
-import { startFrom } from "./picturefield.js";
 import { recipeRows, useRecipe } from "./recipe.js";
 import { say } from "./texts.js";
 import { nameOf } from "./tile.js";
@@ -12,8 +11,8 @@ export class PictureSheet {
    * `deeds` has `remove(ids)` and `restore(ids)`, both telling which were done, `closed(at)`, and
    * `compare({title, request, picture})`, which tells in what the page differs.
    */
-  constructor(found, { desk, look, places }, deeds) {
-    Object.assign(this, { found, desk, look, places, deeds });
+  constructor(found, { desk, look, places, start }, deeds) {
+    Object.assign(this, { found, desk, look, places, start, deeds });
     this.#build();
   }
 
@@ -119,7 +118,7 @@ export class PictureSheet {
     this.foot.replaceChildren(...[
       trashed ? button(say("history.restore"), () => this.deeds.restore([item.id]).then(() => this.#after())) : button(say("history.delete"), () => this.#remove(), { class: "delete" }),
       button(say("deed.save"), () => download(item.url, item.name)),
-      !item.broken && this.look.model && !this.look.hidden.has("init") ? button(say("deed.init"), () => this.#init(item)) : null,
+      ...(!item.broken && this.look.model && !this.look.hidden.has("init") ? [button(say("deed.init"), () => this.#init(item)), button(say("deed.repaint"), () => this.#init(item, true))] : []),
       request ? button(say("diff.why"), () => this.deeds.compare({ title: say("diff.why.title"), request, picture: item.thumbnail })) : null,
       item.seed === null ? null : button(say("deed.seed"), () => this.#seed(item)),
       request ? button(say("history.use"), () => this.#use(request), { class: "primary" }) : null,
@@ -138,10 +137,11 @@ export class PictureSheet {
     toast(say("history.seeded", { seed: item.seed }), changed ? { words: say("history.undo"), act: () => this.desk.undo() } : null);
   }
 
-  async #init(item) {
-    if (!(await startFrom(this.desk, `/history/${item.id}`))) return;
+  async #init(item, repaint = false) {
+    if (!(await this.start.from(`/history/${item.id}`))) return;
     this.dialog.close();
     this.places.go("create");
+    if (repaint) this.start.paint();
   }
 
   async #remove() {

@@ -7,6 +7,8 @@ import { say } from "./texts.js";
 
 const CLOSEST = 16; // Times the size at which the picture fills the stage.
 const NOTCH = 1.25;
+const LINE = 16; // CSS pixels that a wheel counted in lines moves by.
+const EDGE = 40; // CSS pixels of the picture that cannot be moved out of the stage.
 
 export class Workbench extends Sheet {
   /** `work` is the element that is worked on; it is given the picture's size in CSS pixels. */
@@ -15,17 +17,23 @@ export class Workbench extends Sheet {
     this.dialog.classList.add("workbench");
     this.work = work;
     this.work.classList.add("work");
-    this.stage = el("div", { class: "stage" }, work);
+    // In reach of the keyboard: a click that lands on nothing would leave its keys unheard.
+    this.stage = el("div", { class: "stage", tabindex: "0", role: "group", "aria-label": title }, work);
     this.tools = el("div", { class: "tools", role: "toolbar", "aria-label": say("bench.tools") });
     this.body.append(this.tools, this.stage);
     this.zoomed = 1;
     this.at = { x: 0, y: 0 };
     this.pointers = new Map();
+    this.held = false;
     this.stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     // Before the work hears of it: two fingers move and zoom, whatever one of them has begun.
     for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) this.stage.addEventListener(kind, (event) => this.#touch(event), { capture: true });
+    // Else a pressed wheel would scroll by itself.
+    this.stage.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault());
     new ResizeObserver(() => this.#place()).observe(this.stage);
     this.dialog.addEventListener("keydown", (event) => this.#key(event));
+    this.dialog.addEventListener("keyup", (event) => event.key === " " && this.#hold(false));
+    this.dialog.addEventListener("close", () => { this.pointers.clear(); this.#hold(false); });
   }
 
   /** Buttons to undo, redo and zoom; `past` needs `undo()`, `redo()` and tells by `refresh` what can be done. */
@@ -95,6 +103,12 @@ export class Workbench extends Sheet {
     if (!this.size || !box.width) return;
     const { width, height } = this.size;
     this.fitting = Math.min((box.width - 24) / width, (box.height - 24) / height);
+    // Some of the picture always stays in sight.
+    const within = (at, side, room) => {
+      const most = Math.max(0, (side * this.scale + room) / 2 - EDGE);
+      return Math.max(-most, Math.min(most, at));
+    };
+    this.at = { x: within(this.at.x, width, box.width), y: within(this.at.y, height, box.height) };
     const left = (box.width - width * this.scale) / 2 + this.at.x;
     const top = (box.height - height * this.scale) / 2 + this.at.y;
     this.work.style.transform = `translate(${left}px, ${top}px) scale(${this.scale})`;
@@ -104,14 +118,18 @@ export class Workbench extends Sheet {
 
   #wheel(event) {
     event.preventDefault();
-    this.zoom(Math.exp(-event.deltaY / 400), { x: event.clientX, y: event.clientY });
+    const by = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * LINE : event.deltaY;
+    this.zoom(Math.exp(-by / 400), { x: event.clientX, y: event.clientY });
   }
 
   #touch(event) {
+    // A mouse that was let go outside of the window never said so.
+    if (event.type === "pointermove" && event.pointerType === "mouse" && !event.buttons) this.pointers.delete(event.pointerId);
     const known = this.pointers.get(event.pointerId);
     if (event.type === "pointerdown") this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     const moving = this.pointers.size > 1 || (event.buttons & 4) === 4 || this.held;
     if (event.type === "pointerdown" && this.pointers.size === 2) this.giveUp();
+    if (event.type === "pointerdown" && moving) this.stage.setPointerCapture(event.pointerId);
     if (event.type === "pointermove" && known && moving) this.#move(event, known);
     if (moving) event.stopPropagation();
     if (known && event.type === "pointermove") this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
@@ -128,8 +146,13 @@ export class Workbench extends Sheet {
     else this.#place();
   }
 
+  #hold(held) {
+    this.held = held;
+    this.stage.classList.toggle("held", held);
+  }
+
   #key(event) {
-    if (event.target.closest("input, select, textarea")) return;
+    if (event.target.closest("input:not([type=range]), select, textarea")) return;
     const command = event.ctrlKey || event.metaKey;
     const key = event.key.toLowerCase();
     if (command && key === "z") {
@@ -139,6 +162,9 @@ export class Workbench extends Sheet {
     } else if (command && key === "y") {
       event.preventDefault();
       this.redo();
+    } else if (event.key === " " && !event.target.closest("button, input")) {
+      event.preventDefault();
+      this.#hold(true);
     } else if (!command && ["+", "=", "-", "0"].includes(key)) {
       event.preventDefault();
       if (key === "0") this.fit();
