@@ -1,0 +1,21 @@
+// Poses as files: OpenPose's JSON, which the server reads and writes.
+
+import { ask, download } from "./dom.js";
+import { fitted, unfolded } from "./posebody.js";
+import { standing } from "./posestock.js";
+
+/** The people in a file on a canvas of that size, and a sentence for each thing that is not as in the file. */
+export async function readPose(file, size) {
+  const { pose, report } = await ask(`poses/read?width=${size.width}&height=${size.height}`, { method: "POST", body: file });
+  const like = standing(size);
+  return { people: fitted(pose.people, pose, size).map((person) => unfolded(person, like)), report };
+}
+
+/** Saves a pose as a file. */
+export async function writePose(pose) {
+  const written = await ask("poses/write", { method: "POST", json: pose });
+  const address = URL.createObjectURL(new Blob([JSON.stringify(written)], { type: "application/json" }));
+  download(address, `pose-${pose.width}x${pose.height}.json`);
+  // The browser has taken it up by then.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
