@@ -51,6 +51,7 @@ class Ours:
             controlnets=self._controlnets,
             uploads=Uploads(work / "uploads"),
             gallery=Gallery(work / "outputs"),
+            drafts=Gallery(work / "drafts"),
         )
 
     def __enter__(self) -> Ours:

@@ -138,6 +138,26 @@ def test_a_picture_is_told_in_order_and_saved(guarded: Studio):
     assert pixels(picture).std() > 10
 
 
+def test_a_draft_is_checked_signed_and_marked_and_kept_apart(
+    guarded: Studio, monkeypatch: pytest.MonkeyPatch
+):
+    request, session = with_(QUICK, seed=70), Session(id="tests", previews=False, draft=True)
+    before = set(guarded.outputs.rglob("*"))
+    monkeypatch.setattr(guarded.engine, "_guard", Scripted(1))
+    withheld = guarded.run(request, session)
+    assert not saved(withheld)
+    assert any(isinstance(event, Withheld) for event in withheld)
+    (draft,) = saved(guarded.run(request, session))
+    assert set(guarded.outputs.rglob("*")) == before
+    assert Path(draft.path).parent == guarded.outputs.parent / "state" / "drafts"
+    (picture,) = saved(guarded.run(request))
+    assert Path(picture.path).is_relative_to(guarded.outputs)
+    assert psnr(pixels(draft), pixels(picture)) == float("inf")
+    drawn, kept = (read_text(Path(path).read_bytes()) for path in (draft.path, picture.path))
+    assert drawn.keys() == kept.keys() >= {"easel", "parameters"}
+    assert json.loads(drawn["easel"])["request"] == json.loads(kept["easel"])["request"]
+
+
 def test_an_identical_request_is_answered_without_denoising(studio: Studio):
     first = studio.run(QUICK)
     second = studio.run(QUICK)

@@ -23,6 +23,7 @@ from webui.events import (
     Finished,
     LoraApplied,
     Notice,
+    StackMeasured,
     StageDone,
     Step,
 )
@@ -82,7 +83,9 @@ def write_loras(folder: Path, loaded: Loaded) -> None:
         "ink": unet,
         "text": text,
         "both": unet | text,
-        "partial": unet | {"lora_unet_nowhere.lora_down.weight": torch.ones(4, 4)},
+        "partial": unet
+        | {"lora_unet_nowhere.lora_down.weight": torch.ones(4, 4)}
+        | {f"lora_unet_conv_{end}.oft_blocks": torch.ones(2, 2, 2) for end in ("in", "out")},
         "large": large,
         "shared": shared,
         "wide": {f"{wide}.lora_down.weight": torch.ones(4, 768)},
@@ -145,7 +148,11 @@ def test_what_fits_is_told_for_each_row_and_the_picture_shows_it(studio: Studio)
     base = pixels(saved(studio.run(QUICK))[0])
     events = studio.run(stacked({"name": "ink"}, {"name": "partial", "weight": 0.5}))
     told = [(e.name, e.matched, e.total) for e in events if isinstance(e, LoraApplied)]
-    assert told == [("ink", 4, 4), ("partial", 4, 5)]
+    assert told == [("ink", 4, 4), ("partial", 4, 7)]
+    assert [e.message for e in events if isinstance(e, Notice)][1:] == [
+        "Row 2 of the LoRAs: left out are 3 of the 7 layers of 'partial', since the model"
+        " 'postcard' cannot be changed by OFT (2), has no such layers (1)."
+    ]
     assert psnr(base, pixels(saved(events)[0])) < 40
 
 
@@ -177,7 +184,9 @@ def test_a_lora_of_another_family_is_tried_with_a_notice_and_what_fits_of_it_cou
     notices = [event.message for event in events if isinstance(event, Notice)]
     assert [n for n in notices if "LoRAs" in n] == [
         "Row 1 of the LoRAs: 'shared' is made for SDXL, and the model is Stable Diffusion 1: little"
-        " of it may fit."
+        " of it may fit.",
+        "Row 1 of the LoRAs: left out are 1 of the 3 layers of 'shared', since the model 'postcard'"
+        " has no such layers (1).",
     ]
     told = [(e.matched, e.total) for e in events if isinstance(e, LoraApplied)]
     assert told == [(2, 3)]

@@ -45,8 +45,8 @@ def jobs(generator: Gated) -> Iterator[Jobs]:
     jobs.close()
 
 
-def submit(jobs: Jobs, prompt: str, session: str) -> Job:
-    return jobs.submit(GenerationRequest(prompt=prompt), Session(id=session))
+def submit(jobs: Jobs, prompt: str, session: str, *, draft: bool = False) -> Job:
+    return jobs.submit(GenerationRequest(prompt=prompt), Session(id=session, draft=draft))
 
 
 def last(job: Job) -> Event:
@@ -77,6 +77,19 @@ def test_a_session_may_not_fill_the_queue(jobs: Jobs):
         submit(jobs, prompt, "a")
     with pytest.raises(BusyError, match="3 of your jobs are not finished"):
         submit(jobs, "w", "a")
+
+
+def test_drafts_take_no_place_from_what_the_session_itself_asks_for(jobs: Jobs):
+    submit(jobs, "draft", "a", draft=True)
+    own = [submit(jobs, prompt, "a") for prompt in "xyz"]
+    assert jobs.find("a") is own[-1]
+    with pytest.raises(BusyError):
+        submit(jobs, "another draft", "a", draft=True)
+
+
+def test_a_draft_is_nobody_elses_job_to_find(jobs: Jobs):
+    submit(jobs, "draft", "a", draft=True)
+    assert jobs.find("a") is None
 
 
 def test_a_full_queue_is_one_sentence(jobs: Jobs):

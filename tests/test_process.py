@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from webui.errors import GuardError
-from webui.events import Cancelled, Event, Failed, Finished, Preview, Step
+from webui.events import Cancelled, Event, Failed, Finished, Notice, Preview, Step
 from webui.generator import Cancel, Session
 from webui.process import EngineProcess, Report
 from webui.request import GenerationRequest
@@ -27,6 +27,8 @@ class Stepping:
     ) -> Iterator[Event]:
         if request.prompt == "raise":
             raise ZeroDivisionError("nobody foresaw this")
+        if request.prompt == "who":
+            yield Notice(message=repr(session))
         if request.prompt == "exit":
             os._exit(7)
         for step in range(1, request.steps + 1):
@@ -82,6 +84,12 @@ def test_events_travel_whole(engine: EngineProcess):
     assert preview == Preview(jpeg=bytes(range(256)), step=1)
     assert end == Finished(saved=0, withheld=0, seconds=0)
     assert engine.status().phase == "ready"
+
+
+def test_who_asks_travels_whole(engine: EngineProcess):
+    session = Session(id="me", remote=True, previews=False, draft=True)
+    asked = engine.generate(GenerationRequest(prompt="who", steps=1), session, Cancel())
+    assert Notice(message=repr(session)) in list(asked)
 
 
 def test_cancelling_takes_effect_within_a_step(engine: EngineProcess):

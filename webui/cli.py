@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from webui.errors import BadRequestError, BrokenFileError, StartError, WebuiError
 from webui.events import Failed, Finished
+from webui.generation.annotator_files import FOLDER as ANNOTATORS
 from webui.generator import Cancel, Session
 from webui.interchange.openpose import read_openpose
 from webui.library.checkpoints import CheckpointShelf
@@ -60,31 +61,32 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     device = choose_device(settings.device, settings.dtype)
     report("loading", "Loading diffusers")
     from webui.engine import Engine
-    from webui.generation.annotator_files import FOLDER as ANNOTATORS
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
-    from webui.library.gallery import Gallery
+    from webui.library.gallery import Drafts, Gallery
     from webui.safety.guard import Guard
 
     quiet_libraries()
     report("loading", "Loading the content filter")
     guard = Guard.load(threads=min(4, os.cpu_count() or 1))
     remove_leftovers(settings.outputs)
+    remove_leftovers(settings.state / "drafts")
+    drafts = Drafts(settings.state / "drafts")
+    drafts.tidy()
     return Engine(
         painter=Painter(
             device,
             cache_bytes=settings.cache_bytes,
-            annotators=tuple(folder / ANNOTATORS for folder in _model_folders(settings)),
+            annotators=_annotators(settings),
         ),
         guard=guard,
         shelf=_shelf(settings),
         loras=_lora_shelf(settings),
-        controlnets=ControlNetShelf(
-            _model_folders(settings), HashBook(settings.state / "hashes.json")
-        ),
+        controlnets=_controlnet_shelf(settings),
         uploads=Uploads(settings.state / "uploads"),
         gallery=Gallery(settings.outputs, by_date=by_date),
+        drafts=drafts,
     )
 
 
@@ -105,6 +107,15 @@ def _shelf(settings: Settings) -> CheckpointShelf:
 def _model_folders(settings: Settings) -> tuple[Path, ...]:
     """The user's folder first, then the one with the embedded model."""
     return tuple(dict.fromkeys((settings.models, ROOT / "models")))
+
+
+def _controlnet_shelf(settings: Settings) -> ControlNetShelf:
+    return ControlNetShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
+
+
+def _annotators(settings: Settings) -> tuple[Path, ...]:
+    """Folders with the weights of networks that draw hints."""
+    return tuple(folder / ANNOTATORS for folder in _model_folders(settings))
 
 
 def _lora_shelf(settings: Settings) -> LoraShelf:
@@ -237,6 +248,8 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         status=status,
         models=_shelf(settings),
         loras=_lora_shelf(settings),
+        controlnets=_controlnet_shelf(settings),
+        annotators=_annotators(settings),
         history=history,
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),

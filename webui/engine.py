@@ -91,7 +91,9 @@ class Engine:
         controlnets: ControlNetShelf,
         uploads: Uploads,
         gallery: Gallery,
+        drafts: Gallery,
     ) -> None:
+        """`drafts` takes the pictures of sessions that ask for drafts."""
         self._painter = painter
         self._guard = guard
         self._shelf = shelf
@@ -99,6 +101,7 @@ class Engine:
         self._controlnets = controlnets
         self._uploads = uploads
         self._gallery = gallery
+        self._drafts = drafts
         self._pace = PreviewPace()
         self._lock = Lock()
         self._versions = {"easel": __version__} | {
@@ -251,7 +254,8 @@ class Engine:
             return
         began = perf_counter()
         signed = sign(verdict, self._recipe(job, seed))
-        path = self._gallery.save(signed, seed=seed, now=datetime.now())
+        gallery = self._drafts if job.admitted.session.draft else self._gallery
+        path = gallery.save(signed, seed=seed, now=datetime.now())
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
         yield Saved(

@@ -70,6 +70,21 @@ class LoraApplied(_Record):
     total: int
 
 
+class StackMeasured(_Record):
+    """How much each LoRA of the stack changes at strength 1, and how alike two of them are.
+
+    Attributes:
+        sizes: Of each LoRA by block ("text encoder", "in", "down 1", ..., "mid", "up 1", ...,
+            "out"): the Frobenius norm of what it adds relative to that of the block's weights.
+        overlaps: Of each two: cosine between what they add to the weights that both change, -1..1;
+            0 where there are none.
+    """
+
+    event: Literal["stack"] = "stack"
+    sizes: dict[str, dict[str, float]]
+    overlaps: tuple[tuple[str, str, float], ...] = ()
+
+
 class HintMade(_Record):
     """What a control unit steers by, as a small JPEG that has passed the picture check.
 
@@ -167,6 +182,7 @@ Event = (
     | Started
     | StageDone
     | LoraApplied
+    | StackMeasured
     | HintMade
     | Step
     | Preview

@@ -21,11 +21,14 @@ class Session:
         id: Opaque name of the session; the queue is fair between sessions.
         remote: Whether the asker is on another machine.
         previews: Whether pictures in the making are wanted.
+        draft: Whether what is made is for a comparison only: checked and signed as all pictures
+            are, and kept apart from those the user asked for.
     """
 
     id: str
     remote: bool = False
     previews: bool = True
+    draft: bool = False
 
 
 class Generator(Protocol):

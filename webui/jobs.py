@@ -78,7 +78,7 @@ class Jobs:
     Args:
         generator: What makes the pictures.
         max_queued: Most jobs that may wait over all sessions.
-        max_per_session: Most unfinished jobs of one session.
+        max_per_session: Most unfinished jobs of one session. Its drafts leave it all of these.
     """
 
     def __init__(
@@ -102,7 +102,10 @@ class Jobs:
         """
         job = Job(request, session, self._withdraw)
         with self._changed:
-            if len(self._unfinished(session.id)) >= self._max_per_session:
+            unfinished = self._unfinished(session.id)
+            if not session.draft:
+                unfinished = [known for known in unfinished if not known.session.draft]
+            if len(unfinished) >= self._max_per_session:
                 raise BusyError(
                     f"{self._max_per_session} of your jobs are not finished yet: wait or stop one."
                 )
@@ -114,9 +117,9 @@ class Jobs:
         return job
 
     def find(self, session_id: str) -> Job | None:
-        """The session's newest unfinished job."""
+        """The session's newest unfinished job that is no draft."""
         with self._changed:
-            unfinished = self._unfinished(session_id)
+            unfinished = [job for job in self._unfinished(session_id) if not job.session.draft]
         return unfinished[-1] if unfinished else None
 
     def requests(self) -> list[GenerationRequest]:

@@ -15,6 +15,7 @@ import torch
 
 from webui.generation.lora_deltas import merge_into
 from webui.generation.lora_files import ReadLora, Weight, read_lora
+from webui.generation.lora_measures import Measures
 from webui.generation.lora_names import Layer, Part, spellings
 from webui.library.loras import LoraCard
 
@@ -44,6 +45,7 @@ class Loras:
         self._read: OrderedDict[str, ReadLora] = OrderedDict()
         self._bases: dict[Weight, torch.Tensor] = {}
         self._merged: dict[Weight, tuple[Strength, ...]] = {}
+        self._measures: Measures | None = None
 
     @property
     def kept_bytes(self) -> int:
@@ -66,6 +68,15 @@ class Loras:
         spare = OrderedDict((k, v) for k, v in self._read.items() if k not in kept)
         while spare and sum(lora.nbytes for lora in spare.values()) > self._spare_bytes:
             del self._read[spare.popitem(last=False)[0]]
+        if self._measures is not None:
+            self._measures.forget_all_but(self._read)
+
+    def measure(self, sha256s: Iterable[str]) -> Measures:
+        """What there is to know of LoRAs that were taken in this job, and of every two of them."""
+        if self._measures is None:
+            self._measures = Measures(self._weights(), self._base)
+        self._measures.take({sha256: self._read[sha256] for sha256 in sha256s})
+        return self._measures
 
     def merge(self, part: Part, stack: Sequence[Strength]) -> None:
         """Brings the part's weights to their own plus the stack; only what differs is touched.
@@ -80,6 +91,11 @@ class Loras:
             strengths = wanted.get(weight, ())
             if self._merged.get(weight, ()) != strengths:
                 self._set(weight, parameters.get_parameter(weight.name), strengths)
+
+    def _base(self, weight: Weight) -> torch.Tensor:
+        if weight in self._bases:
+            return self._bases[weight]
+        return self._parts[weight.part].get_parameter(weight.name)
 
     def _set(self, weight: Weight, tensor: torch.Tensor, strengths: tuple[Strength, ...]) -> None:
         if weight not in self._bases:

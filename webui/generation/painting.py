@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from itertools import combinations
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -11,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from webui.errors import BadRequestError, BrokenFileError
-from webui.events import LoraApplied, StageDone, StageName
+from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
 from webui.generation.control import Control, about_control
 from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
@@ -77,20 +78,25 @@ class Painter:
 
         return (yield from self._timed("load", work, reused=reused))
 
-    def match(self, loaded: Loaded, plan: Plan) -> Generator[LoraApplied, None, None]:
-        """Reads the plan's LoRAs and tells how many layers of each fit the model.
+    def match(
+        self, loaded: Loaded, plan: Plan
+    ) -> Generator[LoraApplied | Notice | StackMeasured, None, None]:
+        """Reads the plan's LoRAs and tells how many layers of each fit the model, why others do
+        not, and how much they change.
 
         Raises:
             BadRequestError: Nothing of one fits; names its row.
             BrokenFileError: A file is damaged.
         """
 
-        def work() -> list[LoraApplied]:
-            applied = [_match(loaded, lora) for lora in plan.loras]
+        def work() -> list[LoraApplied | Notice]:
+            applied = [told for lora in plan.loras for told in _match(loaded, lora)]
             loaded.loras.forget_all_but({lora.hashes.sha256 for lora in plan.loras})
             return applied
 
         yield from self._thread.call(work)
+        if plan.loras:
+            yield self._thread.call(lambda: _measured(loaded, plan))
 
     def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
         """Text embeddings of the plan's prompts, of equal length."""
@@ -277,7 +283,7 @@ class Painter:
         return result
 
 
-def _match(loaded: Loaded, lora: PlannedLora) -> LoraApplied:
+def _match(loaded: Loaded, lora: PlannedLora) -> Iterator[LoraApplied | Notice]:
     """How much of a LoRA fits; see `Painter.match`."""
     try:
         found = loaded.loras.take(lora.hashes.sha256, lora.card)
@@ -291,7 +297,28 @@ def _match(loaded: Loaded, lora: PlannedLora) -> LoraApplied:
             f" {loaded.checkpoint.name!r} {reason}: mute or remove it."
         )
         raise BadRequestError(in_row(lora.row, sentence), field=row_field(lora.row))
-    return LoraApplied(name=lora.name, matched=found.matched, total=found.total)
+    yield LoraApplied(name=lora.name, matched=found.matched, total=found.total)
+    if found.misfits:
+        commonest_first = sorted(found.misfits.items(), key=lambda misfit: -misfit[1])
+        reasons = ", ".join(f"{reason} ({number})" for reason, number in commonest_first)
+        sentence = (
+            f"left out are {found.total - found.matched} of the {found.total} layers of"
+            f" {lora.name!r}, since the model {loaded.checkpoint.name!r} {reasons}."
+        )
+        yield Notice(message=in_row(lora.row, sentence))
+
+
+def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
+    """What the plan's LoRAs change; one that is in two rows counts once."""
+    named = {lora.name: lora.hashes.sha256 for lora in plan.loras}
+    measures = loaded.loras.measure(set(named.values()))
+    return StackMeasured(
+        sizes={name: measures.sizes(sha256) for name, sha256 in named.items()},
+        overlaps=tuple(
+            (first, second, measures.overlap(named[first], named[second]))
+            for first, second in combinations(named, 2)
+        ),
+    )
 
 
 def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from webui.events import (
     Preview,
     Queued,
     Saved,
+    StackMeasured,
     StageDone,
     StageName,
     Started,
@@ -47,6 +48,7 @@ class Story:
         saved: Pictures in the order they were saved.
         withheld: How many pictures did not pass the check.
         loras: The LoRAs that are used, with how much of each fits.
+        stack: How much the LoRAs change, and how alike they are.
         hints: What each control unit steers by, in the order they were made.
         notices: Sentences for the user, each once.
         ending: How the job ended; `None` while it goes on.
@@ -60,6 +62,7 @@ class Story:
     saved: tuple[Saved, ...] = ()
     withheld: int = 0
     loras: tuple[LoraApplied, ...] = ()
+    stack: StackMeasured | None = None
     hints: tuple[HintMade, ...] = ()
     notices: tuple[str, ...] = field(default=())
     ending: Terminal | None = None
@@ -79,6 +82,8 @@ class Story:
                 return replace(self, stages=(*self.stages, event))
             case LoraApplied():
                 return replace(self, loras=(*self.loras, event))
+            case StackMeasured():
+                return replace(self, stack=event)
             case HintMade():
                 return replace(self, hints=(*self.hints, event))
             case Saved():

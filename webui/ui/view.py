@@ -70,6 +70,7 @@ class Views:
             "height": started.height if started else None,
             "latest": shown(latest) if latest else None,
             "loras": [lora.model_dump(exclude={"event"}) for lora in story.loras],
+            "stack": story.stack.model_dump(mode="json") if story.stack else None,
             "hints": {hint.control: _data_url(hint.jpeg) for hint in story.hints},
             "asked": job.request.model_dump(mode="json") if taken_over else None,
         }
@@ -88,6 +89,7 @@ class Views:
             "height": None,
             "preview": _data_url(story.preview.jpeg) if story.preview else None,
             "loras": [],
+            "stack": None,
             "hints": {},
             "saved": len(story.saved),
             "latest": None,
