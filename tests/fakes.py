@@ -19,6 +19,7 @@ from webui.events import (
     Cancelled,
     Event,
     Finished,
+    HintMade,
     LoraApplied,
     Preview,
     Saved,
@@ -28,7 +29,9 @@ from webui.events import (
     Step,
     failed,
 )
+from webui.generation.poses import draw_pose
 from webui.generator import Cancel, Session
+from webui.library.controlnets import ControlNetShelf
 from webui.library.files import write_atomically
 from webui.library.loras import LoraShelf
 from webui.request import GenerationRequest
@@ -73,6 +76,7 @@ class FakeGenerator:
         seconds_per_step: How long a step takes.
         error: Raised, as the engine would, after the first step.
         loras: Where the request's LoRAs are looked for; without it all are there.
+        controlnets: The same for its ControlNets, where it names them.
         seen: Every request that was run.
     """
 
@@ -80,6 +84,7 @@ class FakeGenerator:
     seconds_per_step: float = 0.0
     error: WebuiError | None = None
     loras: LoraShelf | None = None
+    controlnets: ControlNetShelf | None = None
     seen: list[GenerationRequest] = field(default_factory=list[GenerationRequest])
     _drawn: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -104,6 +109,7 @@ class FakeGenerator:
         yield _stage("load", 0.0, 0, reused=True)
         try:
             yield from self._applied(request)
+            yield from self._hints(request, started)
         except BadRequestError as error:
             yield failed(error)
             return
@@ -148,6 +154,20 @@ class FakeGenerator:
                     raise type(error)(sentence, field=f"loras.{row}") from None
             matched = LAYERS if family in ("SD 1", "unknown") else 12
             yield LoraApplied(name=choice.name, matched=matched, total=LAYERS)
+
+    def _hints(self, request: GenerationRequest, started: Started) -> Iterator[HintMade]:
+        """Poses as they are drawn; for pictures a gradient."""
+        for place, choice in enumerate(request.controls):
+            if not choice.weight:
+                continue
+            if self.controlnets is not None and choice.model is not None:
+                try:
+                    self.controlnets.folder(choice.model)
+                except BadRequestError as error:
+                    raise type(error)(error.message, field=f"controls.{place}") from None
+            size = started.width, started.height
+            drawn = gradient(*size, place) if choice.pose is None else draw_pose(choice.pose, *size)
+            yield HintMade(control=place, jpeg=jpeg(drawn))
 
     def _step(self, request: GenerationRequest, batch: int, step: int) -> Step:
         left = request.steps * (request.count - batch) - step

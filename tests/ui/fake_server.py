@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from tests.fakes import FakeGenerator
-from tests.ui.lora_files import stock
+from tests.ui import controlnet_files, lora_files
 from webui.cli import build_backend
 from webui.jobs import Jobs
+from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.process import EngineStatus
@@ -27,10 +28,17 @@ def main(outputs: Path, port: int, seconds_per_step: float) -> None:
         outputs=outputs,
         state=outputs / ".state",
         own_presets=outputs / ".presets",
-        loras=stock(outputs / ".loras"),
+        models=controlnet_files.stock(outputs / ".models"),
+        loras=lora_files.stock(outputs / ".loras"),
     )
-    shelf = LoraShelf((places.loras,), HashBook(places.state / "hashes.json"))
-    jobs = Jobs(FakeGenerator(outputs, seconds_per_step=seconds_per_step, loras=shelf))
+    hashes = HashBook(places.state / "hashes.json")
+    generator = FakeGenerator(
+        outputs,
+        seconds_per_step=seconds_per_step,
+        loras=LoraShelf((places.loras,), hashes),
+        controlnets=ControlNetShelf((places.models,), hashes),
+    )
+    jobs = Jobs(generator)
     backend = build_backend(places, jobs, lambda: READY)
     try:
         serve(listener, settings, backend)

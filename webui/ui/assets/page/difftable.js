@@ -1,6 +1,7 @@
 // A table of three columns, grouped, each field of which can be taken or left.
 
 import { el } from "./dom.js";
+import { stackWords } from "./stackwords.js";
 import { plain, say } from "./texts.js";
 import { shortened, wordDiff } from "./worddiff.js";
 
@@ -100,7 +101,7 @@ function cells({ field, now, then }) {
 /** A field's value as a person reads it. */
 function shown(field, value) {
   if (value === null || value === undefined || value === "") return el("span", { class: "unset" }, value === null && field ? unset(field) : say("diff.empty"));
-  if (Array.isArray(value)) return value.length ? value.map((part) => `${part.name ?? part.kind} ${plain(part.weight)}`).join(", ") : el("span", { class: "unset" }, say("diff.none"));
+  if (Array.isArray(value)) return value.length ? stackWords(value) : el("span", { class: "unset" }, say("diff.none"));
   const text = plain(value);
   if (HASH.test(text)) return `${text.slice(0, 12)}…`;
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;

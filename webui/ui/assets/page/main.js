@@ -1,6 +1,7 @@
 // Starts the page's script: joins the recipe, the widgets, the job and the panels.
 
 import { Brief } from "./brief.js";
+import { ControlStack } from "./controls.js";
 import { Brought } from "./brought.js";
 import { Desk } from "./desk.js";
 import { makeCompare, whyDifferent } from "./differences.js";
@@ -41,6 +42,7 @@ export async function start({ element, props, ...channel }) {
   buildFields(desk, look, init);
   const start = new StartPanel(element.querySelector("#start"), desk, look, init);
   const loras = new LoraStack(element.querySelector("#loras"), desk, look, job);
+  const controls = new ControlStack(element.querySelector("#controls"), { desk, look, job, viewer, init });
   const compare = makeCompare(desk, look);
   const presets = new Presets(desk, look, () => drop.choose());
   const drop = new Drop(compare, (files) => presets.bringIn(files), (file) => start.from("", file));
@@ -48,6 +50,7 @@ export async function start({ element, props, ...channel }) {
   viewer.deeds = (picture) => [
     button(say("deed.init"), () => start.from(`/picture/${picture.id}`), { class: "link" }),
     button(say("deed.repaint"), () => start.repaint(`/picture/${picture.id}`), { class: "link" }),
+    button(say("control.use"), () => controls.addPicture(`/picture/${picture.id}`), { class: "link" }),
     whyDifferent(picture, compare),
   ];
   buildHistory(element.querySelector("#history"), { desk, look, places, job, compare, start });
@@ -58,8 +61,8 @@ export async function start({ element, props, ...channel }) {
   element.querySelector("#restore").addEventListener("click", () => desk.change(desk.defaults));
 
   engine.addEventListener("lost", () => job.lose());
-  engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); loras.refresh(); });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const seen of [look, loras]) seen.refresh(); });
+  engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); loras.refresh(); controls.refresh(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const seen of [look, loras, controls]) seen.refresh(); });
   job.resume();
 }
 

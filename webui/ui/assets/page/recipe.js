@@ -1,7 +1,8 @@
 // A saved picture's recipe: in rows to be read, and onto the desk.
 
 import { el, toast } from "./dom.js";
-import { plain, say, sayable } from "./texts.js";
+import { stackWords } from "./stackwords.js";
+import { say, sayable } from "./texts.js";
 
 const MANY = ["count", "batch"]; // How many were made says nothing of the one picture.
 const SIZE = ["width", "height"];
@@ -11,7 +12,7 @@ const TEXTS = ["prompt", "negative_prompt"];
 export function recipeRows(request) {
   const rows = Object.entries(request)
     .filter(([name, value]) => !MANY.includes(name) && !SIZE.includes(name) && !isEmpty(value))
-    .map(([name, value]) => [name, fieldName(name), written(value)]);
+    .map(([name, value]) => [name, fieldName(name), stackWords([value].flat())]);
   if (request.width && request.height) rows.splice(rows.findLastIndex(([name]) => TEXTS.includes(name)) + 1, 0, ["size", say("size"), `${request.width} × ${request.height}`]);
   return el("dl", { class: "recipe" }, ...rows.map(([name, label, words]) => el("div", { class: TEXTS.includes(name) ? "long" : null }, el("dt", {}, label), el("dd", {}, words))));
 }
@@ -47,12 +48,4 @@ function fieldName(name) {
 
 function isEmpty(value) {
   return value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length);
-}
-
-/** A value as a person would write it: parts of a stack by their names and weights. */
-function written(value) {
-  if (Array.isArray(value)) return value.map(written).join(", ");
-  if (typeof value !== "object") return plain(value);
-  const called = value.name ?? value.kind ?? "";
-  return value.weight === undefined ? String(called) : `${called} (${plain(value.weight)})`;
 }

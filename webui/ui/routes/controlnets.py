@@ -1,0 +1,71 @@
+"""What there is to steer pictures by: the ControlNets on the shelf, and what draws their hints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from webui.errors import BadRequestError
+from webui.generation.annotator_files import missing
+from webui.generation.control_kinds import KINDS, THRESHOLDS, check_fits, fitting_nets, is_of_kind
+from webui.library.checkpoints import CheckpointShelf
+from webui.library.controlnets import ControlNetFolder, ControlNetShelf
+from webui.request import CONTROL_KINDS, PREPROCESSORS
+
+
+def add_controlnets_routes(
+    app: FastAPI, models: CheckpointShelf, shelf: ControlNetShelf, annotators: tuple[Path, ...]
+) -> None:
+    """Adds `GET /controlnets?model=NAME`.
+
+    Keys of the answer:
+        place: The folder to put a ControlNet in.
+        nets: Each with its `name`, the `kinds` it reads as far as that is known, and the `problem`
+            that keeps it from steering the model, or None.
+        kinds: By name, the `preprocessors` of each, the usual one first, and the `net` that is
+            taken for it, or None.
+        preprocessors: By name, the `thresholds` (`low`, `high`, `most`) of each or None, and a
+            sentence about what it is `missing`, which may be empty.
+
+    Args:
+        annotators: Folders with the weights of preprocessors.
+    """
+
+    @app.get("/controlnets")
+    def controlnets(model: str) -> dict[str, Any]:
+        folder = models.folder(model)
+        unet = folder.config("unet")
+        rows: list[dict[str, Any]] = []
+        whole: list[ControlNetFolder] = []
+        for name in shelf.names():
+            row: dict[str, Any] = {"name": name, "kinds": [], "problem": None}
+            rows.append(row)
+            try:
+                net = shelf.folder(name)
+                row["kinds"] = [kind for kind in CONTROL_KINDS if is_of_kind(net, kind)]
+                check_fits(net, unet, folder)
+                whole.append(net)
+            except BadRequestError as error:
+                row["problem"] = error.message
+        usual = {kind: fitting_nets(whole, kind, unet) for kind in CONTROL_KINDS}
+        return {
+            "place": str(shelf.place),
+            "nets": rows,
+            "kinds": {
+                kind: {
+                    "preprocessors": KINDS[kind].preprocessors,
+                    "net": usual[kind][0].name if usual[kind] else None,
+                }
+                for kind in CONTROL_KINDS
+            },
+            "preprocessors": {
+                name: {
+                    "thresholds": asdict(THRESHOLDS[name]) if name in THRESHOLDS else None,
+                    "missing": missing(name, annotators),
+                }
+                for name in PREPROCESSORS
+            },
+        }
