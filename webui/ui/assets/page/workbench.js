@@ -162,7 +162,7 @@ export class Workbench extends Sheet {
     } else if (command && key === "y") {
       event.preventDefault();
       this.redo();
-    } else if (event.key === " " && !event.target.closest("button, input")) {
+    } else if (event.key === " " && !event.target.closest("button")) {
       event.preventDefault();
       this.#hold(true);
     } else if (!command && ["+", "=", "-", "0"].includes(key)) {
