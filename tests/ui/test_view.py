@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.errors import BadRequestError
-from webui.events import Failed, Finished, Preview, Saved, Started, Step
+from webui.events import Failed, Finished, HintMade, Preview, Saved, Started, Step
 from webui.generator import Session
 from webui.jobs import Job
 from webui.request import GenerationRequest
@@ -89,3 +89,8 @@ def test_the_view_is_plain_json_and_leaves_texts_as_they_are() -> None:
     assert shown["latest"]["prompt"] == "${x} <b>"
     assert shown["latest"]["url"] == "pictures/ab.png"
     assert "/out" not in json.dumps(shown)
+
+
+def test_the_hints_of_control_units_go_by_their_places_as_json_has_them() -> None:
+    story = Story().after(STARTED).after(HintMade(control=1, jpeg=b"drawn"))
+    assert view(story)["hints"] == {"1": "data:image/jpeg;base64,ZHJhd24="}

@@ -71,7 +71,7 @@ class Views:
             "latest": shown(latest) if latest else None,
             "loras": [lora.model_dump(exclude={"event"}) for lora in story.loras],
             "stack": story.stack.model_dump(mode="json") if story.stack else None,
-            "hints": {hint.control: _data_url(hint.jpeg) for hint in story.hints},
+            "hints": {str(hint.control): _data_url(hint.jpeg) for hint in story.hints},
             "asked": job.request.model_dump(mode="json") if taken_over else None,
         }
 
