@@ -46,6 +46,9 @@ SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 MAX_SEED = 2**53 - 1
 """Largest integer that every JSON reader, a browser's included, keeps exact."""
 
+DRAWN_SEEDS = 2**32
+"""A drawn seed stays within what other tools accept."""
+
 MAX_PROMPT_CHARACTERS = 2_000
 
 MAX_SIDE = 2048

@@ -21,10 +21,7 @@ from webui.generation.strength import steps_left
 from webui.library.checkpoints import Checkpoint
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
-from webui.request import MAX_SEED, GenerationRequest, parse_request
-
-DRAWN_SEEDS = 2**32
-"""A drawn seed stays within what other tools accept."""
+from webui.request import DRAWN_SEEDS, MAX_SEED, GenerationRequest, parse_request
 
 
 @dataclass(frozen=True)

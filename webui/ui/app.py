@@ -10,6 +10,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from webui.errors import WebuiError
+from webui.generation.facts import trained_size
 from webui.library.history import History
 from webui.provenance.recover import recover
 from webui.ui.brought import BroughtIn
@@ -26,9 +27,11 @@ from webui.ui.routes.poses import add_poses_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
 from webui.ui.routes.static import add_static_routes
+from webui.ui.routes.strips import add_strips_routes
 from webui.ui.routes.uploads import add_uploads_routes
 from webui.ui.routes.words import add_words_routes
 from webui.ui.server import Backend
+from webui.ui.strips import Strips
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
 
@@ -40,6 +43,7 @@ _STYLES = (
     "pose",
     "controls",
     "loras",
+    "strips",
     "presets",
     "differences",
     "brief",
@@ -69,6 +73,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_looking_routes(app, backend.models)
     add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
     add_loras_routes(app, backend.loras)
+    add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
     add_reading_routes(app, backend.models.known_hashes)
     answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.
@@ -95,6 +100,10 @@ def _remember(history: History, picture: Path) -> None:
     # A picture is saved and shown whatever becomes of the index, which finds it later.
     with suppress(WebuiError):
         history.add(picture)
+
+
+def _trained(backend: Backend, model: str) -> int:
+    return trained_size(backend.models.folder(model))
 
 
 def _recipe(picture: Path) -> dict[str, Any]:

@@ -74,7 +74,8 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
-    *("pictures", "history", "presets", "words", "uploads", "poses", "loras", "controlnets"),
+    *("pictures", "history", "presets", "words", "uploads"),
+    *("poses", "loras", "controlnets", "strips"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 
