@@ -23,6 +23,7 @@ from webui.events import (
     LoraApplied,
     Preview,
     Saved,
+    StackMeasured,
     StageDone,
     StageName,
     Started,
@@ -41,6 +42,10 @@ FAKE_SIZE = 256
 
 LAYERS = 264
 """Of every LoRA."""
+
+BLOCKS: tuple[str, ...] = ("text encoder", "in", "down 1", "mid", "up 1", "out")
+OVERLAP = 0.62
+"""Of every two LoRAs."""
 
 
 def gradient(width: int, height: int, seed: int) -> Image.Image:
@@ -109,6 +114,7 @@ class FakeGenerator:
         yield _stage("load", 0.0, 0, reused=True)
         try:
             yield from self._applied(request)
+            yield from _measured(request)
             yield from self._hints(request, started)
         except BadRequestError as error:
             yield failed(error)
@@ -132,7 +138,7 @@ class FakeGenerator:
             for seed in mine:
                 yield _stage("check", 0.1, batch)
                 try:
-                    picture = self._save(started, request, seed)
+                    picture = self._save(started, request, seed, draft=session.draft)
                 except StorageError as error:
                     yield failed(error)
                     return
@@ -180,9 +186,12 @@ class FakeGenerator:
             seconds_left=self.seconds_per_step * left,
         )
 
-    def _save(self, started: Started, request: GenerationRequest, seed: int) -> Saved:
+    def _save(
+        self, started: Started, request: GenerationRequest, seed: int, *, draft: bool
+    ) -> Saved:
         data = png(gradient(started.width, started.height, seed), request)
-        path = self.outputs / f"{seed}-{started.width}x{started.height}.png"
+        name = f"{seed}-{started.width}x{started.height}.png"
+        path = self.outputs / ".drafts" / f"{len(self.seen)}.png" if draft else self.outputs / name
         write_atomically(path, data)
         return Saved(
             path=str(path),
@@ -191,6 +200,18 @@ class FakeGenerator:
             width=started.width,
             height=started.height,
         )
+
+
+def _measured(request: GenerationRequest) -> Iterator[StackMeasured]:
+    """LoRAs that change the later blocks the more, the second another way than the first."""
+    names = list(dict.fromkeys(lora.name for lora in request.loras if lora.has_effect))
+    sizes = {
+        name: dict(zip(BLOCKS, [0.01 * n for n in range(6)][:: -1 if at % 2 else 1], strict=True))
+        for at, name in enumerate(names)
+    }
+    if names:
+        pairs = tuple((*pair, OVERLAP) for pair in itertools.combinations(names, 2))
+        yield StackMeasured(sizes=sizes, overlaps=pairs)
 
 
 def _stage(name: StageName, seconds: float, batch: int, *, reused: bool = False) -> StageDone:

@@ -58,8 +58,7 @@ def sweep(request: GenerationRequest, row: int) -> tuple[Variant, ...]:
         BadRequestError: There is no such row.
     """
     if not 0 <= row < len(request.loras):
-        sentence = f"The stack of LoRAs has {len(request.loras)} rows, and none with number {row}."
-        raise BadRequestError(sentence, field="loras")
+        raise BadRequestError(f"The stack of LoRAs has no row {row + 1}.", field="loras")
     choice = request.loras[row]
     return tuple(
         _variant(
