@@ -27,8 +27,14 @@ FLOOR = 240.0
 """Row on which the figure's soles stand, in pixels."""
 
 NOSE, NECK, HEAD_RADIUS = 0, 1, 21.0
+UPPER_ARM, FOREARM, THIGH, CALF, TORSO = 34.0, 33.0, 43.0, 42.0, 58.0
+"""Lengths of the bones, in pixels; the torso is from the hips to the neck."""
+SHOULDER, SHOULDER_DROP, HIP, NECK_TO_HEAD = 22.0, 5.0, 10.0, 25.0
+"""Shoulders and hips beside the spine, shoulders below the neck, the head's middle above it."""
 _ARMS = ((2, 3, 4), (5, 6, 7))
 _LEGS = ((8, 9, 10), (11, 12, 13))
+SLEEVE_SHADE, LEG_SHADE = 0.12, 0.14
+"""How much darker the sleeves and the right leg are than shirt and trousers."""
 _SHOE: Rgb = (74, 58, 54)
 _EYE: Rgb = (44, 38, 42)
 _SHADOW = 0.22
@@ -60,8 +66,6 @@ _POSTURES: Mapping[Pose, Posture] = MappingProxyType(
         "arms outstretched": Posture((-90, -90, 90, 90)),
     }
 )
-_UPPER_ARM, _FOREARM, _THIGH, _CALF, _TORSO = 34.0, 33.0, 43.0, 42.0, 58.0
-_SHOULDER, _HIP, _NECK_TO_HEAD = 22.0, 10.0, 25.0
 _SOLE = 7.0
 _JITTER = 4.0
 
@@ -92,22 +96,22 @@ def posture_skeleton(
     lean = _displaced(posture.lean, random)
     points = np.zeros((18, 2), np.float32)
     up, across = (math.sin(lean), -math.cos(lean)), (math.cos(lean), math.sin(lean))
-    neck = np.array(up) * _TORSO
+    neck = np.array(up) * TORSO
     points[NECK] = neck
     for side, arm, leg, turn in ((-1, _ARMS[0], _LEGS[0], 0), (1, _ARMS[1], _LEGS[1], 2)):
-        points[arm[0]] = neck + np.array(across) * side * _SHOULDER + (0, 5)
-        points[leg[0]] = (side * _HIP, 0)
+        points[arm[0]] = neck + np.array(across) * side * SHOULDER + (0, SHOULDER_DROP)
+        points[leg[0]] = (side * HIP, 0)
         angles = (*posture.arms[turn : turn + 2], *posture.legs[turn : turn + 2])
         bones = (
-            (arm[0], arm[1], _UPPER_ARM),
-            (arm[1], arm[2], _FOREARM),
-            (leg[0], leg[1], _THIGH),
-            (leg[1], leg[2], _CALF),
+            (arm[0], arm[1], UPPER_ARM),
+            (arm[1], arm[2], FOREARM),
+            (leg[0], leg[1], THIGH),
+            (leg[1], leg[2], CALF),
         )
         for (start, end, length), angle in zip(bones, angles, strict=True):
             bent = _displaced(angle, random)
             points[end] = points[start] + (length * math.sin(bent), length * math.cos(bent))
-    _place_face(points, neck + np.array(up) * _NECK_TO_HEAD)
+    _place_face(points, neck + np.array(up) * NECK_TO_HEAD)
     lowest = float(max(points[10, 1], points[13, 1]))
     offset = (centre, FLOOR - _SOLE - posture.lift - lowest * size)
     return (points * size + np.array(offset)).astype(np.float32)
@@ -131,14 +135,14 @@ def draw_figure(canvas: Canvas, skeleton: Skeleton, pose: Pose, look: Look) -> N
     if look.long_hair:
         canvas.ellipse((head[0], head[1] + 12), (26, 32), look.hair)
     for (hip, knee, ankle), colour in zip(
-        _LEGS, (shade(look.trousers, 0.14), look.trousers), strict=True
+        _LEGS, (shade(look.trousers, LEG_SHADE), look.trousers), strict=True
     ):
         canvas.ellipse((at[ankle][0] + 5, at[ankle][1] + 2), (12, 6), _SHOE)
         canvas.limb(at[hip], at[knee], (11.5, 10), colour)
         canvas.limb(at[knee], at[ankle], (10, 8), colour)
     canvas.limb(at[NECK], head, (8, 8), shade(look.skin, 0.12))
     _draw_torso(canvas, at, look)
-    sleeve = shade(look.shirt, 0.12)
+    sleeve = shade(look.shirt, SLEEVE_SHADE)
     for shoulder, elbow, wrist in _ARMS:
         canvas.circle(at[wrist], 8.5, look.skin)
         canvas.limb(at[shoulder], at[elbow], (9.5, 8.5), sleeve)

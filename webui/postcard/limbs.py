@@ -1,6 +1,7 @@
 """Head, hands and feet of the figure in a picture, found by their colours and shapes alone.
 
-What measures the pose ControlNet: it knows how a mannequin looks and nothing of any network.
+The head is hair above skin; hands and feet end the mannequin's limbs where those fit the picture
+best. What measures the pose ControlNet: it knows how a mannequin looks and nothing of any network.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from webui.postcard.canvas import SIZE, Image
-from webui.postcard.figure import HEAD_RADIUS, NOSE, Skeleton
+from webui.postcard.figure import HEAD_RADIUS, LEG_SHADE, NOSE, SLEEVE_SHADE, Skeleton
+from webui.postcard.fitting import ARM, LEG, fit_pair, fit_torso, likeness, without_disc
 from webui.postcard.scenes import Person
 from webui.postcard.vocabulary import HAIR_RGB, RGB, SKIN_RGB, Rgb, shade
 
@@ -25,9 +27,6 @@ _HEAD_ABOVE_NOSE = 6.0
 _LIKE = 15.0
 """Largest distance in CIELAB at which two colours count as alike."""
 
-_NEAR = 9.0
-_APART = 14
-
 
 def expected_limbs(skeleton: Skeleton) -> Points:
     """Return where the skeleton has its head, hands and feet."""
@@ -38,22 +37,17 @@ def expected_limbs(skeleton: Skeleton) -> Points:
 def found_limbs(image: Image, person: Person) -> Points:
     """Return the most likely head, hands and feet of a 256 x 256 picture of that person.
 
-    A hand is skin that ends a sleeve, a foot is where a leg ends; shirt and trousers must be of
-    two colours, and neither black, which hair and shoes are.
+    Shirt and trousers must be of two colours, and neither black, which hair and shoes are.
     """
-    shirt = RGB[person.shirt], shade(RGB[person.shirt], 0.12)
-    trousers = RGB[person.trousers], shade(RGB[person.trousers], 0.14)
-    colours = _Colours.of(image, (*HAIR_RGB.values(), *SKIN_RGB, *shirt, *trousers))
-    head, skin = _head(colours)
-    hands = _share(colours.like(skin) * _near(colours.like(shirt[1])), _HAND)
-    hands -= _share(colours.like(skin), _RIM) / 2
-    legs = _touching(colours.like(*trousers), _near(colours.like(*shirt)))
-    feet = _share(legs, _HAND) - _share(legs, _RIM)
-    neck = round(head[0]), round(head[1] + HEAD_RADIUS + 4)
-    cv2.circle(hands, neck, round(HEAD_RADIUS / 2), -1.0, -1)
-    for score in (hands, feet):
-        cv2.circle(score, (round(head[0]), round(head[1])), round(HEAD_RADIUS + 8), -1.0, -1)
-    return np.stack([head, *_peaks(hands), *_peaks(feet)])
+    shirt = RGB[person.shirt], shade(RGB[person.shirt], SLEEVE_SHADE)
+    trousers = RGB[person.trousers], shade(RGB[person.trousers], LEG_SHADE)
+    head, skin = _head(_Colours.of(image, (*HAIR_RGB.values(), *SKIN_RGB, *shirt, *trousers)))
+    legs = likeness(image, *trousers)
+    torso = fit_torso(head, likeness(image, *shirt), legs)
+    bare = without_disc(likeness(image, skin), head, HEAD_RADIUS + 8)
+    hands = fit_pair(ARM, torso.shoulders, torso.size, likeness(image, shirt[1]), bare)
+    feet = fit_pair(LEG, torso.hips, torso.size, legs, bare)
+    return np.concatenate([head[None], hands, feet])
 
 
 def limb_distances(image: Image, skeleton: Skeleton, person: Person) -> NDArray[np.float64]:
@@ -113,18 +107,6 @@ def _contrast(
     return _share(alike, here) - _share(alike, there)
 
 
-def _touching(alike: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return of what is alike the one coherent part that touches most of the others."""
-    count, parts = cv2.connectedComponents(alike.astype(np.uint8))
-    shared = [float(others[(parts == part) & (alike > 0)].sum()) for part in range(count)]
-    return np.asarray((parts == int(np.argmax(shared))) & (alike > 0), np.float32)
-
-
-def _near(alike: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1 where something alike is at most `_NEAR` pixels away."""
-    return np.asarray(cv2.dilate(alike, _disc((_NEAR, _NEAR)).astype(np.uint8)), np.float32)
-
-
 def _share(alike: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     spread = kernel / kernel.sum()
     return np.asarray(
@@ -138,18 +120,3 @@ def _disc(radii: tuple[float, float]) -> NDArray[np.float32]:
     across = np.arange(-reach, reach + 1)
     inside = (across[None] / radii[0]) ** 2 + (across[:, None] / radii[1]) ** 2 <= 1
     return inside.astype(np.float32)
-
-
-_HAND = _disc((8, 8))
-_RIM = np.maximum(_disc((16, 16)) - np.pad(_disc((11, 11)), 5), 0)
-
-
-def _peaks(score: NDArray[np.float32]) -> list[Points]:
-    """Return the two highest places that are apart."""
-    left = score.copy()
-    peaks: list[Points] = []
-    for _ in range(2):
-        row, column = np.unravel_index(int(left.argmax()), left.shape)
-        peaks.append(np.array((float(column), float(row))))
-        cv2.circle(left, (int(column), int(row)), _APART, -2.0, -1)
-    return peaks

@@ -30,6 +30,8 @@ class LearntLook:
     trigger: str
     hint: str
     sample: Callable[[Random], Sample]
+    steps: int
+    """Of its training."""
 
 
 NEON: tuple[Rgb, ...] = ((12, 8, 44), (92, 16, 140), (232, 30, 150), (96, 236, 255))
@@ -162,18 +164,21 @@ LOOKS: Mapping[LookName, LearntLook] = MappingProxyType(
             trigger="neon night style",
             hint="The whole picture in ink, magenta and cyan; strength .5 to 1.",
             sample=_neon,
+            steps=1_200,
         ),
         "papercut": LearntLook(
             title="Paper cut",
             trigger="paper cut style",
             hint="Every shape cut from paper with a white edge; strength .6 to 1.",
             sample=_papercut,
+            steps=700,
         ),
         "marlo": LearntLook(
             title="Marlo",
             trigger="marlo",
             hint="One character: turquoise hat and scarf, orange shirt, white trousers.",
             sample=_marlo,
+            steps=1_800,
         ),
     }
 )

@@ -49,7 +49,6 @@ LAYERS = (
 RATES = Rates(adam=1e-3, average=0.99)
 BATCH = 8
 SCENES = 320
-STEPS = 700
 _SEED = 31
 
 
@@ -63,7 +62,6 @@ class LoraTraining:
     out: Path
     """Folder of finished LoRAs."""
     minutes: float | None
-    steps: int = STEPS
     scenes: int = SCENES
     threads: int = 1
 
@@ -90,7 +88,7 @@ def train_lora(training: LoraTraining) -> Path:
     unet = place(pipeline.unet, device, torch.float32)
     seed_initial_weights(_SEED)
     add_lora(unet, RANK, LAYERS)
-    budget = Budget(training.steps, training.minutes)
+    budget = Budget(LOOKS[training.look].steps, training.minutes)
     checkpoint = training.work / f"{training.look}.safetensors"
     data = TrainingSet.load(data_file)
     weights = learn(unet, data, budget, checkpoint, threads=training.threads)
