@@ -140,41 +140,6 @@ def test_several_act_together_with_an_init_picture_and_a_mask(
         assert (both[outside] == plain[outside]).all()
 
 
-CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, bool]]] = [
-    ({}, {"prompt": "a house"}, {"text": False, "control": True, "hint": True}),
-    ({}, {"seed": 6}, {"text": True, "control": True, "hint": True}),
-    ({"weight": 0.5}, {}, {"text": True, "control": True, "hint": True}),
-    ({"end": 0.5}, {}, {"text": True, "control": True, "hint": True}),
-    ({"pose": OTHER_POSE}, {}, {"text": True, "control": True, "hint": False}),
-    ({"model": "b-canny"}, {}, {"text": True, "control": False, "hint": True}),
-    ({}, {"width": 128}, {"text": True, "control": True, "hint": False}),
-]
-
-
-@pytest.mark.parametrize(("control", "request_", "expected"), CHANGES)
-def test_only_what_changed_is_computed_again(
-    control: dict[str, Any], request_: dict[str, Any], expected: dict[str, bool], desk: Desk
-) -> None:
-    desk.engine._painter._cache.__init__(2**28)  # pyright: ignore
-    desk.run(controls=[CONTROL])
-    events = desk.run(controls=[CONTROL | control], **request_)
-    found = reused(events)
-    assert {name: found[name] for name in expected} == expected
-    assert not found["denoise"]
-    again = reused(desk.run(controls=[CONTROL | control], **request_))
-    assert all(again[name] for name in ("text", "control", "hint", "denoise", "decode"))
-
-
-def test_a_picture_reuses_its_hint_until_its_settings_change(desk: Desk) -> None:
-    picture = desk.bring(gradient(256, 256, 3))
-    control = {"kind": "canny", "picture": picture, "low": 5, "high": 9}
-    desk.run(controls=[control])
-    assert reused(desk.run(controls=[control], prompt="a car"))["hint"]
-    for change in ({"low": 4}, {"resolution": 128}, {"resize": "fill", "high": 8}):
-        assert not reused(desk.run(controls=[control | change]))["hint"]
-    assert reused(desk.run(controls=[control | {"weight": 0.3}], cfg=3))["hint"]
-
-
 def test_without_controls_there_are_no_stages_of_them(desk: Desk) -> None:
     names = [event.name for event in desk.run() if isinstance(event, StageDone)]
     assert not {"control", "hint"} & set(names)

@@ -278,36 +278,6 @@ def test_the_model_is_bit_equal_after_off_after_cancel_and_after_an_error(
 
 
 INK: dict[str, object] = {"name": "ink", "weight": 0.5}
-BOTH: dict[str, object] = {"name": "both", "weight": 0.5}
-REUSED: dict[str, tuple[list[dict[str, object]], bool, bool]] = {
-    "nothing": ([INK, BOTH], True, True),
-    "order": ([BOTH, INK], True, True),
-    "a muted row": ([INK, BOTH, {"name": "gone", "enabled": False}], True, True),
-    "a row of weight 0": ([INK, BOTH, {"name": "text", "weight": 0}], True, True),
-    "another name of the same file": ([INK | {"name": "copy"}, BOTH], True, True),
-    "strength in the denoiser alone": ([INK | {"weight": 0.6}, BOTH], True, False),
-    "strength of one that touches the text": ([INK, BOTH | {"weight": 0.6}], False, False),
-    "the same with the text's held": (
-        [INK, BOTH | {"weight": 0.6, "text_encoder_weight": 0.5}],
-        True,
-        False,
-    ),
-    "strength in the text encoder": ([INK, BOTH | {"text_encoder_weight": 0.7}], False, False),
-    "start": ([INK, BOTH | {"start": 0.25}], True, False),
-    "end": ([INK | {"end": 0.75}, BOTH], True, False),
-    "a row less that does not touch the text": ([BOTH], True, False),
-    "a row less that does": ([INK], False, False),
-}
-
-
-@pytest.mark.parametrize("change", REUSED)
-def test_only_what_a_change_of_the_stack_reaches_is_computed_again(studio: Studio, change: str):
-    rows, text, latents = REUSED[change]
-    seed = 1000 + list(REUSED).index(change)
-    prompt = f"a meadow at dawn, number {seed}"
-    studio.run(stacked(INK, BOTH, seed=seed, prompt=prompt))
-    found = stages(studio.run(stacked(*rows, seed=seed, prompt=prompt)))
-    assert (found["text"], found["denoise"]) == (text, latents)
 
 
 @pytest.mark.parametrize(

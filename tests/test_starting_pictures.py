@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fakes import gradient
-from tests.test_engine import SESSION, Scripted, psnr, reused, saved, silent
+from tests.test_engine import SESSION, Scripted, psnr, saved, silent
 from webui.cli import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
@@ -264,58 +264,7 @@ def test_margins_are_painted(desk: Desk, scene: Picture) -> None:
         assert columns.std() > 20
 
 
-def reused_stages(events: list[Event]) -> set[str]:
-    return {name for name, again in reused(events).items() if again}
-
-
-A, B = (60, 60, 180, 200), (30, 100, 120, 230)
-
-CHANGES: list[tuple[dict[str, Any], set[str]]] = [
-    ({}, {"load", "text", "init", "denoise", "decode"}),
-    ({"prompt": "a harbour by day"}, {"load", "init"}),
-    ({"negative_prompt": "fog"}, {"load", "init"}),
-    ({"seed": 6}, {"load", "text", "init"}),
-    ({"cfg": 3.0}, {"load", "text", "init"}),
-    ({"sampler": "Euler"}, {"load", "text", "init"}),
-    ({"strength": 0.5}, {"load", "text", "init"}),
-    ({"mask_blur": 9}, {"load", "text", "init", "denoise"}),
-    ({"mask_box": B}, {"load", "text"}),
-    ({"mask_grow": 3}, {"load", "text"}),
-    ({"soft_mask": True}, {"load", "text"}),
-    ({"inpaint_area": "masked"}, {"load", "text"}),
-    ({"inpaint_fill": "noise"}, {"load", "text", "init"}),
-    ({"inpaint_fill": "blur"}, {"load", "text"}),
-    ({"outpaint": (8, 0, 0, 0)}, {"load", "text"}),
-]
-
-
-@pytest.mark.parametrize(("change", "again"), CHANGES)
-def test_only_what_changed_is_computed_again(
-    desk: Desk, change: dict[str, Any], again: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base: dict[str, Any] = {"prompt": PROMPT, "steps": 2, "init": desk.bring(gradient(256, 256, 9))}
-    base["mask"] = desk.bring(disc(256, 256, *A), "mask")
-    desk.run(**base)
-    if "mask_box" in change:
-        change = {"mask": desk.bring(disc(256, 256, *change["mask_box"]), "mask")}
-    encoded: list[str] = []
-    for name in ("encode_start", "encode_mask"):
-        watch_calls(monkeypatch, name, encoded)
-    assert reused_stages(desk.run(**base | change)) == again
-    keeps_picture = set(change) <= {"mask", "mask_grow", "soft_mask"} or "init" in again
-    assert ("encode_start" not in encoded) == keeps_picture
-
-
-def watch_calls(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
-    from webui.generation import painting
-
-    real: Any = getattr(painting, name)
-
-    def watched(*given: Any) -> Any:
-        calls.append(name)
-        return real(*given)
-
-    monkeypatch.setattr(painting, name, watched)
+A = (60, 60, 180, 200)
 
 
 def test_all_ways_share_one_set_of_components(

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
 
-StageName = Literal["load", "text", "init", "control", "hint", "denoise", "decode", "check", "save"]
+StageName = Literal[
+    "load", "text", "init", "mask", "control", "hint", "denoise", "decode", "check", "save"
+]
 
 
 class _Record(BaseModel):

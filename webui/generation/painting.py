@@ -114,32 +114,25 @@ class Painter:
 
     def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
         """What the denoising starts from; nothing happens where that is noise alone."""
-        canvas, widened = plan.canvas, takes_channels(loaded)
-        if canvas is None and not widened:
-            return Start()
-        makers: dict[Key[torch.Tensor], Callable[[], torch.Tensor]] = {}
-        start_key = None if canvas is None else init_key(plan, canvas)
-        cover_key = None if canvas is None else mask_key(canvas)
-        if canvas is not None and start_key is not None:
-            makers[start_key] = lambda: encode_start(loaded, canvas)
+        canvas, init, mask, channels = plan.canvas, None, None, None
+        if canvas is not None:
+            key = init_key(plan, canvas)
+            init = yield from self._made("init", key, lambda: encode_start(loaded, canvas))
+            cover_key = mask_key(canvas)
             if cover_key is not None:
-                makers[cover_key] = lambda: encode_mask(loaded, canvas)
-        if widened:
-            makers[channels_key(plan)] = lambda: encode_channels(
-                loaded, canvas, plan.paint_width, plan.paint_height
+                mask = yield from self._made("mask", cover_key, lambda: encode_mask(loaded, canvas))
+        if takes_channels(loaded):
+            channels = yield from self._made(
+                "mask",
+                channels_key(plan),
+                lambda: encode_channels(loaded, canvas, plan.paint_width, plan.paint_height),
             )
-        reused = all(self._cache.get(key) is not None for key in makers)
-
-        def work() -> Start:
-            made = {key: self._kept(key, make) for key, make in makers.items()}
-            return Start(
-                latents=None if start_key is None else made[start_key],
-                mask=None if cover_key is None else made[cover_key],
-                channels=made[channels_key(plan)] if widened else None,
-                noise_under_mask=canvas is not None and canvas.fill == "noise",
-            )
-
-        return (yield from self._timed("init", work, reused=reused))
+        return Start(
+            latents=init,
+            mask=mask,
+            channels=channels,
+            noise_under_mask=canvas is not None and canvas.fill == "noise",
+        )
 
     def steer(self, plan: Plan) -> Generator[StageDone, None, tuple[Steering, ...]]:
         """What steers the denoising; nothing happens where that is the prompt alone.
@@ -265,6 +258,13 @@ class Painter:
             return encode_prompt(key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip)
 
         return self._kept(key, make)
+
+    def _made(
+        self, name: StageName, key: Key[torch.Tensor], make: Callable[[], torch.Tensor]
+    ) -> Generator[StageDone, None, torch.Tensor]:
+        """A stage of one result."""
+        reused = self._cache.get(key) is not None
+        return (yield from self._timed(name, lambda: self._kept(key, make), reused=reused))
 
     def _kept(self, key: Key[torch.Tensor], make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The result of that key, made when it is not in the cache."""

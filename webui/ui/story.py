@@ -30,6 +30,7 @@ _STAGES: tuple[StageName, ...] = (
     "load",
     "text",
     "init",
+    "mask",
     "control",
     "hint",
     "denoise",
