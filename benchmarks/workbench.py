@@ -27,6 +27,7 @@ class Effort:
         generations: How many pictures are made in one tab.
         generation_steps: Denoising steps of each of them.
         changes: How often a stack of LoRAs is changed.
+        drag_seconds: How long each thing is dragged in the pose editor.
     """
 
     shape: ModelShape = SD15
@@ -42,6 +43,7 @@ class Effort:
     generations: int = 300
     generation_steps: int = 2
     changes: int = 200
+    drag_seconds: float = 6.0
 
 
 @dataclass(frozen=True)

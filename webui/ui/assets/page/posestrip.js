@@ -5,7 +5,7 @@ import { Figure, svg } from "./posefigure.js";
 import { placed, stockPerson } from "./posestock.js";
 import { say } from "./texts.js";
 
-const SIZE = 2.25; // Of all limbs of one who is drawn, of the side of its picture.
+const SIZE = 2.1; // Of all limbs of one who is drawn, of the side of its picture.
 
 /** Buttons of the poses; `take` is given the one that is pressed. */
 export function stockRow(poses, take) {
