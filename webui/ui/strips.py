@@ -194,8 +194,12 @@ class Strips:
 def shown(strip: Strip) -> dict[str, Any]:
     """A strip as the page's script gets it."""
     drafts = strip.drafts()
+    like = strip.variants[0].request
     return {
         "id": strip.id,
+        "width": like.width,
+        "height": like.height,
+        "steps": like.steps,
         "finished": all(draft.state not in ("waiting", "making") for draft in drafts),
         "items": [
             {
