@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from playwright.sync_api import Browser, CDPSession, Locator, Page, expect
 
-from tests.ui.browsing import opened
+from tests.ui.browsing import fill, generate, opened, request_in, shown
 from tests.ui.served import Served
 from tests.ui.test_axe_browser import violations
 from webui.generation import poses as drawing
@@ -137,6 +137,28 @@ def test_joints_and_limbs_are_dragged_by_mouse(page: Page) -> None:
     assert (pose.width, pose.height) == (SIDE, SIDE)
     for point, drawn in zip(pose.people[0], shifted, strict=True):
         assert point == pytest.approx(tuple(drawn), abs=0.006)
+
+
+def test_the_pose_that_was_drawn_is_in_the_request(page: Page) -> None:
+    fill(page, "steps", "2")
+    fill(page, "width", str(SIDE))
+    fill(page, "height", str(SIDE))
+    page.locator("#controls").get_by_role("button", name="Pose", exact=True).click()
+    drag(page, people(page)[0][ELBOW], (-50, -60))
+    (bent,) = people(page)
+    page.get_by_role("button", name="Done").click()
+    generate(page)
+    (unit,) = request_in(shown(page)).controls
+    assert unit.pose is not None
+    for point, drawn in zip(unit.pose.people[0], bent, strict=True):
+        assert point == pytest.approx(tuple(drawn), abs=0.006)
+
+    page.get_by_role("button", name="Edit the pose").click()
+    expect(page.locator("dialog.pose .work img")).to_be_visible()
+    slider = page.get_by_role("slider", name="How much of the picture")
+    slider.press("End")
+    expect(page.locator("dialog.pose .work img")).to_have_css("opacity", "1")
+    assert people(page)[0][ELBOW] == pytest.approx(bent[ELBOW], abs=0.006)
 
 
 def test_people_are_moved_sized_turned_mirrored_and_removed(page: Page) -> None:
@@ -277,7 +299,9 @@ class Fingers:
 
 
 def test_a_pose_is_made_by_fingers_on_a_phone(fake: Served, chromium: Browser) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark"
+    )
     page = opened(context.new_page(), fake)
     sheet = edit(page)
     stage = sheet.locator(".stage").bounding_box()
