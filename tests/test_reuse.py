@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.fakes import gradient
@@ -18,6 +20,8 @@ from tests.test_engine_loras import loaded_by, write_loras
 from tests.test_starting_pictures import Desk, disc
 from webui.cli import build_engine
 from webui.generation import painting
+from webui.generation.pipelines import Pipelines
+from webui.generation.steering import ControlNets
 from webui.library.uploads import Uploads
 from webui.settings import Settings
 
@@ -233,3 +237,60 @@ def test_only_what_a_change_reaches_is_made_anew(bench: Bench, change: str) -> N
     assert all(bench.run(changes).values())
     bench.run({})
     assert not bench.made
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "text to picture": TEXT_TO_PICTURE | {"loras": []},
+    "picture to picture": {"mask": None, "controls": [], "loras": []},
+    "inpainting": {"controls": [], "loras": []},
+    "ControlNet": TEXT_TO_PICTURE | {"controls": [CONTROL, EDGES], "loras": []},
+    "all at once": {},
+    "a stack": TEXT_TO_PICTURE,
+}
+SLACK = 2**20
+"""Bytes; a copy of the smallest network would be several times as much."""
+
+
+def test_all_modes_and_stacks_share_one_set_of_components(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sized = {"width": SIDE, "height": SIDE}
+    for changes in MODES.values():
+        bench.run(sized | changes)
+    for kind in (Pipelines, ControlNets):
+        monkeypatch.setattr(kind, "_load", never)
+    engine: Any = bench.desk.engine
+    painter = engine._painter
+    networks = [painter._pipelines._loaded.pipe.components[name] for name in NETWORKS]
+    networks += painter._controlnets._nets.values()
+    before = [places(network) for network in networks]
+    held = tensors_alive() - painter._cache.bytes_held
+    for seed in (21, 22):
+        for changes in MODES.values():
+            found = bench.run(sized | changes | {"seed": seed})
+            assert found["load"]
+            assert found.get("control", True)
+            assert not found["denoise"]
+    bench.run(sized | MODES["text to picture"] | {"seed": 23})
+    assert [places(network) for network in networks] == before
+    assert abs(tensors_alive() - painter._cache.bytes_held - held) < SLACK
+
+
+NETWORKS = ("unet", "vae", "text_encoder")
+
+
+def never(*_: object) -> None:
+    raise AssertionError("something was loaded")
+
+
+def places(network: torch.nn.Module) -> list[int]:
+    """Where each parameter lies in memory."""
+    return [parameter.data_ptr() for parameter in network.parameters()]
+
+
+def tensors_alive() -> int:
+    """Bytes of all tensors that are left, each storage counted once."""
+    gc.collect()
+    found = (one for one in gc.get_objects() if issubclass(type(one), torch.Tensor))
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in found}
+    return sum(storage.nbytes() for storage in storages.values())

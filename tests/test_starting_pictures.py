@@ -21,7 +21,6 @@ from webui.cli import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
 from webui.events import Event, Failed, Notice, StageDone, Started, Step
-from webui.generation.pipelines import Pipelines
 from webui.generator import Cancel
 from webui.library.uploads import Kind, Uploads
 from webui.provenance.pngtext import read_text
@@ -265,24 +264,6 @@ def test_margins_are_painted(desk: Desk, scene: Picture) -> None:
 
 
 A = (60, 60, 180, 200)
-
-
-def test_all_ways_share_one_set_of_components(
-    desk: Desk, scene: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    init, mask = desk.bring(scene), desk.bring(disc(256, 256, *A), "mask")
-    desk.run(prompt=PROMPT)
-    loads: list[object] = []
-
-    def load(*given: object) -> None:
-        loads.append(given)
-
-    monkeypatch.setattr(Pipelines, "_load", load)
-    for asked in ({}, {"init": init}, {"init": init, "mask": mask}, {}):
-        events = desk.run(prompt=PROMPT, seed=77, steps=1, **asked)
-        assert saved(events)
-        assert [e.reused for e in events if isinstance(e, StageDone) and e.name == "load"] == [True]
-    assert loads == []
 
 
 def test_the_recipe_names_the_pictures_and_makes_it_again(desk: Desk, scene: Picture) -> None:

@@ -101,11 +101,8 @@ def test_noise_in_place_of_the_picture_lies_under_the_mask_alone() -> None:
         first_latents(Start(), noise, scheduler, generators)
 
 
-@pytest.fixture(scope="module")
-def nine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def write_inpainting_model(model: Path) -> None:
     """The embedded model with a denoiser of 9 channels, whose further ones it barely hears."""
-    folder = tmp_path_factory.mktemp("nine")
-    model = folder / "models" / "painter"
     shutil.copytree(ROOT / "models" / "postcard", model)
     config = json.loads((model / "unet" / "config.json").read_text())
     (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
@@ -118,6 +115,12 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     more = torch.randn((heard.shape[0], 5, 3, 3), generator=torch.Generator().manual_seed(0)) * 0.02
     tensors["conv_in.weight"] = torch.cat([heard, more.to(heard)], dim=1)
     files.save_file(tensors, weights)
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("nine")
+    write_inpainting_model(folder / "models" / "painter")
     settings = Settings(
         models=folder / "models", outputs=folder / "outputs", state=folder / "state"
     )
