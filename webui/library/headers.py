@@ -57,10 +57,12 @@ def read_header(path: Path) -> Header:
     end = 0
     for name, entry in entries.items():
         try:
-            shapes[name] = tuple(int(n) for n in entry["shape"])
-            end = max(end, int(entry["data_offsets"][1]))
+            shapes[name] = tuple(map(int, entry["shape"]))
+            stop = int(entry["data_offsets"][1])
         except (KeyError, TypeError, ValueError, IndexError):
             raise BrokenFileError(f"{path.name} is damaged at tensor {name!r}.") from None
+        if stop > end:
+            end = stop
     missing = 8 + length + end - size
     if missing > 0:
         raise BrokenFileError(

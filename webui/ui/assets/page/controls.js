@@ -148,7 +148,7 @@ export class ControlStack {
     this.look.addEventListener("seen", () => {
       if (this.job.busy) return;
       // A mistake is forgotten as soon as it is mended.
-      this.#problem = this.#about(this.look.seen.problem, this.units);
+      this.#problem = this.#about(this.look.seen.problem ?? this.job.problem, this.units);
       draw();
     });
     this.job.addEventListener("view", () => this.#follow());

@@ -8,6 +8,7 @@ const IDLE = { job: null, busy: false, waiting: false, headline: "", stages: "",
 export class Job extends EventTarget {
   #channel;
   #ask = 0;
+  #last = "";
   #named;
 
   constructor({ props, watch, generate, resume, stop }, desk) {
@@ -24,6 +25,11 @@ export class Job extends EventTarget {
     return this.view.busy;
   }
 
+  /** What the last job failed by, as long as the recipe is what that job was asked with. */
+  get problem() {
+    return this.#last === JSON.stringify(this.desk.request) ? this.view.problem : null;
+  }
+
   /** Finds the unfinished job of this tab, or one whose tab is gone. */
   async resume() {
     await this.#named;
@@ -36,7 +42,9 @@ export class Job extends EventTarget {
     this.view = { ...IDLE, busy: true, waiting: true, latest: this.view.latest, notices: [] };
     this.#tell();
     await this.#named;
-    this.#channel.generate({ ...this.#asked(true), request: this.desk.request });
+    const { request } = this.desk;
+    this.#last = JSON.stringify(request);
+    this.#channel.generate({ ...this.#asked(true), request });
   }
 
   stop() {

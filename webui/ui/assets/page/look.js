@@ -6,13 +6,15 @@ import { say } from "./texts.js";
 const PAUSE = 250;
 
 export class Look extends EventTarget {
+  #stale = true;
+
   constructor(desk) {
     super();
     this.models = [];
     this.seen = null;
     this.desk = desk;
     const soon = settled(() => this.#look(), PAUSE);
-    desk.addEventListener("change", soon);
+    desk.addEventListener("change", () => { this.#stale = true; soon(); });
     this.refresh().then(() => this.#look());
   }
 
@@ -36,12 +38,20 @@ export class Look extends EventTarget {
     this.dispatchEvent(new Event("models"));
   }
 
+  /** What there is to say of the recipe as it is now. */
+  async now() {
+    if (this.#stale) await this.#look();
+    return this.seen;
+  }
+
   async #look() {
+    this.#stale = false;
     this.asking?.abort();
     this.asking = new AbortController();
     try {
       this.seen = await ask("look", { method: "POST", json: { request: this.desk.request }, signal: this.asking.signal });
     } catch {
+      this.#stale = true;
       return; // Aborted by a later edit, or told by the line about the engine.
     }
     this.dispatchEvent(new Event("seen"));
@@ -55,7 +65,7 @@ export function showAdvice(desk, look) {
     for (const line of document.querySelectorAll(".advice")) {
       const advice = lines.get(line);
       line.hidden = !advice;
-      line.replaceChildren(...(advice ? [sentence(advice), " ", fix(desk, advice)] : []));
+      line.replaceChildren(...(advice ? [sentence(advice), " ", fix(desk, look, advice)] : []));
     }
   });
 }
@@ -69,6 +79,12 @@ function sentence(advice) {
   return el("span", {}, say(`advice.${advice.kind}`, advice.values));
 }
 
-function fix(desk, advice) {
-  return button(say(`advice.${advice.kind}.fix`, advice.values), () => desk.change(advice.fix), { class: "link" });
+function fix(desk, look, { kind, field, values }) {
+  const follow = async () => {
+    // The recipe may have changed since: what is followed is the advice on it as it is now.
+    const seen = await look.now();
+    const advice = seen.advice.find((each) => each.kind === kind && each.field === field);
+    if (advice) desk.change(advice.fix);
+  };
+  return button(say(`advice.${kind}.fix`, values), follow, { class: "link" });
 }

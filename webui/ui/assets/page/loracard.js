@@ -23,10 +23,10 @@ export class LoraCard {
       return;
     }
     this.sheet.title.textContent = card.name;
-    const hashes = el("dl", {});
-    this.sheet.body.replaceChildren(this.#fit(card), this.#triggers(card), this.#facts(card), hashes, ...this.extras(name));
+    const facts = this.#facts(card);
+    this.sheet.body.replaceChildren(this.#fit(card), this.#triggers(card), facts, ...this.extras(name));
     this.sheet.open();
-    this.#hash(card, hashes);
+    if (!card.problem) this.#hash(card, facts);
   }
 
   #fit(card) {
@@ -71,13 +71,12 @@ export class LoraCard {
   }
 
   /** The whole file is read for them: they are asked for when somebody looks. */
-  async #hash(card, list) {
-    if (card.problem) return;
-    const wait = () => el("span", { class: "wait" }, say("loras.hashing"));
-    list.replaceChildren(...fact("AutoV2", wait()), ...fact("AutoV3", wait()));
+  async #hash(card, facts) {
+    const [two, three] = [el("code", {}, say("loras.hashing")), el("code", {})];
+    facts.append(...fact("AutoV2", two), ...fact("AutoV3", three));
     const found = await this.sheet.attempt(() => ask(`loras/hashes?name=${encodeURIComponent(card.path)}`));
-    if (found) list.replaceChildren(...fact("AutoV2", el("code", {}, found.auto_v2)), ...fact("AutoV3", el("code", {}, found.auto_v3)));
-    else list.replaceChildren();
+    two.textContent = found?.auto_v2 ?? "";
+    three.textContent = found?.auto_v3 ?? "";
   }
 }
 

@@ -66,15 +66,20 @@ export class LoraPicker {
     const left = this.found.length - this.count;
     this.more.hidden = left <= 0;
     this.more.textContent = say("loras.more.left", { n: left });
-    const empty = !this.shelf.known ? "" : this.shelf.cards.length ? say("loras.none") : say("loras.empty", { folder: this.shelf.folder });
-    this.none.textContent = this.found.length ? "" : empty;
+    this.none.textContent = this.found.length ? "" : this.#nothing();
+  }
+
+  #nothing() {
+    if (!this.shelf.known) return say("loras.reading");
+    return this.shelf.cards.length ? say("loras.none") : say("loras.empty", { folder: this.shelf.folder });
   }
 
   #entry(card) {
     const fit = fitOf(card, this.look.model);
-    const named = [el("span", { class: "name" }, card.name), el("span", { class: "facts" }, factsOf(card))];
+    const name = el("span", { class: "name" }, card.name);
+    if (fit === "broken") return el("li", { class: fit }, el("div", { class: "entry" }, name, el("span", { class: "warn" }, card.problem)));
+    const named = [name, el("span", { class: "facts" }, factsOf(card))];
     if (card.triggers.length) named.push(el("span", { class: "words" }, card.triggers.join(", ")));
-    if (fit === "broken") return el("li", { class: fit }, el("div", { class: "entry" }, ...named, el("span", { class: "warn" }, card.problem)));
     if (fit === "other") named.push(el("span", { class: "warn" }, say("loras.other", { family: card.family, own: this.look.model.loras }), " ", el("b", {}, say("loras.anyway"))));
     const add = el("button", { type: "button", class: "entry", onclick: () => this.take(card.name) }, ...named);
     const about = button(say("loras.facts"), () => this.tell(card.name), { class: "link", "aria-label": say("loras.about", { name: card.name }) });

@@ -68,7 +68,7 @@ export class LoraStack {
     });
     this.look.addEventListener("seen", () => {
       if (this.job.busy) return;
-      this.#problem = this.look.seen.problem;
+      this.#problem = this.look.seen.problem ?? this.job.problem;
       draw();
     });
   }

@@ -128,7 +128,7 @@ function showProblem(root, job, look) {
   // A mistake is told as soon as it is made, and forgotten as soon as it is mended.
   look.addEventListener("seen", () => {
     if (job.busy) return;
-    problem = look.seen.problem ?? (problem?.field ? null : problem);
+    problem = look.seen.problem ?? job.problem ?? (problem?.field ? null : problem);
     draw();
   });
 }

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.library.test_loras import kohya, put
+from tests.ui.lora_files import stock
+from tests.ui.routes.client import client_of
+from webui.library.hashes import HashBook
+from webui.library.headers import read_header
+from webui.library.loras import LoraShelf
+from webui.ui.routes.loras import add_loras_routes
+
+MANY = 1000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "loras"
+
+
+@pytest.fixture
+def client(tmp_path: Path, folder: Path) -> TestClient:
+    app = FastAPI()
+    add_loras_routes(app, LoraShelf((folder,), HashBook(tmp_path / "state" / "hashes.json")))
+    return client_of(app)
+
+
+def listed(client: TestClient) -> dict[str, dict[str, Any]]:
+    answer = client.get("/loras")
+    assert answer.status_code == 200
+    return {row["name"]: row for row in answer.json()["loras"]}
+
+
+def test_every_lora_is_told_of_by_its_header(client: TestClient, folder: Path) -> None:
+    stock(folder)
+    rows = listed(client)
+    assert list(rows) == ["bare", "cut", "grand", "ink", "paper cut"]
+    assert rows["ink"] == {
+        "name": "ink",
+        "path": "styles/ink",
+        "file": "styles/ink.safetensors",
+        "size": (folder / "styles" / "ink.safetensors").stat().st_size,
+        "alias": "ink_v2",
+        "family": "SD 1",
+        "kind": "lora",
+        "rank": 4,
+        "alpha": 2.0,
+        "parts": ["text_encoder", "unet"],
+        "trained_on": "meadow.safetensors",
+        "triggers": ["ink drawing", "lines (fine)"],
+        "problem": None,
+    }
+    assert [rows[name]["family"] for name in ("bare", "grand")] == ["unknown", "SDXL"]
+    assert "truncated" in rows["cut"]["problem"]
+
+
+def test_an_empty_shelf_names_its_folder_and_no_path(client: TestClient, tmp_path: Path) -> None:
+    answer = client.get("/loras")
+    assert answer.json() == {"folder": "loras", "loras": []}
+    assert str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize("name", ["ink", "styles/ink", "ink_v2"])
+def test_hashes_are_told_of_any_name(client: TestClient, folder: Path, name: str) -> None:
+    file = stock(folder) / "styles" / "ink.safetensors"
+    found = client.get("/loras/hashes", params={"name": name}).json()
+    data = file.read_bytes()
+    assert found["auto_v2"] == hashlib.sha256(data).hexdigest()[:10]
+    tensors = data[read_header(file).data_start :]
+    assert found["auto_v3"] == hashlib.sha256(tensors).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "says"),
+    [("gone", 404, "Unknown LoRA 'gone'"), ("cut", 422, "truncated"), ("", 404, "Unknown LoRA ''")],
+)
+def test_without_hashes_there_is_a_sentence(
+    client: TestClient, folder: Path, name: str, status: int, says: str
+) -> None:
+    stock(folder)
+    answer = client.get("/loras/hashes", params={"name": name})
+    assert (answer.status_code, says in answer.json()["message"]) == (status, True)
+
+
+def test_a_thousand_are_listed_fast_and_in_few_bytes(client: TestClient, folder: Path) -> None:
+    tags = ", ".join(f"word {n}" for n in range(12))
+    for n in range(MANY):
+        put(folder / f"{n:04}.safetensors", kohya(), **{"modelspec.trigger_phrase": tags})
+    first, _ = timed(lambda: client.get("/loras"))
+    seconds, size = min(timed(lambda: client.get("/loras")) for _ in range(3))
+    assert first < 2
+    assert seconds < 0.2
+    assert size < 500 * MANY
+
+
+def timed(ask: Callable[[], Any]) -> tuple[float, int]:
+    began = time.perf_counter()
+    answer = ask()
+    return time.perf_counter() - began, len(answer.content)
