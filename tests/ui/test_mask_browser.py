@@ -6,12 +6,13 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Request, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, Request, expect
 
 from tests.fakes import gradient
 from tests.fakes import png as png_with
@@ -33,8 +34,8 @@ def picture(width: int = WIDTH, height: int = HEIGHT, seed: int = 1) -> bytes:
 
 def bring(page: Page, data: bytes | None = None) -> None:
     """Chooses a file as the picture to start from, and waits until it is shown."""
-    file = {"name": "a.png", "mimeType": "image/png", "buffer": data or picture()}
-    page.locator("#start input[type=file]").set_input_files([file])  # pyright: ignore[reportArgumentType]
+    file = FilePayload(name="a.png", mimeType="image/png", buffer=data or picture())
+    page.locator("#start input[type=file]").set_input_files(file)
     expect(page.locator("#field-init img")).to_be_visible()
     expect(page.locator("#input-mask")).to_be_enabled()
 
@@ -55,13 +56,15 @@ class Canvas:
         scale = box["width"] / int(self.sheet.locator("canvas").get_attribute("width") or 0)
         return box["x"] + x * scale, box["y"] + y * scale
 
-    def draw(self, *places: tuple[float, float], button: str = "left") -> None:
+    def draw(
+        self, *places: tuple[float, float], button: Literal["left", "middle", "right"] = "left"
+    ) -> None:
         mouse = self.page.mouse
         mouse.move(*self.at(*places[0]))
-        mouse.down(button=button)  # pyright: ignore[reportArgumentType]
+        mouse.down(button=button)
         for place in places[1:]:
             mouse.move(*self.at(*place), steps=5)
-        mouse.up(button=button)  # pyright: ignore[reportArgumentType]
+        mouse.up(button=button)
 
     def slide(self, name: str, share: float) -> None:
         self.sheet.get_by_role("slider", name=name).fill(str(share))
@@ -291,7 +294,7 @@ def test_margins_in_one_click_grow_the_picture(page: Page) -> None:
     bring(page)
     page.get_by_role("button", name="Extend it").click()
     page.get_by_role("button", name="Wider").click()
-    expect(page.locator("#start .size")).to_have_text("640 × 480 → 800 × 480")
+    expect(page.locator("#start .size")).to_have_text("640 \u00d7 480 → 800 \u00d7 480")
     expect(page.locator("#input-width")).to_have_attribute("placeholder", "800")
     assert asked(page).outpaint == (80, 0, 80, 0)
     page.get_by_role("button", name="All round").click()
@@ -336,7 +339,7 @@ def test_a_picture_is_pasted_dropped_or_sent(page: Page, tmp_path: Path) -> None
     event = """(element, board) => element.dispatchEvent(
       new ClipboardEvent("paste", { clipboardData: board, bubbles: true, cancelable: true }))"""
     page.locator("body").evaluate(event, board)
-    expect(page.locator("#start .size")).to_have_text("64 × 96")
+    expect(page.locator("#start .size")).to_have_text("64 \u00d7 96")
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#field-init")).to_have_count(0)
     # A dropped one is read for its recipe, and can be started from as well.
@@ -344,7 +347,7 @@ def test_a_picture_is_pasted_dropped_or_sent(page: Page, tmp_path: Path) -> None
       new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }))"""
     page.locator("body").evaluate(drop, board)
     page.locator("dialog.comparison").get_by_role("button", name="Start from it").click()
-    expect(page.locator("#start .size")).to_have_text("64 × 96")
+    expect(page.locator("#start .size")).to_have_text("64 \u00d7 96")
 
     # From the viewer and from History, at once with the canvas open.
     first = asked(page)
@@ -358,6 +361,11 @@ def test_a_picture_is_pasted_dropped_or_sent(page: Page, tmp_path: Path) -> None
     assert second.mask
     assert second.init not in (None, first.init)
     page.get_by_role("tab", name="History").click()
+    page.locator("#history .tile").first.click()
+    recipe = page.locator("dialog.picture .recipe").first
+    expect(recipe).to_contain_text(second.mask[:8])
+    expect(recipe).not_to_contain_text("Outpaint")
+    page.keyboard.press("Escape")
     page.locator("#history .tile").last.click()
     page.locator("dialog.picture").get_by_role("button", name="Repaint a part").click()
     expect(page.locator("dialog.mask[open]")).to_be_visible()
@@ -368,11 +376,11 @@ def test_a_picture_is_pasted_dropped_or_sent(page: Page, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_canvas_keeps_nobody_out(
-    fake: Served, chromium: Browser, width: int, scheme: str
+    fake: Served, chromium: Browser, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     context = chromium.new_context(
         viewport={"width": width, "height": 844},
-        color_scheme=scheme,  # pyright: ignore[reportArgumentType]
+        color_scheme=scheme,
         has_touch=width < 500,
     )
     page = opened(context.new_page(), fake)
@@ -392,7 +400,7 @@ def test_the_canvas_keeps_nobody_out(
 
 def fingers(page: Page, sheet: Canvas) -> None:
     """One finger paints; a second one takes that back, and both zoom."""
-    touch = page.context.new_cdp_session(page)
+    touch: Any = page.context.new_cdp_session(page)
 
     def send(kind: str, *places: tuple[float, float]) -> None:
         points = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(places)]

@@ -55,14 +55,17 @@ export class Mask {
     const dx = to.x - from.x;
     const dy = to.y - from.y;
     const inverse = 1 / (dx * dx + dy * dy || 1);
+    const { stroke, width } = this;
     for (let y = box.top; y < box.bottom; y++) {
       const py = y + 0.5 - from.y;
       for (let x = box.left; x < box.right; x++) {
+        // Most of what a wide brush covers it has covered a moment before.
+        if (stroke[y * width + x] === 255) continue;
         const px = x + 0.5 - from.x;
         const along = Math.max(0, Math.min(1, (px * dx + py * dy) * inverse));
         const away = (px - along * dx) ** 2 + (py - along * dy) ** 2;
         if (away >= reach * reach) continue;
-        this.#put(y * this.width + x, away <= core ? 255 : smooth((reach - Math.sqrt(away)) / edge));
+        this.#put(y * width + x, away <= core ? 255 : smooth((reach - Math.sqrt(away)) / edge));
       }
     }
     if (softness > 0 && edge > 2) this.softening = true;

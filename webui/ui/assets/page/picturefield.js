@@ -3,11 +3,14 @@
 import { ask, el, toast } from "./dom.js";
 import { say } from "./texts.js";
 
-/** Kinds of files that can be brought in, as a file chooser is told. */
-export const PICTURES = "image/png,image/jpeg,image/webp,image/bmp,image/tiff";
+// Kinds of files that can be brought in, as a file chooser is told.
+const PICTURES = "image/png,image/jpeg,image/webp,image/bmp,image/tiff";
+
+/** Fields that say how a part of a picture is made anew. */
+export const OF_A_MASK = ["mask_blur", "mask_grow", "soft_mask", "inpaint_area", "inpaint_padding", "inpaint_fill"];
 
 /** Fields that are of no use without a picture to start from. */
-export const OF_THE_START = ["init", "strength", "mask", "mask_blur", "mask_grow", "soft_mask", "inpaint_area", "inpaint_padding", "inpaint_fill", "outpaint"];
+export const OF_THE_START = ["init", "strength", "mask", "outpaint", ...OF_A_MASK];
 
 /** Brings a picture in; `source` is a path below `uploads`, with a body for a file. Gives {id, width, height}. */
 export function bringIn(source, body = undefined) {

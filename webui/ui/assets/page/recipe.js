@@ -1,18 +1,22 @@
 // A saved picture's recipe: in rows to be read, and onto the desk.
 
 import { el, toast } from "./dom.js";
+import { OF_A_MASK, OF_THE_START } from "./picturefield.js";
 import { stackWords } from "./stackwords.js";
 import { say, sayable } from "./texts.js";
 
 const MANY = ["count", "batch"]; // How many were made says nothing of the one picture.
 const SIZE = ["width", "height"];
 const TEXTS = ["prompt", "negative_prompt"];
+const PICTURES = ["init", "mask"];
+const NAMED = 8; // Digits of a picture's id that tell it from the others there are.
 
 /** A definition list of what the request says. */
 export function recipeRows(request) {
+  const without = idle(request);
   const rows = Object.entries(request)
-    .filter(([name, value]) => !MANY.includes(name) && !SIZE.includes(name) && !isEmpty(value))
-    .map(([name, value]) => [name, fieldName(name), stackWords([value].flat())]);
+    .filter(([name, value]) => !MANY.includes(name) && !SIZE.includes(name) && !without.includes(name) && !isEmpty(value))
+    .map(([name, value]) => [name, fieldName(name), PICTURES.includes(name) ? String(value).slice(0, NAMED) : stackWords([value].flat())]);
   if (request.width && request.height) rows.splice(rows.findLastIndex(([name]) => TEXTS.includes(name)) + 1, 0, ["size", say("size"), `${request.width} × ${request.height}`]);
   return el("dl", { class: "recipe" }, ...rows.map(([name, label, words]) => el("div", { class: TEXTS.includes(name) ? "long" : null }, el("dt", {}, label), el("dd", {}, words))));
 }
@@ -40,6 +44,14 @@ export function usable(request, desk, look) {
   }
   for (const name of useless) delete values[name];
   return { values, left };
+}
+
+/** Fields that say nothing, since there is no picture to start from, or all of it was made anew. */
+function idle(request) {
+  if (!request.init) return OF_THE_START;
+  const margins = [request.outpaint].flat().some(Boolean);
+  const whole = !request.mask && !margins ? OF_A_MASK : [];
+  return [...whole, ...(margins ? [] : ["outpaint"]), ...(request.soft_mask ? [] : ["soft_mask"])];
 }
 
 function fieldName(name) {
