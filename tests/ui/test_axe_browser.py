@@ -61,10 +61,32 @@ def test_no_part_of_the_page_keeps_anybody_out(
     assert violations(page) == []
     page.keyboard.press("Escape")
 
+    look_over_loras(page)
+
     page.get_by_role("tab", name="History").click()
     expect(page.locator("#history img").first).to_be_visible()
     assert violations(page) == []
     context.close()
+
+
+def look_over_loras(page: Page) -> None:
+    """The sheet, a card, and a stack of which one row is muted, one doubted and one failing."""
+    fill(page, "prompt", "a hill <lora:ink> <lora:grand> <lora:gone>")
+    page.locator("#field-prompt .advice button").click()
+    expect(page.locator("#loras .lora-row")).to_have_count(3)
+    page.get_by_role("button", name="Mute ink").click()
+    page.get_by_role("button", name="More for ink").click()
+    generate(page)
+    expect(page.get_by_role("button", name="Mute this row")).to_be_visible()
+    assert violations(page) == []
+    page.locator("#loras .add").click()
+    page.get_by_role("button", name="About ink", exact=True).click()
+    expect(page.locator("dialog[open]")).to_have_count(2)
+    page.locator(".lora-card .chip").first.click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
 
 
 def test_everything_can_be_reached_by_keyboard_and_the_focus_is_seen(page: Page) -> None:

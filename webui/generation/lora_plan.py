@@ -83,7 +83,7 @@ def _planned(row: int, choice: LoraChoice, family: Family, shelf: LoraShelf) -> 
 
 
 def _doubt(row: int, choice: LoraChoice, card: LoraCard, family: Family) -> str | None:
-    """Families share layers, such as the text encoder of SD 1 and SDXL: how many fit shows later."""
+    """Families share layers, as SD 1 and SDXL a text encoder: how many fit shows later."""
     if card.facts.family in (family.loras, "unknown"):
         return None
     reason = (
