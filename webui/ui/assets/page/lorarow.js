@@ -38,8 +38,8 @@ export class LoraRow {
     this.end.set(percent(choice.end));
     this.element.classList.toggle("muted", !choice.enabled);
     this.element.classList.toggle("wrong", Boolean(problem));
+    if (this.mute.getAttribute("aria-pressed") !== String(!choice.enabled)) this.mute.replaceChildren(icon(choice.enabled ? "eye" : "closed"));
     pressed(this.mute, !choice.enabled);
-    this.mute.replaceChildren(icon(choice.enabled ? "eye" : "closed"));
     pressed(this.alone, solo);
     this.alone.disabled = count < 2;
     this.up.disabled = index === 0;

@@ -15,6 +15,7 @@ export class LoraStack {
   #heard = { job: null, model: null, of: new Map() };
   #problem = null;
   #before = null;
+  #dragged = false;
 
   /** Fills `root`, a section of page.html. */
   constructor(root, desk, look, job) {
@@ -74,6 +75,8 @@ export class LoraStack {
   }
 
   #draw() {
+    // A row that is put anew into its place is let go of by the pointer.
+    if (this.#dragged) return;
     const choices = this.desk.value("loras");
     const free = [...this.rows];
     this.rows = choices.map((choice, index) => {
@@ -161,22 +164,25 @@ export class LoraStack {
     if (event.button !== 0) return;
     event.preventDefault();
     const { element, grip } = row;
+    const over = new AbortController();
     const moved = ({ clientY }) => {
       const [above, below] = [element.previousElementSibling, element.nextElementSibling];
       if (above && clientY < middle(above)) element.after(above);
       else if (below && clientY > middle(below)) element.before(below);
     };
     const ended = ({ type }) => {
-      grip.removeEventListener("pointermove", moved);
+      over.abort();
       element.classList.remove("dragged");
+      this.#dragged = false;
       const shown = [...this.list.children];
       if (type === "pointerup") this.#order([...this.rows].sort((one, other) => shown.indexOf(one.element) - shown.indexOf(other.element)));
-      else place(this.list, this.rows.map(({ element: one }) => one));
+      else this.#draw();
     };
     grip.setPointerCapture(event.pointerId);
     element.classList.add("dragged");
-    grip.addEventListener("pointermove", moved);
-    for (const end of ["pointerup", "pointercancel"]) grip.addEventListener(end, ended, { once: true });
+    this.#dragged = true;
+    grip.addEventListener("pointermove", moved, over);
+    for (const end of ["pointerup", "pointercancel"]) grip.addEventListener(end, ended, over);
   }
 
   #order(rows) {
