@@ -87,7 +87,7 @@ function bars(sizes) {
   return el("ul", { class: "bars" }, ...blocks.map(([block, size]) => {
     const bar = el("i", { "aria-hidden": "true" });
     bar.style.setProperty("--share", largest ? size / largest : 0);
-    return el("li", { title: `${blockName(block)}: ${percent(size, 2)}` }, el("span", { class: "value" }, number(100 * size)), bar, el("span", { class: "name" }, blockName(block)));
+    return el("li", { title: `${blockName(block)}: ${percent(size, 2)}` }, el("span", { class: "column" }, el("span", { class: "value" }, number(100 * size)), bar), el("span", { class: "name" }, blockName(block)));
   }));
 }
 

@@ -77,8 +77,7 @@ export class Strips {
 
   #open(kind, row, strip) {
     this.kind = kind;
-    this.title.textContent = kind === "sweep" ? say("strip.sweep", { name: this.#rows[row].name, n: strip.items.length }) : say("strip.without");
-    this.note.textContent = say("strip.note", { steps: strip.steps });
+    this.title.textContent = kind === "sweep" ? say("strip.sweep", { name: this.#rows[row].name, n: strip.items.length }) : say("strip.deed.without");
     this.problem.textContent = "";
     this.#tiles = strip.items.map((item) => this.#tile(item));
     this.list.replaceChildren(...this.#tiles.map((tile) => tile.element));
@@ -153,9 +152,8 @@ export class Strips {
     if (!this.#strip) return;
     const made = this.#strip.items.filter((item) => !["waiting", "making"].includes(item.state)).length;
     const waits = this.job.busy && !this.#strip.finished;
-    const words = waits ? say("strip.waits") : say("strip.made", { made, n: this.#strip.items.length });
-    if (this.count.textContent !== words) this.count.textContent = words;
-    this.root.classList.toggle("waits", waits);
+    setText(this.note, waits ? say("strip.waits") : say("strip.note", { steps: this.#strip.steps }));
+    setText(this.count, say("strip.made", { made, n: this.#strip.items.length }));
   }
 
   /** Where the row that was the `row`-th stands now; -1 when it is gone. */
@@ -199,4 +197,8 @@ export class Strips {
     event.preventDefault();
     next.focus();
   }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
