@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.ui.served import Served
+from tests.ui.served import ROOT, Served
 from webui.request import GenerationRequest
 
 ARGUMENTS = (
@@ -64,3 +65,10 @@ def request_in(png: bytes) -> GenerationRequest:
     """The request that a picture carries."""
     with Image.open(io.BytesIO(png)) as picture:
         return GenerationRequest.model_validate(json.loads(picture.info["easel"])["request"])
+
+
+def keep(page: Page, name: str) -> None:
+    """Keeps a screenshot for the README when that is asked for."""
+    if os.environ.get("EASEL_SCREENSHOTS"):
+        page.wait_for_timeout(600)
+        page.screenshot(path=ROOT / "docs" / f"{name}.png")

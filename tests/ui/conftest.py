@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -41,6 +42,23 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, No
     served.wait_for()
     yield served
     served.kill()
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real") / "outputs"
+
+
+@pytest.fixture(scope="module")
+def real(outputs: Path) -> Generator[Served, None, None]:
+    """The real server with the embedded model, which ends in time and without a complaint."""
+    arguments = ("webui", "serve", "--port", "0", "--no-browser", "--outputs", str(outputs))
+    served = start(arguments, log=outputs.parent / "stderr.txt")
+    served.wait_for()
+    yield served
+    assert served.end() < 5
+    assert served.process.returncode == 0
+    assert (outputs.parent / "stderr.txt").read_text() == ""
 
 
 @pytest.fixture

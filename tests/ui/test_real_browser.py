@@ -6,9 +6,7 @@ With EASEL_SCREENSHOTS set, what is seen on the way is kept in `docs/` for the R
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,8 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.ui.browsing import fill, generate, opened, request_in, shown, tiles
-from tests.ui.served import ROOT, Served, start
+from tests.ui.browsing import fill, generate, keep, opened, request_in, shown, tiles
+from tests.ui.served import Served
 from tests.ui.test_drop_browser import INFOTEXT, drop, foreign
 
 pytestmark = pytest.mark.browser
@@ -31,32 +29,9 @@ SCENES = (
 )
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("real") / "outputs"
-
-
-@pytest.fixture(scope="module")
-def real(outputs: Path) -> Generator[Served, None, None]:
-    arguments = ("webui", "serve", "--port", "0", "--no-browser", "--outputs", str(outputs))
-    served = start(arguments, log=outputs.parent / "stderr.txt")
-    served.wait_for()
-    yield served
-    assert served.end() < 5
-    assert served.process.returncode == 0
-    assert (outputs.parent / "stderr.txt").read_text() == ""
-
-
 @pytest.fixture
 def page(real: Served, context: BrowserContext) -> Page:
     return opened(context.new_page(), real)
-
-
-def keep(page: Page, name: str) -> None:
-    """Keeps a screenshot for the README when that is asked for."""
-    if os.environ.get("EASEL_SCREENSHOTS"):
-        page.wait_for_timeout(600)
-        page.screenshot(path=ROOT / "docs" / f"{name}.png")
 
 
 def redness(png: bytes, folder: Path) -> float:
