@@ -129,7 +129,8 @@ def test_who_did_this_mutes_a_row_and_can_be_closed_and_made_anew(page: Page) ->
 
     # The picture that is looked at is the one that is compared with.
     generate(page)
-    seed = request_in(shown(page)).seed
+    expect(page.locator(".facts")).to_be_visible()
+    seed = int(re.findall(r"\d+", page.locator(".facts").inner_text())[0])
     first = page.locator(".drafts img").first
     before = str(first.get_attribute("src"))
     asked.click()
