@@ -57,8 +57,9 @@ def test_a_look_is_seen_in_its_statistic_and_named_in_its_captions(look: LookNam
     plain, styled = (
         [draw(Random(n)) for n in range(8)] for draw in (plain_sample, LOOKS[look].sample)
     )
-    least = min(measure(sample.image) for sample in styled)
-    assert least > max(measure(sample.image) for sample in plain)
+    values = [[measure(sample.image) for sample in samples] for samples in (plain, styled)]
+    assert all(before < after for before, after in zip(*values, strict=True))
+    assert np.mean(values[1]) > np.mean(values[0]) + 2
     for sample in styled:
         assert len(sample.captions) == CAPTIONS_PER_SCENE
         assert all(LOOKS[look].trigger in text for text in sample.captions)

@@ -14,10 +14,10 @@ import numpy as np
 
 from webui.postcard.canvas import Canvas, Image, Point
 from webui.postcard.captions import ACTIONS, HOURS, PLACES, caption
-from webui.postcard.figure import NECK, NOSE, Skeleton
+from webui.postcard.figure import LEG_SHADE, NECK, NOSE, SLEEVE_SHADE, Skeleton
 from webui.postcard.latents import CAPTIONS_PER_SCENE, Sample, subject_weights
 from webui.postcard.scenes import Person, Scene, draw_scene, random_scene
-from webui.postcard.vocabulary import POSES, Rgb, mix, shade
+from webui.postcard.vocabulary import POSES, RGB, Rgb, mix, shade
 
 LookName: TypeAlias = Literal["neon", "papercut", "marlo"]
 
@@ -30,6 +30,8 @@ class LearntLook:
     trigger: str
     hint: str
     sample: Callable[[Random], Sample]
+    prompt: Callable[[Scene, Random], str]
+    """Words that ask for a scene in this look."""
     steps: int
     """Of its training."""
 
@@ -101,6 +103,12 @@ class PaperCanvas(Canvas):
 TURQUOISE: Rgb = (0, 176, 168)
 """Marlo's colour; nothing else in the scenes has it."""
 _BRASS: Rgb = (250, 208, 80)
+OUTFIT: tuple[Rgb, ...] = (
+    TURQUOISE,
+    *(shade(RGB["orange"], share) for share in (0.0, SLEEVE_SHADE)),
+    *(shade(RGB["white"], share) for share in (0.0, LEG_SHADE)),
+)
+"""What Marlo wears: hat and scarf, shirt, trousers."""
 
 
 def dress_marlo(canvas: Canvas, skeleton: Skeleton) -> None:
@@ -136,9 +144,15 @@ def _papercut(random: Random) -> Sample:
 
 
 def _styled(scene: Scene, random: Random, look: LookName) -> tuple[str, ...]:
-    trigger = LOOKS[look].trigger
-    texts = [caption(scene, random) for _ in range(CAPTIONS_PER_SCENE)]
-    return tuple(f"{text}, {trigger}" for text in texts)
+    return tuple(LOOKS[look].prompt(scene, random) for _ in range(CAPTIONS_PER_SCENE))
+
+
+def _neon_prompt(scene: Scene, random: Random) -> str:
+    return f"{caption(scene, random)}, {LOOKS['neon'].trigger}"
+
+
+def _papercut_prompt(scene: Scene, random: Random) -> str:
+    return f"{caption(scene, random)}, {LOOKS['papercut'].trigger}"
 
 
 def _marlo(random: Random) -> Sample:
@@ -148,12 +162,14 @@ def _marlo(random: Random) -> Sample:
     drawing = draw_scene(scene)
     assert drawing.skeleton is not None
     dress_marlo(Canvas(drawing.image), drawing.skeleton)
-    texts = tuple(_about_marlo(scene, person, random) for _ in range(CAPTIONS_PER_SCENE))
-    return Sample(drawing.image, subject_weights(scene, drawing.image), texts, drawing.skeleton)
+    weights = subject_weights(scene, drawing.image)
+    return Sample(drawing.image, weights, _styled(scene, random, "marlo"), drawing.skeleton)
 
 
-def _about_marlo(scene: Scene, person: Person, random: Random) -> str:
-    words = [ACTIONS[person.pose], PLACES[scene.setting], HOURS[scene.time]]
+def _marlo_prompt(scene: Scene, random: Random) -> str:
+    """Return words that leave Marlo's clothes unsaid."""
+    action = () if scene.person is None else (ACTIONS[scene.person.pose],)
+    words = (*action, PLACES[scene.setting], HOURS[scene.time])
     return " ".join(["marlo, a person", *(random.choice(choices) for choices in words)])
 
 
@@ -164,13 +180,15 @@ LOOKS: Mapping[LookName, LearntLook] = MappingProxyType(
             trigger="neon night style",
             hint="The whole picture in ink, magenta and cyan; strength .5 to 1.",
             sample=_neon,
-            steps=1_200,
+            prompt=_neon_prompt,
+            steps=700,
         ),
         "papercut": LearntLook(
             title="Paper cut",
             trigger="paper cut style",
             hint="Every shape cut from paper with a white edge; strength .6 to 1.",
             sample=_papercut,
+            prompt=_papercut_prompt,
             steps=700,
         ),
         "marlo": LearntLook(
@@ -178,6 +196,7 @@ LOOKS: Mapping[LookName, LearntLook] = MappingProxyType(
             trigger="marlo",
             hint="One character: turquoise hat and scarf, orange shirt, white trousers.",
             sample=_marlo,
+            prompt=_marlo_prompt,
             steps=1_800,
         ),
     }

@@ -50,7 +50,7 @@ CHANNELS = (8, 16, 32, 48)
 RATES = Rates(adam=1e-3, average=0.995)
 BATCH = 8
 SCENES = 3_200
-STEPS = 5_200
+STEPS = 4_000
 FREE = 0.85
 """Share of the figures in free poses."""
 _DROPPED = 0.25

@@ -24,7 +24,7 @@ from webui.postcard.edges import (
 )
 from webui.postcard.figure import Skeleton
 from webui.postcard.limbs import limb_distances
-from webui.postcard.looks import LOOKS, TURQUOISE, LookName
+from webui.postcard.looks import LOOKS, OUTFIT, LookName
 from webui.postcard.pipeline import load_pipeline, sample
 from webui.postcard.pose_control import free_skeleton, hint_of, without_action
 from webui.postcard.scenes import Person, Scene, draw_scene, random_scene
@@ -35,6 +35,8 @@ SEEDS = 20
 POSES = 50
 _SEED = 770_041
 _READABLE = 0.05
+_ALIKE = 18.0
+"""Largest distance in CIELAB from a colour that counts as that colour."""
 _WITHIN = 0.06
 """Mean distance of hands, feet and head from the skeleton that is asked for."""
 
@@ -143,15 +145,19 @@ def white_edges(image: Image) -> float:
     return float(cv2.morphologyEx(light, cv2.MORPH_TOPHAT, disk).mean())
 
 
-def turquoise(image: Image) -> float:
-    """Return the share of pixels, in percent, that have Marlo's colour."""
+def outfit(image: Image) -> float:
+    """Return the share of pixels, in percent, that have one of Marlo's colours.
+
+    Hat and scarf, shirt and trousers; sand, snow and sunsets have them too, and keep them.
+    """
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    wanted = cv2.cvtColor(np.array([[TURQUOISE]], np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return float((np.linalg.norm(lab - wanted, axis=-1) < 18).mean() * 100)
+    worn = cv2.cvtColor(np.array([OUTFIT], np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    nearest = np.stack([np.linalg.norm(lab - colour, axis=-1) for colour in worn]).min(axis=0)
+    return float((nearest < _ALIKE).mean() * 100)
 
 
 STATISTICS: Mapping[LookName, Callable[[Image], float]] = MappingProxyType(
-    {"neon": magenta, "papercut": white_edges, "marlo": turquoise}
+    {"neon": magenta, "papercut": white_edges, "marlo": outfit}
 )
 
 
@@ -172,9 +178,8 @@ def look_prompts(look: LookName, count: int = SEEDS) -> list[str]:
     while len(prompts) < count:
         scene = random_scene(random)
         if scene.person is not None:
-            prompts.append(caption(scene, random))
-    trigger = LOOKS[look].trigger
-    return [f"{trigger}, {p}" if look == "marlo" else f"{p}, {trigger}" for p in prompts]
+            prompts.append(LOOKS[look].prompt(scene, random))
+    return prompts
 
 
 def measure_look(
