@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.measure import middle_half, ratios
 
-Unit = Literal["%", "s", "ms", "x", "GiB", ""]
+Unit = Literal["%", "s", "ms", "x", "GiB", "MiB", ""]
 
 HEADER = ("what", "measured", "asked", "beside")
 
@@ -117,7 +117,7 @@ def seconds(
 
 def in_unit(value: float, unit: Unit) -> str:
     """A value with as many digits as mean something: "1.4 %", "0.032 s", "2.85 x"."""
-    digits = {"%": 1, "x": 2, "GiB": 2}.get(unit, 3 if abs(value) < 1 else 2)
+    digits = {"%": 1, "x": 2, "GiB": 2, "MiB": 1}.get(unit, 3 if abs(value) < 1 else 2)
     return f"{value:.{digits}f} {unit}"
 
 

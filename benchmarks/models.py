@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from tokenizers import pre_tokenizers
@@ -108,6 +109,15 @@ def write_random_model(folder: Path, shape: ModelShape) -> None:
     scheduler.save_pretrained(folder / "scheduler")
     _byte_tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
     (folder / "model_index.json").write_text(json.dumps(dict(INDEX), indent=1), encoding="utf-8")
+
+
+def write_random_controlnet(folder: Path, shape: ModelShape) -> None:
+    """A ControlNet of the published configuration for a model of that shape, in bf16."""
+    made: Any = ControlNetModel
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        net = made.from_unet(UNet2DConditionModel(**shape.unet), load_weights_from_unet=False)
+    net.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
 
 
 def _byte_tokenizer(folder: Path) -> CLIPTokenizer:

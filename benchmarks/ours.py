@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
+import torch
 from PIL import Image
 
 from benchmarks.measure import BenchmarkError, Run, between
 from webui.engine import Engine
-from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, Step
+from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, StageName, Step
 from webui.generation.devices import Device
 from webui.generation.painting import Painter
 from webui.generation.pipelines import Loaded, quiet_libraries
@@ -24,12 +26,20 @@ from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
-from webui.library.uploads import Uploads
+from webui.library.uploads import Kind, Uploads
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """Seconds from the request to the denoiser's first call, and from there to the step's end."""
+
+    until: float
+    step: float
 
 
 class Ours:
@@ -42,6 +52,7 @@ class Ours:
         self._shelf = CheckpointShelf(tuple(models), hashes)
         self._loras = LoraShelf((work / "loras",), hashes)
         self._controlnets = ControlNetShelf(tuple(models), hashes)
+        self._uploads = Uploads(work / "uploads")
         self._painter = Painter(device, cache_bytes=GIB, annotators=tuple(models))
         self._engine = Engine(
             painter=self._painter,
@@ -49,7 +60,7 @@ class Ours:
             shelf=self._shelf,
             loras=self._loras,
             controlnets=self._controlnets,
-            uploads=Uploads(work / "uploads"),
+            uploads=self._uploads,
             gallery=Gallery(work / "outputs"),
             drafts=Gallery(work / "drafts"),
         )
@@ -64,17 +75,23 @@ class Ours:
         """The components the engine runs that request on."""
         return _result(self._painter.load(self._plan(request)))
 
-    def run(self, request: GenerationRequest, *, previews: bool = False) -> Run:
-        """Makes one picture.
+    def run(
+        self,
+        request: GenerationRequest,
+        *,
+        previews: bool = False,
+        may_reuse: Collection[StageName] = ("load",),
+    ) -> Run:
+        """Makes one picture; `may_reuse` are the stages that the cache may answer.
 
         Raises:
             BenchmarkError: The job failed, or the cache answered what should have been computed.
         """
         session = Session(id="benchmark", previews=previews)
-        return watch(lambda: self._engine.generate(request, session, Cancel()))
+        return watch(lambda: self._engine.generate(request, session, Cancel()), may_reuse)
 
-    def until_first_call(self, request: GenerationRequest) -> float:
-        """Seconds from a request to the first call of its denoiser; the rest is not computed.
+    def first_step(self, request: GenerationRequest) -> FirstStep:
+        """Runs a request of one step up to the end of that step; nothing is decoded.
 
         Raises:
             BenchmarkError: The job failed, or the cache answered what should have been computed.
@@ -89,7 +106,7 @@ class Ours:
             for event in events:
                 match event:
                     case Step():
-                        return calls[0] - began
+                        return FirstStep(calls[0] - began, perf_counter() - calls[0])
                     case Failed():
                         raise BenchmarkError(f"The engine failed: {event.message}")
                     case _:
@@ -98,6 +115,19 @@ class Ours:
             hook.remove()
             cast(Generator[Event, None, None], events).close()
         raise BenchmarkError("The cache answered the denoising.")
+
+    def bring(self, picture: Image.Image, *, kind: Kind = "picture") -> str:
+        """Puts a picture on the shelf of pictures brought in; gives the name it has there."""
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        return self._uploads.take(file.getvalue(), kind=kind).id
+
+    def networks(self, request: GenerationRequest) -> list[torch.nn.Module]:
+        """The networks the engine runs that request on, ControlNets last."""
+        loaded = self.loaded(request)
+        steerings = _result(self._painter.steer(self._plan(request)))
+        parts = [loaded.pipe.components[name] for name in ("unet", "vae", "text_encoder")]
+        return cast(list[torch.nn.Module], [*parts, *(steering.net for steering in steerings)])
 
     def picture(self, request: GenerationRequest) -> Image.Image:
         """The picture as it is before the check, for comparing."""
@@ -116,7 +146,9 @@ class Ours:
         return resolve(request, checkpoint, self._loras, self._controlnets)
 
 
-def watch(start: Callable[[], Iterator[Event]]) -> Run:
+def watch(
+    start: Callable[[], Iterator[Event]], may_reuse: Collection[StageName] = ("load",)
+) -> Run:
     """Starts a job and takes the time of its events.
 
     Raises:
@@ -131,7 +163,7 @@ def watch(start: Callable[[], Iterator[Event]]) -> Run:
         now = perf_counter()
         match event:
             case StageDone():
-                if event.reused and event.name != "load":
+                if event.reused and event.name not in may_reuse:
                     raise BenchmarkError(f"The cache answered the stage {event.name!r}.")
                 stages[event.name] = event.seconds
                 decoded = now if event.name == "decode" else decoded

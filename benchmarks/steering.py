@@ -1,10 +1,10 @@
-"""LoRAs: what a change of strength costs and what a step does, beside peft's two ways."""
+"""LoRAs beside peft's two ways, and what it takes to go from one mode to another."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save
 
 from benchmarks.figures import Figure, Limit, in_unit
-from benchmarks.measure import BenchmarkError, Run, alternate, memory, ratios
+from benchmarks.measure import BenchmarkError, alternate, memory, middle_half, ratios
 from benchmarks.ours import Ours
-from benchmarks.plain import load_plain, run_plain
+from benchmarks.plain import load_plain
 from benchmarks.recipes import fresh_requests
+from benchmarks.switching import measure
 from benchmarks.workbench import Workbench
 from webui.generation.devices import Device, choose_device
 from webui.generation.loras import Loras, Strength
@@ -29,6 +30,9 @@ from webui.settings import GIB
 
 RANK = 16
 STACKS = (1, 2, 4)
+LEAST_SIDE = 64
+"""Side in pixels of the smallest picture."""
+
 ASKED_CHANGE = Limit(5.0)
 ASKED_STEP = Limit(1.02)
 ASKED_DRIFT = Limit(1.0)
@@ -40,38 +44,47 @@ _SETTLED = 0.1
 
 @dataclass(frozen=True)
 class _Case:
-    """What all measurements share; `requests` are new ones each time."""
+    """What all measurements share: a request of one step, and files of LoRAs for its model."""
 
     name: str
     base: GenerationRequest
-    requests: Iterator[GenerationRequest]
     files: tuple[Path, ...]
     rounds: int
+    seeds: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    strengths: Iterator[float] = field(
+        default_factory=lambda: itertools.cycle((0.8, 0.3, 0.5, 0.9, 0.7))
+    )
+
+    def request(self, count: int, *, side: int | None = None) -> GenerationRequest:
+        """One that the cache cannot answer, with so many LoRAs at a strength of their own."""
+        size = {} if side is None else {"width": side, "height": side}
+        loras = _rows(self, count, next(self.strengths))
+        return self.base.model_copy(update={"seed": next(self.seeds), "loras": loras} | size)
 
 
 def run(bench: Workbench) -> list[Figure]:
     """Stacks of LoRAs of rank 16 on all attention layers of the full-size model."""
     effort = bench.effort
     device = choose_device("cpu")
-    requests = fresh_requests(
-        effort.shape.name, side=effort.side, steps=effort.steps, sampler="Euler"
+    (request,) = itertools.islice(
+        fresh_requests(effort.shape.name, side=effort.side, steps=1, sampler="Euler"), 1
     )
     with bench.ours(device) as ours:
-        base = next(requests)
-        unet: Any = ours.loaded(base).pipe.components["unet"]
+        side = max(LEAST_SIDE, effort.side // 4)
+        switching = measure(ours, bench.random_model, effort.shape, side=side)
+        unet = ours.networks(request)[0]
         files = tuple(
             write_random_lora(bench.work / "loras" / f"random-{n}.safetensors", unet, seed=n)
             for n in range(max(STACKS))
         )
         name = f"{effort.shape.name}, {effort.side} px, LoRAs of rank {RANK}"
-        case = _Case(name, base, requests, files, effort.rounds)
+        case = _Case(name, request, files, effort.rounds)
+        drift = _drift(ours, case, effort.changes)
+        mine = _our_steps(ours, case)
         plain = _with_adapters(bench.random_model, case, device)
-        steps = _steps(ours, plain, case)
-        return [
-            _change(ours, plain, case, median(steps["ours 0"])),
-            *_step_figures(case.name, steps),
-            _drift(ours, case, effort.changes),
-        ]
+        theirs = _their_steps(plain, case)
+        change = _change(ours, plain, case, median(mine["0"]))
+        return [change, *_step_figures(case.name, mine, theirs), drift, *switching]
 
 
 def write_random_lora(path: Path, unet: torch.nn.Module, *, seed: int) -> Path:
@@ -101,58 +114,110 @@ def _with_adapters(folder: Path, case: _Case, device: Device) -> Any:
     return pipe
 
 
-def _steps(ours: Ours, plain: Any, case: _Case) -> dict[str, list[float]]:
-    """Seconds a step by side and number of LoRAs, the median of each round's."""
+def _our_steps(ours: Ours, case: _Case) -> dict[str, list[float]]:
+    """Seconds of a step by number of LoRAs, each right after the stack was changed."""
+    ours.first_step(case.request(1))
+    return alternate(
+        {
+            str(count): lambda count=count: ours.first_step(case.request(count)).step
+            for count in (0, *STACKS)
+        },
+        2 * case.rounds,
+        warm_up=False,
+    )
 
-    def mine(count: int) -> Run:
-        request = next(case.requests)
-        return ours.run(request.model_copy(update={"loras": _rows(case, count, 0.8)}))
 
-    def theirs(count: int) -> Run:
-        _set_adapters(plain, case, count, 0.8)
-        return run_plain(plain, next(case.requests), watched=True)
+def _their_steps(plain: Any, case: _Case) -> dict[str, list[float]]:
+    """The same of plain diffusers: without any, with peft's adapters, and with them fused."""
 
-    candidates: dict[str, Callable[[], Run]] = {}
-    for count in (0, *STACKS):
-        candidates[f"ours {count}"] = partial(mine, count)
+    def unfused(count: int) -> float:
+        _set_adapters(plain, case, count, next(case.strengths))
+        return _step_of(plain, case)
+
+    def fused(count: int) -> float:
+        _set_adapters(plain, case, count, next(case.strengths))
+        plain.fuse_lora(adapter_names=[file.stem for file in case.files[:count]])
+        try:
+            return _step_of(plain, case)
+        finally:
+            plain.unfuse_lora()
+
+    def without() -> float:
+        plain.disable_lora()
+        try:
+            return _step_of(plain, case)
+        finally:
+            plain.enable_lora()
+
+    unfused(1)
+    candidates: dict[str, Callable[[], float]] = {"0": without}
     for count in STACKS:
-        candidates[f"peft {count}"] = partial(theirs, count)
-    runs = alternate(candidates, case.rounds)
-    return {name: [median(run.steps) for run in each] for name, each in runs.items()}
+        candidates[f"unfused {count}"] = partial(unfused, count)
+        candidates[f"fused {count}"] = partial(fused, count)
+    return alternate(candidates, max(1, case.rounds - 1), warm_up=False)
 
 
-def _step_figures(name: str, steps: dict[str, list[float]]) -> Iterator[Figure]:
-    for count in STACKS:
-        mine, theirs = (
-            ratios(steps[f"{side} {count}"], steps["ours 0"]) for side in ("ours", "peft")
+def _step_of(plain: Any, case: _Case) -> float:
+    """Seconds of a step of plain diffusers."""
+    times: list[float] = []
+
+    def note(*_: object) -> dict[str, Any]:
+        times.append(perf_counter())
+        return {}
+
+    hook = plain.unet.register_forward_pre_hook(lambda *_: times.append(perf_counter()))
+    try:
+        plain(
+            prompt=case.base.prompt,
+            negative_prompt=case.base.negative_prompt,
+            width=case.base.width,
+            height=case.base.height,
+            num_inference_steps=1,
+            guidance_scale=case.base.cfg,
+            generator=torch.Generator().manual_seed(next(case.seeds)),
+            output_type="latent",
+            callback_on_step_end=note,
         )
+    finally:
+        hook.remove()
+    return times[-1] - times[0]
+
+
+def _step_figures(
+    name: str, mine: dict[str, list[float]], theirs: dict[str, list[float]]
+) -> Iterator[Figure]:
+    for count in STACKS:
+        ours = ratios(mine[str(count)], mine["0"])
+        unfused, fused = (
+            ratios(theirs[f"{way} {count}"], theirs["0"]) for way in ("unfused", "fused")
+        )
+        low, high = middle_half(ours)
         yield Figure(
             f"{name}: a step with {count} over one with none",
-            median(mine),
+            median(ours),
             "x",
-            f"peft unfused {in_unit(median(theirs), 'x')}; {len(mine)} rounds",
+            f"peft unfused {in_unit(median(unfused), 'x')}, fuse_lora"
+            f" {in_unit(median(fused), 'x')}; {len(ours)} times, middle half {low:.2f} to"
+            f" {high:.2f} x",
             ASKED_STEP,
-            {"ours": mine, "peft": theirs},
+            {"ours": ours, "unfused": unfused, "fused": fused},
         )
 
 
 def _change(ours: Ours, plain: Any, case: _Case, step: float) -> Figure:
     """From a request with another strength to the first call of the denoiser."""
-    strengths = itertools.cycle((0.3, 0.5, 0.7, 0.9))
-    seeds = itertools.count(1_000_000)
 
     def mine() -> float:
-        loras = _rows(case, 1, next(strengths))
-        changed = {"seed": next(seeds), "loras": loras}
-        return ours.until_first_call(case.base.model_copy(update=changed))
+        # What is merged does not depend on the picture's size, and a small one ends soon.
+        return ours.first_step(case.request(1, side=LEAST_SIDE)).until
 
     def adapters() -> float:
         began = perf_counter()
-        _set_adapters(plain, case, 1, next(strengths))
+        _set_adapters(plain, case, 1, next(case.strengths))
         return perf_counter() - began
 
     def fused() -> float:
-        _set_adapters(plain, case, 1, next(strengths))
+        _set_adapters(plain, case, 1, next(case.strengths))
         began = perf_counter()
         plain.fuse_lora(adapter_names=[case.files[0].stem])
         plain.unfuse_lora()
