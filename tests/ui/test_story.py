@@ -14,6 +14,7 @@ from webui.events import (
     Preview,
     Queued,
     Saved,
+    StackMeasured,
     StageDone,
     StageName,
     Started,
@@ -160,3 +161,9 @@ def test_pictures_previews_and_notices_are_kept_in_order_and_notices_once() -> N
 def test_the_loras_that_are_used_are_kept_in_their_order():
     ink, pen = (LoraApplied(name=name, matched=3, total=4) for name in ("ink", "pen"))
     assert told(started(), ink, pen).loras == (ink, pen)
+
+
+def test_what_the_stack_changes_is_kept():
+    measured = StackMeasured(sizes={"ink": {"mid": 0.1}}, overlaps=(("ink", "pen", 0.5),))
+    assert told(started(), measured).stack == measured
+    assert told(started()).stack is None

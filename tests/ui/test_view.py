@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.errors import BadRequestError
-from webui.events import Failed, Finished, HintMade, Preview, Saved, Started, Step
+from webui.events import Failed, Finished, HintMade, Preview, Saved, StackMeasured, Started, Step
 from webui.generator import Session
 from webui.jobs import Job
 from webui.request import GenerationRequest
@@ -94,3 +94,11 @@ def test_the_view_is_plain_json_and_leaves_texts_as_they_are() -> None:
 def test_the_hints_of_control_units_go_by_their_places_as_json_has_them() -> None:
     story = Story().after(STARTED).after(HintMade(control=1, jpeg=b"drawn"))
     assert view(story)["hints"] == {"1": "data:image/jpeg;base64,ZHJhd24="}
+
+
+def test_what_the_stack_changes_is_in_the_view_once_it_is_known() -> None:
+    measured = StackMeasured(sizes={"ink": {"mid": 0.1}}, overlaps=(("ink", "pen", 0.5),))
+    assert view(Story())["stack"] is None
+    stack = json.loads(json.dumps(view(Story().after(measured))["stack"]))
+    assert stack["sizes"] == {"ink": {"mid": 0.1}}
+    assert stack["overlaps"] == [["ink", "pen", 0.5]]
