@@ -6,9 +6,11 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.ui.served import ROOT, Served
 from webui.request import GenerationRequest
@@ -45,6 +47,17 @@ def generate(page: Page) -> None:
 def fill(page: Page, field: str, value: str) -> None:
     """Types a value into a field's box."""
     page.locator(f"#input-{field}").fill(value)
+
+
+def answered_otherwise(page: Page, path: str, change: Callable[[Any], None]) -> None:
+    """Has the page get another answer of one of our routes from now on."""
+
+    def answer(route: Route) -> None:
+        data = route.fetch().json()
+        change(data)
+        route.fulfill(json=data)
+
+    page.route(re.compile(f"/{path}(\\?|$)"), answer)
 
 
 def shown(page: Page) -> bytes:

@@ -62,6 +62,7 @@ def test_no_part_of_the_page_keeps_anybody_out(
     page.keyboard.press("Escape")
 
     look_over_loras(page)
+    look_over_controls(page)
 
     page.get_by_role("tab", name="History").click()
     expect(page.locator("#history img").first).to_be_visible()
@@ -87,6 +88,24 @@ def look_over_loras(page: Page) -> None:
     page.keyboard.press("Escape")
     assert violations(page) == []
     page.keyboard.press("Escape")
+
+
+def look_over_controls(page: Page) -> None:
+    """A pose whose time is wrong, and pictures: one muted, one without what draws it."""
+    controls, units = page.locator("#controls"), page.locator(".control-unit")
+    controls.get_by_role("button", name="Pose", exact=True).click()
+    page.locator("dialog.pose").get_by_role("button", name="Done").click()
+    for count in (2, 3):
+        page.get_by_role("button", name="Use as control").click()
+        expect(units).to_have_count(count)
+    units.nth(1).get_by_role("button", name="Switch off").click()
+    units.nth(2).locator(".head select").select_option("Depth")
+    expect(units.nth(2).locator(".warn").first).to_be_visible()
+    for unit in units.all():
+        unit.get_by_role("button", name="More settings").click()
+    units.nth(0).get_by_role("spinbutton", name="Until").fill("0")
+    expect(units.locator(".wrong-unit")).to_be_visible()
+    assert violations(page) == []
 
 
 def test_everything_can_be_reached_by_keyboard_and_the_focus_is_seen(page: Page) -> None:

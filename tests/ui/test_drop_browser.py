@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import JSHandle, Locator, Page, expect
 
 from tests.fakes import gradient, png
-from tests.ui.browsing import fill, generate, opened, request_in, shown
+from tests.ui.browsing import answered_otherwise, fill, generate, opened, request_in, shown
 from tests.ui.served import Served
 from webui.request import GenerationRequest
 
@@ -96,15 +97,20 @@ def test_a_foreign_picture_is_taken_with_a_report(page: Page) -> None:
     assert (made.width, made.height, made.model) == (320, 192, "postcard")
 
 
-def test_what_the_page_has_no_use_for_is_shown_and_not_applied(page: Page) -> None:
+def test_what_the_model_has_no_use_for_is_shown_and_not_applied(page: Page) -> None:
+    def refuse(answer: Any) -> None:
+        for model in answer["models"]:
+            model["hidden"] = ["loras"]
+
+    answered_otherwise(page, "shelf", refuse)
+    page.reload()
     request = GenerationRequest.model_validate(
-        {"steps": 9, "mask": "ab" * 32, "loras": [{"name": "ink", "weight": 0.5}]}
+        {"steps": 9, "loras": [{"name": "ink", "weight": 0.5, "enabled": False}]}
     )
     sheet = drop(page, "with-loras.png", png(gradient(64, 64, 1), request))
-    expect(row(sheet, "loras")).to_contain_text("ink 0.5")
-    for field in ("loras", "mask"):
-        expect(row(sheet, field)).to_contain_text("Not usable here")
-        expect(sheet.locator(f"[data-field={field}]")).to_be_disabled()
+    expect(row(sheet, "loras")).to_contain_text("ink 0.5 (off)")
+    expect(row(sheet, "loras")).to_contain_text("Not usable here")
+    expect(sheet.locator("[data-field=loras]")).to_be_disabled()
     sheet.get_by_role("button", name="Apply", exact=True).click()
     generate(page)
     assert request_in(shown(page)) == GenerationRequest(steps=9)
