@@ -7,7 +7,7 @@ import { range } from "./slider.js";
 import { say, sayable } from "./texts.js";
 
 const LONGEST_SLIDER = 200; // Past that many steps a finger cannot set it: a number box is used.
-const AT_HAND = ["model", "size", "steps", "cfg", "seed", "amount"];
+const AT_HAND = ["size", "steps", "cfg", "seed", "amount"];
 const AMOUNT = ["count", "batch"];
 const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", ...OF_THE_START]);
 const IN_A_ROW = new Set(["width", "height", ...AMOUNT]);
@@ -21,9 +21,11 @@ export function buildFields(desk, look, start) {
     widgets.set(field.name, makeWidget(desk, field));
   }
   const rows = new Map([...widgets].map(([name, widget]) => [name, widget.row]));
-  rows.set("size", sizeRow(desk, look, rows));
+  rows.set("size", sizeRow(desk, look, start, rows));
   rows.set("amount", el("div", { class: "two" }, ...AMOUNT.map((name) => rows.get(name))));
   rows.get("seed").querySelector(".control").append(...seedDeeds(desk));
+  document.getElementById("model-fields").append(rows.get("model"));
+  rows.delete("model");
   for (const name of AT_HAND) document.getElementById("fields").append(rows.get(name));
   for (const [name, row] of rows) {
     if (!AT_HAND.includes(name) && !IN_A_ROW.has(name)) document.getElementById("more-fields").append(row);
@@ -133,9 +135,9 @@ function sideWidget(field, changed) {
   return { row: made.row, set, own };
 }
 
-function sizeRow(desk, look, rows) {
+function sizeRow(desk, look, start, rows) {
   const shapes = el("div", { class: "shapes", role: "group", "aria-label": say("size.shapes") });
-  const swap = button(icon("swap"), () => desk.change(turned(desk, look)), { class: "icon", "aria-label": say("size.swap"), title: say("size.swap") });
+  const swap = button(icon("swap"), () => desk.change(turned(desk, ownSize(desk, look, start))), { class: "icon", "aria-label": say("size.swap"), title: say("size.swap") });
   const fields = el("div", { class: "pair" }, rows.get("width"), swap, rows.get("height"));
   const draw = () => {
     const trained = look.model?.width;
@@ -165,9 +167,13 @@ export function fitted(aspect, area) {
   return { width: step(Math.sqrt(area * aspect)), height: step(Math.sqrt(area / aspect)) };
 }
 
-function turned(desk, look) {
-  const width = desk.value("width") ?? look.model?.width ?? null;
-  return { width: desk.value("height") ?? look.model?.height ?? null, height: width };
+/** The size where it is left open: the model's own, or that of the picture to start from. */
+function ownSize(desk, look, start) {
+  return start.size ? placed(desk.request, start.size, desk.schema("width").high)?.whole : look.model;
+}
+
+function turned(desk, own) {
+  return { width: desk.value("height") ?? own?.height ?? null, height: desk.value("width") ?? own?.width ?? null };
 }
 
 function seedDeeds(desk) {
@@ -184,9 +190,8 @@ function watchModel(look, widgets, desk, start) {
     widget.set(desk.value("model"));
     for (const [name, { row }] of widgets) row.hidden = look.hidden.has(name);
   };
-  // A side that is left open is the model's own, or that of the picture to start from.
   const drawSides = () => {
-    const own = start.size ? placed(desk.request, start.size, desk.schema("width").high)?.whole : look.model;
+    const own = ownSize(desk, look, start);
     for (const side of ["width", "height"]) widgets.get(side).own(own?.[side]);
   };
   look.addEventListener("models", () => { draw(); drawSides(); });
