@@ -305,10 +305,10 @@ def test_closing_the_iterator_frees_the_engine(studio: Studio):
         ({"prompt": "(harbour:1.2.3)"}, "prompt"),
         ({"negative_prompt": "(harbour:99)"}, "negative_prompt"),
         ({"clip_skip": 12}, "clip_skip"),
-        ({"loras": [{"name": "style"}]}, "loras"),
+        ({"loras": [{"name": "style"}]}, "loras.0"),
         ({"init": "0" * 64}, "init"),
         ({"mask": "0" * 64}, "mask"),
-        ({"controls": [{"picture": "0" * 64}]}, "controls"),
+        ({"controls": [{"picture": "0" * 64}]}, "controls.0"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_lost(
