@@ -218,7 +218,7 @@ def test_a_soft_brush_says_what_it_needs_and_keeps_its_edge(page: Page) -> None:
     mask = sheet.done()
     assert (mask == once).all()
     page.locator("#field-mask").get_by_role("button", name="Switch it on").click()
-    expect(page.locator("#field-mask .advice")).to_be_hidden()
+    expect(page.locator("#field-mask .remark")).to_be_hidden()
     made = asked(page)
     assert made.soft_mask
     page.get_by_text("More about the repainted part").click()
@@ -372,6 +372,48 @@ def test_a_picture_is_pasted_dropped_or_sent(page: Page, tmp_path: Path) -> None
     page.keyboard.press("Escape")
     third = asked(page)
     assert third.mask is None, "a mask belongs to the picture it was painted on"
+
+
+def test_a_mask_that_came_without_its_picture_goes_with_a_click(page: Page) -> None:
+    stored = GenerationRequest(mask="ab" * 32, inpaint_area="masked").model_dump_json()
+    page.evaluate("stored => sessionStorage.setItem('easel.desk', stored)", stored)
+    page.reload()
+    expect(page.locator("#problem")).to_contain_text("A mask needs an init picture")
+    page.locator("#start").get_by_role("button", name="Leave it out").click()
+    expect(page.locator("#problem")).to_be_empty()
+    assert asked(page) == GenerationRequest(steps=1)
+    # A picture that is not here any more can be told from one that is loading.
+    gone = GenerationRequest(init="ab" * 32, mask="cd" * 32).model_dump_json()
+    page.evaluate("stored => sessionStorage.setItem('easel.desk', stored)", gone)
+    page.reload()
+    page.wait_for_timeout(600)
+    expect(page.locator("#field-init")).to_contain_text("not here any more")
+    expect(page.locator("#field-mask")).to_contain_text("not here any more")
+    # A mask of another shape than the picture is told, too.
+    bring(page)
+    sheet = canvas(page)
+    sheet.draw((100, 100), (200, 100))
+    sheet.done()
+    bring_beneath(page, picture(300, 480))
+    expect(page.locator("#field-mask .remark")).to_contain_text("of another shape")
+    page.get_by_role("button", name="Remove the mask").click()
+    expect(page.locator("#field-mask .remark")).to_be_hidden()
+
+
+def bring_beneath(page: Page, data: bytes) -> None:
+    """Another picture under the mask there is, as a recipe put together by hand has it."""
+    address = page.url.partition("#")[0].rstrip("/")
+    page.evaluate(
+        """async ([address, bytes]) => {
+          const body = new Uint8Array(bytes);
+          const answer = await fetch(`${address}/uploads`, { method: "POST", body });
+          const { id } = await answer.json();
+          const stored = JSON.parse(sessionStorage.getItem("easel.desk"));
+          sessionStorage.setItem("easel.desk", JSON.stringify({ ...stored, init: id }));
+        }""",
+        [address, list(data)],
+    )
+    page.reload()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

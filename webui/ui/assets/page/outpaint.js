@@ -5,7 +5,7 @@ import { placed, rounded } from "./fitting.js";
 import { say } from "./texts.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
-const QUICK = { wider: [1, 0, 1, 0], taller: [0, 1, 0, 1], around: [1, 1, 1, 1] };
+const QUICK = [["wider", [1, 0, 1, 0]], ["taller", [0, 1, 0, 1]], ["around", [1, 1, 1, 1]]];
 const SHARE = 0.25; // Of the picture, for both sides together.
 
 export class Outpaint {
@@ -14,7 +14,7 @@ export class Outpaint {
     Object.assign(this, { desk, start });
     this.boxes = SIDES.map((side, at) => this.#box(side, at));
     this.none = button(say("outpaint.none"), () => this.#set(desk.defaults.outpaint), { class: "link" });
-    this.quick = el("div", { class: "quick" }, el("span", {}, say("outpaint.quick")), ...Object.entries(QUICK).map(([name, sides]) => button(say(`outpaint.${name}`), () => this.#add(sides), { class: "link" })), this.none);
+    this.quick = el("div", { class: "quick" }, el("span", {}, say("outpaint.quick")), ...QUICK.map(([name, sides]) => button(say(`outpaint.${name}`), () => this.#add(sides), { class: "link" })), this.none);
     this.element = el("div", { class: "around field", id: "field-outpaint", role: "group", "aria-label": say("field.outpaint") }, ...this.boxes, drawing, this.quick);
     this.open(false);
   }

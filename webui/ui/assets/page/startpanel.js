@@ -16,7 +16,7 @@ const OTHER_SHAPE = 0.02; // As the engine has it: a mask whose shape is further
 
 export class StartPanel {
   #editor = null;
-  #softly = false;
+  #softly = null; // The id of the mask that was painted softly.
 
   /** `start` is the picture to start from (see brought.js). */
   constructor(root, desk, look, start) {
@@ -47,7 +47,7 @@ export class StartPanel {
   }
 
   paint() {
-    this.#editor ??= new MaskEditor(this.desk, this.start, this.mask, (softly) => { this.#softly = softly; this.#draw(); });
+    this.#editor ??= new MaskEditor(this.desk, this.start, this.mask, (softly) => { this.#softly = softly ? this.mask.id : null; this.#draw(); });
     this.#editor.open();
   }
 
@@ -55,7 +55,7 @@ export class StartPanel {
     this.picture = el("img", { alt: say("init.picture") });
     this.tint = el("div", { class: "tint" });
     this.drawing = el("div", { class: "drawing" }, this.picture, this.tint);
-    this.gone = el("p", { class: "advice", hidden: true }, say("start.gone"));
+    this.gone = el("p", { class: "remark", hidden: true }, say("start.gone"));
     const init = el("div", { class: "field middle", id: "field-init" }, this.drawing, this.gone);
     this.outpaint = new Outpaint(this.desk, this.start, init);
     this.size = el("span", { class: "size" });
@@ -64,10 +64,12 @@ export class StartPanel {
     this.painter = button("", () => this.paint(), { id: "input-mask" });
     this.unpaint = button(say("mask.remove"), () => changeStart(this.desk, { mask: null }, say("mask.removed")));
     this.continue = button(say("start.continue"), () => this.#unfold(), { "aria-controls": "field-outpaint" });
-    this.told = el("p", { class: "advice", hidden: true });
+    this.told = el("p", { class: "remark", hidden: true });
     const mask = el("div", { class: "field", id: "field-mask" }, el("div", { class: "choices" }, this.painter, this.unpaint, this.continue), this.told);
     const row = (name) => this.widgets.get(name).row;
     this.fold = el("details", { class: "fold" }, el("summary", {}, say("start.fold")), el("div", { class: "folded" }, ...FOLDED.map(row)));
+    // A recipe from elsewhere may name a part of a picture that it does not bring.
+    this.alone = el("li", { class: "remark" }, say("start.alone"), " ", button(say("start.none"), () => startWithout(this.desk), { class: "link" }));
     this.parts = [
       el("li", {}, this.outpaint.element, el("div", { class: "facts" }, this.size, this.ownSize, remove)),
       el("li", {}, mask),
@@ -87,9 +89,10 @@ export class StartPanel {
     const set = Boolean(desk.value("init"));
     this.root.hidden = look.hidden.has("init") && !set;
     this.choose.textContent = say(set ? "init.other" : "init.choose");
-    if (set !== this.rows.childElementCount > 0) this.rows.replaceChildren(...(set ? this.parts : []));
-    if (!set) { this.outpaint.open(false); this.#softly = false; return; }
     const masked = Boolean(desk.value("mask"));
+    const parts = set ? this.parts : masked || this.outpaint.any ? [this.alone] : [];
+    if (parts[0] !== this.rows.firstElementChild) this.rows.replaceChildren(...parts);
+    if (!set) { this.outpaint.open(false); return; }
     const inPart = masked || this.outpaint.any;
     const shown = {
       inpaint_area: inPart, inpaint_padding: inPart && desk.value("inpaint_area") === "masked",
@@ -139,7 +142,7 @@ export class StartPanel {
   #tell() {
     const { desk, start, mask } = this;
     const off = start.size && mask.size && Math.abs(Math.log((mask.size.width * start.size.height) / (mask.size.height * start.size.width))) > OTHER_SHAPE;
-    const words = mask.gone ? "mask.gone" : off ? "mask.shape" : this.#softly && mask.id && !desk.value("soft_mask") ? "mask.hard" : null;
+    const words = mask.gone ? "mask.gone" : off ? "mask.shape" : mask.id && this.#softly === mask.id && !desk.value("soft_mask") ? "mask.hard" : null;
     this.told.hidden = !words;
     if (!words) this.told.replaceChildren();
     else if (words === "mask.hard") this.told.replaceChildren(say(words), " ", button(say("mask.soften"), () => desk.change({ soft_mask: true }), { class: "link" }));
