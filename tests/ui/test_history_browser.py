@@ -209,14 +209,15 @@ def test_the_keyboard_walks_chooses_opens_and_deletes(place: Page) -> None:
     expect(place.locator(".count")).to_have_text("12 pictures")
 
 
-def test_a_recipe_comes_to_the_page_and_what_has_no_place_there_is_named(place: Page) -> None:
+def test_a_recipe_comes_to_the_page_whole_and_can_be_taken_back(place: Page) -> None:
     tile(place, 7).click()
     place.get_by_role("button", name="Use recipe").click()
     expect(place.locator("#create")).to_be_visible()
     expect(place.locator("#input-prompt")).to_have_value("a garden in soft light, number 7")
     expect(place.locator("#input-seed")).to_have_value("1007")
     expect(place.locator("#input-steps")).to_have_value("12")
-    expect(place.locator("#toast")).to_contain_text("without LoRAs")
+    expect(place.locator("#toast")).to_contain_text("The recipe is on the page.")
+    expect(place.locator("#loras")).to_contain_text("grain")
     place.get_by_role("button", name="Undo").click()
     expect(place.locator("#input-prompt")).to_have_value("")
     expect(place.locator("#input-seed")).to_have_value("")
