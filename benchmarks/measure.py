@@ -6,6 +6,8 @@ more than the differences that matter here.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import itertools
 import json
 import re
@@ -106,6 +108,19 @@ def memory() -> dict[str, int]:
     fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", status, re.MULTILINE))
     names = {"peak": "VmHWM", "resident": "VmRSS", "private": "RssAnon"}
     return {ours: int(fields[theirs]) * 1024 for ours, theirs in names.items()}
+
+
+def give_back_memory() -> None:
+    """Hands what is free of the heap back to the system, so that what is taken next is seen.
+
+    Raises:
+        BenchmarkError: The C library is not the GNU one.
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        raise BenchmarkError("Memory is measured with the GNU C library only.") from None
 
 
 def run_child(module: str, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.figures import Figure, Limit, in_unit
-from benchmarks.measure import Run, memory
+from benchmarks.measure import Run, give_back_memory, memory
 from benchmarks.models import ModelShape, write_random_controlnet
 from benchmarks.ours import Ours
 from webui.events import StageName
@@ -48,6 +48,8 @@ def measure(ours: Ours, model: Path, shape: ModelShape, *, side: int) -> list[Fi
     first, *others = ways.values()
     for _ in range(_SETTLING):
         _made(ours, first, next(seeds))
+    # Writing the random weights has left as much free as all of this could take.
+    give_back_memory()
     before = memory()["resident"]
     for way in others:
         _made(ours, way, next(seeds))

@@ -9,6 +9,7 @@ from benchmarks.measure import (
     BenchmarkError,
     alternate,
     between,
+    give_back_memory,
     memory,
     middle_half,
     ratios,
@@ -53,6 +54,15 @@ def test_the_middle_half_lies_between_the_quartiles(values: list[float]):
 def test_between_gives_one_time_fewer_than_ends():
     assert between([1.0, 1.5, 3.0]) == (0.5, 1.5)
     assert between([]) == ()
+
+
+def test_what_is_free_of_the_heap_goes_back_to_the_system():
+    blocks = [bytes(60_000) for _ in range(2_000)]
+    full = memory()["resident"]
+    # What lies at the end keeps the heap as it is.
+    del blocks[:-1]
+    give_back_memory()
+    assert memory()["resident"] < full - 60 * MIB
 
 
 def test_memory_sees_what_this_process_takes_and_keeps_the_peak():

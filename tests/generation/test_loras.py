@@ -57,6 +57,12 @@ def same(model: Model, before: Mapping[str, torch.Tensor]) -> bool:
     return all(torch.equal(now[name], tensor) for name, tensor in before.items())
 
 
+def places(model: Model) -> list[tuple[int, tuple[int, ...]]]:
+    """Where each weight lies in memory and how it is laid out there, which its speed depends on."""
+    weights = (weight for module in model.values() for weight in module.parameters())
+    return [(weight.data_ptr(), weight.stride()) for weight in weights]
+
+
 def weight_of(model: Model, path: str, part: Part = "unet") -> torch.Tensor:
     return model[part].get_parameter(f"{path}.weight")
 
@@ -78,7 +84,7 @@ def test_each_format_adds_what_its_definition_says_and_comes_off_without_a_trace
     name: str, strength: float, model: Model, tmp_path: Path
 ):
     case = CASES[name]
-    before = snapshot(model)
+    before, where = snapshot(model), places(model)
     weight = weight_of(model, case.path, case.part)
     expected = weight + case.delta(weight) * strength
     loras = Loras(model)
@@ -87,8 +93,10 @@ def test_each_format_adds_what_its_definition_says_and_comes_off_without_a_trace
     on(loras, case.part, a=strength)
     torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
     assert not torch.equal(weight, before[f"{case.part}.{case.path}.weight"])
+    assert places(model) == where
     loras.merge(case.part, ())
     assert same(model, before)
+    assert places(model) == where
     assert loras.kept_bytes == 0
 
 
