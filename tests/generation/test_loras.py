@@ -28,6 +28,8 @@ from webui.generation import loras as loras_module
 from webui.generation.lora_files import ReadLora
 from webui.generation.lora_names import Part, spellings
 from webui.generation.loras import Loras, Strength
+from webui.library.headers import Header
+from webui.library.lora_facts import read_facts
 from webui.library.loras import LoraCard
 
 Model = Mapping[Part, torch.nn.Module]
@@ -328,3 +330,10 @@ def test_every_layer_has_one_spelling_of_each_kind(model: Model):
         "out_2": "conv_out",
     }.items():
         assert table[f"lora_unet_{kohya_name}"] == ("unet", path)
+
+
+def test_the_header_alone_tells_the_part_of_every_layer(model: Model):
+    """By it a LoRA's strength in a part counts, or does not."""
+    for name, layer in spellings(model).items():
+        header = Header({f"{name}.lora_down.weight": (4, 4)}, {}, 0)
+        assert read_facts(header, None, file="a").parts == (layer.part,), name

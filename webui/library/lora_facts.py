@@ -49,7 +49,9 @@ _LONGEST_BEGIN = 28
 
 _PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
     {
-        "text_encoder": re.compile(r"lora_te1?_|text_encoder\.|text_model\.|encoder\."),
+        "text_encoder": re.compile(
+            r"lora_te1?_|text_encoder\.|text_model\.|encoder\.|final_layer_norm\."
+        ),
         "text_encoder_2": re.compile(r"lora_te2_|text_encoder_2\."),
         "text_encoder_3": re.compile(r"lora_te3_|text_encoder_3\."),
         "transformer": re.compile(
@@ -57,7 +59,7 @@ _PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
             r"|(?:lora_unet_)?(?:double|single|joint)_blocks|(?:single_)?transformer_blocks\."
         ),
         "unet": re.compile(
-            r"lora_unet_|unet\.|(?:down_blocks|mid_block|up_blocks|conv_in|conv_out"
+            r"lora_unet_|unet\.|(?:down_blocks|mid_block|up_blocks|conv_in|conv_norm_out|conv_out"
             r"|time_embedding)\."
         ),
     }
