@@ -114,11 +114,10 @@ def test_poses_become_controls(tmp_path: Path) -> None:
         "--out",
         str(tmp_path),
     )
+    assert done.stderr == ""
     events = events_of(done.stdout)
-    if not (ROOT / "models" / "controlnet").exists():
-        assert "put one into" in done.stderr
-        return
-    assert "hint" in {event.get("name") for event in events}
+    assert {"hint", "control"} <= {event.get("name") for event in events}
+    assert events[-1]["event"] == "finished"
 
 
 def test_truncated_weights_are_named_at_once(

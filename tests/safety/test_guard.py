@@ -222,8 +222,8 @@ def test_only_what_has_passed_is_not_looked_at_again(monkeypatch: pytest.MonkeyP
 
 def test_the_part_that_is_painted_anew_is_judged_as_its_own_picture() -> None:
     dark = np.zeros((512, 512, 3), np.uint8)
-    dark[8:24, 8:24] = 255
-    data, region = as_file(dark), Region(8, 8, 24, 24)
+    dark[8:48, 8:48] = 255
+    data, region = as_file(dark), Region(8, 8, 48, 48)
 
     def fears_light(views: Views) -> NDArray[np.float32]:
         scores = zeros(views)

@@ -192,13 +192,13 @@ def test_a_jpeg_shows_the_picture() -> None:
 @pytest.mark.parametrize(
     ("region", "size", "seen"),
     [
-        (Region(100, 100, 300, 200), (512, 512), (200, 100)),
-        (Region(200, 200, 210, 210), (512, 512), (64, 64)),
-        (Region(500, 0, 512, 8), (512, 512), (64, 64)),
+        (Region(100, 100, 300, 200), (512, 512), (200, 160)),
+        (Region(200, 200, 210, 210), (512, 512), (160, 160)),
+        (Region(500, 0, 512, 8), (512, 512), (160, 160)),
         (Region(0, 0, 512, 512), (512, 512), (512, 512)),
         (Region(-50, -50, 9000, 9000), (512, 256), (512, 256)),
-        (Region(10, 10, 12, 12), (40, 512), (40, 64)),
-        (Region(90, 90, 10, 10), (512, 512), (64, 64)),
+        (Region(10, 10, 12, 12), (40, 512), (40, 160)),
+        (Region(90, 90, 10, 10), (512, 512), (160, 160)),
     ],
 )
 def test_a_region_is_seen_whole_and_large_enough(
@@ -218,4 +218,4 @@ def test_a_small_region_is_inside_what_is_seen() -> None:
     pixels = np.zeros((512, 512, 3), np.uint8)
     pixels[3:9, 500:511] = 255
     view = views_with(Region(500, 3, 511, 9))(pixels)[-4]
-    assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 64) ** 2, rel=0.3)
+    assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 160) ** 2, rel=0.3)
