@@ -48,14 +48,14 @@ def measure(ours: Ours, model: Path, shape: ModelShape, *, side: int) -> list[Fi
     first, *others = ways.values()
     for _ in range(_SETTLING):
         _made(ours, first, next(seeds))
-    # Writing the random weights has left as much free as all of this could take.
-    give_back_memory()
-    before = memory()["resident"]
+    before = _held()
     for way in others:
         _made(ours, way, next(seeds))
     networks = ours.networks(ways["ControlNet"])
     weights = sum(parameter.nbytes for parameter in networks[-1].parameters())
-    taken = (memory()["resident"] - before - weights) / _MIB
+    taken = (_held() - before - weights) / _MIB
+    for way in ways.values():
+        _made(ours, way, next(seeds))
     beyond: dict[str, list[float]] = {name: [] for name in ways}
     resident: list[float] = []
     with _watched(networks) as clock:
@@ -96,6 +96,12 @@ def _ways(ours: Ours, model: str, side: int) -> dict[str, GenerationRequest]:
 def _switches(names: list[str]) -> Iterator[str]:
     """Every way after every other one, over and over."""
     return itertools.cycle(itertools.chain.from_iterable(itertools.combinations(names, 2)))
+
+
+def _held() -> int:
+    """Bytes of memory without what is free of the heap, in which all of this could hide."""
+    give_back_memory()
+    return memory()["resident"]
 
 
 def _made(ours: Ours, way: GenerationRequest, seed: int) -> Run:
