@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,19 @@ def test_a_failure_is_named_and_the_rest_still_runs(capfd: pytest.CaptureFixture
     said = capfd.readouterr().err
     assert "== types (2 of 3) ==" in said
     assert "Failed: style, none (2 of 3 checks" in said
+
+
+def test_checks_run_side_by_side_and_are_told_in_order(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    met = str(tmp_path / "met")
+    waits = f"import os, time\nwhile not os.path.exists({met!r}): time.sleep(0.01)\nprint('first')"
+    meets = f"open({met!r}, 'w').close(); print('second')"
+    commands = [(sys.executable, "-I", "-S", "-c", code) for code in (waits, meets)]
+    assert run_all([Check("one", commands[0]), Check("other", commands[1])]) == []
+    said = capfd.readouterr().err
+    order = [said.index(part) for part in ("== one", "first", "== other", "second")]
+    assert order == sorted(order)
 
 
 def test_what_cannot_be_prepared_has_failed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,18 +54,26 @@ CHECKS = (
 )
 
 
+AT_ONCE = 2
+"""Checks that run side by side: the two kinds of tests, each of which leaves a core idle."""
+
+
 def run_all(checks: Sequence[Check] = CHECKS) -> list[str]:
-    """Runs the checks one after another, going on after a failure.
+    """Runs the checks, going on after a failure; what each prints is shown in their order.
 
     Returns:
         The names of those that failed.
     """
     failed: list[str] = []
     began = time.monotonic()
-    for number, check in enumerate(checks, 1):
-        say(f"\n== {check.name} ({number} of {len(checks)}) ==")
-        if not _passes(check):
-            failed.append(check.name)
+    say(f"{len(checks)} checks, {AT_ONCE} at a time; each is shown when it has ended.")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for number, (check, ended) in enumerate(
+            zip(checks, pool.map(_run, checks), strict=True), 1
+        ):
+            say(f"\n== {check.name} ({number} of {len(checks)}) ==\n{ended.said.rstrip()}")
+            if not ended.passed:
+                failed.append(check.name)
     took = f"{time.monotonic() - began:.0f} s"
     if failed:
         say(f"\nFailed: {', '.join(failed)} ({len(failed)} of {len(checks)} checks, {took}).")
@@ -73,12 +82,30 @@ def run_all(checks: Sequence[Check] = CHECKS) -> list[str]:
     return failed
 
 
-def _passes(check: Check) -> bool:
+@dataclass(frozen=True)
+class _Ended:
+    """How a check ended, and all that it printed."""
+
+    passed: bool
+    said: str
+
+
+def _run(check: Check) -> _Ended:
     try:
         environ = clean_environ(**(check.prepare() if check.prepare else {}))
-        return subprocess.run(check.command, cwd=ROOT, env=environ, check=False).returncode == 0
+        run = subprocess.run(
+            check.command,
+            cwd=ROOT,
+            env=environ,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
     except SetupError as error:
-        say(error.message)
+        return _Ended(False, error.message)
     except OSError as error:
-        say(f"{check.command[0]} could not be started: {os.strerror(error.errno or 0)}.")
-    return False
+        reason = os.strerror(error.errno or 0)
+        return _Ended(False, f"{check.command[0]} could not be started: {reason}.")
+    return _Ended(run.returncode == 0, run.stdout)
