@@ -84,7 +84,7 @@ def test_a_request_is_given_rows_for_the_tags_of_its_prompt() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "field"),
-    [("<lora:x:abc>", "prompt"), ("<hypernet:x:1>", "prompt"), ("<lora:x:9>", "loras")],
+    [("<lora:x:abc>", "prompt"), ("<hypernet:x:1>", "prompt"), ("<lora:x:9>", "loras.0")],
 )
 def test_a_tag_that_no_row_can_be_is_refused(prompt: str, field: str) -> None:
     with pytest.raises(BadRequestError) as caught:

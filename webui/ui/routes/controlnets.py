@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 
 from webui.errors import BadRequestError
 from webui.generation.annotator_files import missing
@@ -35,7 +35,7 @@ def add_controlnets_routes(
     """
 
     @app.get("/controlnets")
-    def controlnets(model: str) -> dict[str, Any]:
+    def controlnets(model: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
         folder = models.folder(model)
         unet = folder.config("unet")
         rows: list[dict[str, Any]] = []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse
 
 from webui.library.loras import LoraCard, LoraShelf
@@ -23,7 +23,7 @@ def add_loras_routes(app: FastAPI, shelf: LoraShelf) -> None:
         return JSONResponse({"folder": shelf.folder.name, "loras": rows}, headers=_FRESH)
 
     @app.get("/loras/hashes")
-    def hashes(name: str) -> dict[str, str]:
+    def hashes(name: Annotated[str, Query(max_length=200)]) -> dict[str, str]:
         """The digests of the LoRA of that name, as a request may call it."""
         found = shelf.hashes(shelf.find(name))
         return {"sha256": found.sha256, "auto_v2": found.auto_v2, "auto_v3": found.auto_v3}
