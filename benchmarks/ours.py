@@ -25,6 +25,8 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
+from webui.provenance.c2pa import Signer
+from webui.provenance.certificate import identity_in
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
@@ -51,6 +53,7 @@ class Ours:
             controlnets=self._controlnets,
             uploads=Uploads(work / "uploads"),
             gallery=Gallery(work / "outputs"),
+            signer=Signer(identity_in(work)),
         )
 
     def __enter__(self) -> Ours:

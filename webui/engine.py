@@ -46,9 +46,13 @@ from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
-from webui.provenance.sign import Recipe, UsedLora, sign
+from webui.provenance import watermark
+from webui.provenance.c2pa import Signer
+from webui.provenance.recipe import Recipe, UsedLora
+from webui.provenance.sign import sign
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.guard import Guard
+from webui.safety.pictures import decode
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
@@ -91,6 +95,7 @@ class Engine:
         controlnets: ControlNetShelf,
         uploads: Uploads,
         gallery: Gallery,
+        signer: Signer,
     ) -> None:
         self._painter = painter
         self._guard = guard
@@ -99,6 +104,7 @@ class Engine:
         self._controlnets = controlnets
         self._uploads = uploads
         self._gallery = gallery
+        self._signer = signer
         self._pace = PreviewPace()
         self._lock = Lock()
         self._versions = {"easel": __version__} | {
@@ -242,16 +248,18 @@ class Engine:
     def _release(
         self, picture: bytes, seed: int, job: _Job, batch: int
     ) -> Generator[Event, None, None]:
-        """Checks, signs and saves one picture; what does not pass is gone."""
+        """Marks, checks, signs and saves one picture; what does not pass is gone."""
         began = perf_counter()
-        verdict = self._guard.screen(picture, job.admitted.level, _changed(job.plan))
+        # Marked before it is checked: the pixels that are sent are the pixels that passed.
+        marked = _marked(picture, job.plan)
+        verdict = self._guard.screen(marked, job.admitted.level, _changed(job.plan))
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
             job.tally.withheld += 1
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        signed = sign(verdict, self._recipe(job, seed))
+        signed = sign(verdict, self._recipe(job, seed), self._signer, self._parent(job.plan))
         path = self._gallery.save(signed, seed=seed, now=datetime.now())
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
@@ -262,6 +270,11 @@ class Engine:
             width=job.plan.width,
             height=job.plan.height,
         )
+
+    def _parent(self, plan: Plan) -> bytes | None:
+        """The file of the picture it began from."""
+        name = plan.request.init
+        return self._uploads.read(name) if name else None
 
     def _recipe(self, job: _Job, seed: int) -> Recipe:
         device = self._painter.device
@@ -292,6 +305,12 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
         )
+
+
+def _marked(picture: bytes, plan: Plan) -> bytes:
+    """The picture with the watermark, where a part is kept only in what was painted."""
+    where = None if plan.canvas is None else plan.canvas.alpha
+    return to_png(watermark.embed(decode(picture), where))
 
 
 def _changed(plan: Plan) -> Region | None:
