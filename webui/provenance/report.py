@@ -89,10 +89,11 @@ def _credentials(found: Credentials) -> str:
 def _ancestry(lineage: Mapping[str, Any] | None) -> str:
     if lineage is None:
         return ""
-    parts = [f"operation {lineage['operation']}"]
+    # A later version may have signed less than this one knows.
+    parts = [f"operation {lineage.get('operation')}"]
     parts += [f"{key} {lineage[key]}" for key in ("parent", "mask") if key in lineage]
-    parts += [f"{len(lineage[key])} {key}" for key in ("controls", "loras") if lineage[key]]
-    parts.append("tainted" if lineage["tainted"] else "not tainted")
+    parts += [f"{len(lineage[key])} {key}" for key in ("controls", "loras") if lineage.get(key)]
+    parts.append("not tainted" if lineage.get("tainted") is False else "tainted")
     return "; ".join(parts)
 
 
