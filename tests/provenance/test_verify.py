@@ -55,7 +55,7 @@ def test_elsewhere_only_the_watermark_is_certain(whole: bytes, other: Identity) 
         assert found.credentials.state == "other"
 
 
-@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 75), ("WEBP", 85), ("PNG", 0)])
+@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 75), ("WEBP", 90), ("PNG", 0)])
 def test_re_saved_only_the_watermark_is_left(
     whole: bytes, identity: Identity, kind: str, quality: int
 ) -> None:

@@ -48,7 +48,7 @@ def noisy(picture: Pixels) -> Pixels:
 CHANGES: Mapping[str, Callable[[Pixels], Pixels]] = {
     "JPEG 50": lambda picture: opened(saved_as("JPEG", picture, 50)),
     "JPEG 30": lambda picture: opened(saved_as("JPEG", picture, 30)),
-    "WebP 80": lambda picture: opened(saved_as("WEBP", picture, 80)),
+    "WebP 90": lambda picture: opened(saved_as("WEBP", picture, 90)),
     "half size": scaled(0.5),
     "enlarged": scaled(1.7),
     "blur": blurred,
