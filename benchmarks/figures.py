@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.measure import middle_half, ratios
 
-Unit = Literal["%", "s", "ms", "x", "GiB", ""]
+Unit = Literal["%", "s", "ms", "x", "GiB", "dB", "kB", ""]
 
 HEADER = ("what", "measured", "asked", "beside")
 

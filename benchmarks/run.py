@@ -19,7 +19,17 @@ from webui.generation.pipelines import quiet_libraries
 from webui.request import nearest
 from webui.settings import ROOT
 
-NAMES = ("startup", "memory", "page", "history", "postcard", "overhead", "layout", "steering")
+NAMES = (
+    "startup",
+    "memory",
+    "page",
+    "history",
+    "postcard",
+    "overhead",
+    "layout",
+    "steering",
+    "safety",
+)
 """In the order they run: processes of their own first, while this one is still small."""
 
 RESULTS = ROOT / "benchmarks" / "results.md"

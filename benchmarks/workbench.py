@@ -27,6 +27,7 @@ class Effort:
         generations: How many pictures are made in one tab.
         generation_steps: Denoising steps of each of them.
         changes: How often a stack of LoRAs is changed.
+        marked: How many pictures are marked and signed.
     """
 
     shape: ModelShape = SD15
@@ -42,6 +43,7 @@ class Effort:
     generations: int = 300
     generation_steps: int = 2
     changes: int = 200
+    marked: int = 500
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Trap:
 
 
 @contextmanager
-def listening() -> Iterator[Trap]:
+def listening() -> Generator[Trap]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         yield Trap(server)

@@ -214,12 +214,13 @@ def test_each_setting_has_its_effect(
 ) -> None:
     """A misspelt name is passed over in silence, so each is taken away and must be missed."""
     signed = signer.sign(PNG, STATEMENT)
-    whole = json.dumps
+    written = json.dumps
     for name in ("user_anchors", "trust"):
-        renamed = f'"{name}x"'
-        monkeypatch.setattr(
-            c2pa.json, "dumps", lambda value, n=name, r=renamed: whole(value).replace(f'"{n}"', r)
-        )
+
+        def misspelt(value: object, name: str = name) -> str:
+            return written(value).replace(f'"{name}"', f'"{name}x"')
+
+        monkeypatch.setattr(c2pa.json, "dumps", misspelt)
         assert read(signed, KIND, identity.trust).state == "other"
         with pytest.raises(MarkError):
             Signer(identity).sign(PNG, STATEMENT)
@@ -241,14 +242,17 @@ def test_what_does_not_read_as_it_should_is_not_released(
     with pytest.raises(MarkError):
         signer.sign(b"no picture", STATEMENT)
     honest = signer._signed  # pyright: ignore[reportPrivateUsage]
-    another = honest(png(scene(2)), STATEMENT)
-    monkeypatch.setattr(signer, "_signed", lambda *_: another)
-    with pytest.raises(MarkError):
-        signer.sign(PNG, STATEMENT)
-    tainted = honest(PNG, Statement("trainedAlgorithmicMedia", {"tainted": True}))
-    monkeypatch.setattr(signer, "_signed", lambda *_: tainted)
-    with pytest.raises(MarkError):
-        signer.sign(PNG, STATEMENT)
+    for signed in (
+        honest(png(scene(2)), STATEMENT),
+        honest(PNG, Statement("trainedAlgorithmicMedia", {"tainted": True})),
+    ):
+
+        def another(*_: object, signed: bytes = signed) -> bytes:
+            return signed
+
+        monkeypatch.setattr(signer, "_signed", another)
+        with pytest.raises(MarkError):
+            signer.sign(PNG, STATEMENT)
 
 
 def test_jpeg_and_webp_are_read_too(identity: Identity, signer: Signer) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from tests.provenance.scenes import recipe
@@ -11,7 +14,7 @@ from webui.provenance.lineage import (
     operation_of,
     source_type_of,
 )
-from webui.provenance.recipe import Recipe, UsedLora
+from webui.provenance.recipe import UsedLora
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -27,7 +30,7 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
     ],
 )
 def test_how_a_picture_was_begun(
-    asked: dict[str, object], operation: str, source_type: str, partial: bool
+    asked: dict[str, Any], operation: str, source_type: str, partial: bool
 ) -> None:
     request = recipe(**asked).request
     assert operation_of(request) == operation
@@ -37,7 +40,7 @@ def test_how_a_picture_was_begun(
 
 def test_everything_that_went_in_is_named_by_its_hash() -> None:
     made = recipe(tainted=True, init=A, mask=B, controls=[{"kind": "depth", "picture": C}])
-    with_lora = Recipe(**(vars(made) | {"loras": (UsedLora("ink", "d" * 64, "e" * 12),)}))
+    with_lora = replace(made, loras=(UsedLora("ink", "d" * 64, "e" * 12),))
     lineage = lineage_of(with_lora, 60)
     assert lineage == {
         "schema": 1,
