@@ -38,6 +38,9 @@ _SIDE = 512
 _LOWEST, _HIGHEST = 24, 80
 """Radii of the band: half waves over the picture. Lower is the picture itself, higher is lost."""
 
+_OFF_AXES = 3
+"""Nearer to the axes lie horizons and walls, which outweigh a mark."""
+
 _LIMIT = 4_000.0
 """A coefficient counts up to this divided by its radius, so that no edge outweighs its ring."""
 
@@ -207,7 +210,8 @@ def _pattern() -> _Pattern:
     """Drawn from SHAKE-256, whose output no version of any library changes."""
     rows, columns = np.mgrid[0 : _HIGHEST + 1, 0 : _HIGHEST + 1].reshape(2, -1)
     squares = rows**2 + columns**2
-    band = np.flatnonzero((squares >= _LOWEST**2) & (squares < _HIGHEST**2))
+    inside = (squares >= _LOWEST**2) & (squares < _HIGHEST**2)
+    band = np.flatnonzero(inside & (np.minimum(rows, columns) >= _OFF_AXES))
     count = len(band) // BITS
     rings = band[np.argsort(squares[band], kind="stable")][: count * BITS].reshape(BITS, count)
     signs = _drawn_signs("signs", BITS * count).reshape(BITS, count)
