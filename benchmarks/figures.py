@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.measure import middle_half, ratios
 
-Unit = Literal["%", "s", "ms", "x", "GiB", "MiB", ""]
+Unit = Literal["%", "s", "ms", "x", "GiB", "MiB", "dB", "kB", ""]
 
 HEADER = ("what", "measured", "asked", "beside")
 

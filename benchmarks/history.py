@@ -28,7 +28,7 @@ from webui.library.history import History
 from webui.library.history_database import INDEX
 from webui.provenance.indexing import read_for_history
 from webui.provenance.pngtext import insert_text
-from webui.provenance.sign import KEY, Recipe
+from webui.provenance.recipe import KEY, Recipe
 from webui.ui.front import LOCAL
 from webui.ui.routes.history import add_history_routes
 
@@ -162,7 +162,7 @@ def thumbnails(folder: Path) -> Figure:
 
 
 def _texts() -> Iterator[dict[str, str]]:
-    """What `webui.provenance.sign` writes, for one picture after the other."""
+    """What `webui.provenance.sign` and `recipe` write, for one picture after the other."""
     for turn in itertools.count():
         requests = fresh_requests("postcard", side=256, steps=20, sampler="DPM++ 2M")
         for request in requests:

@@ -27,6 +27,8 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Kind, Uploads
+from webui.provenance.c2pa import Signer
+from webui.provenance.certificate import identity_in
 from webui.request import GenerationRequest
 from webui.safety.guard import Guard
 from webui.settings import GIB
@@ -63,6 +65,7 @@ class Ours:
             uploads=self._uploads,
             gallery=Gallery(work / "outputs"),
             drafts=Gallery(work / "drafts"),
+            signer=Signer(identity_in(work)),
         )
 
     def __enter__(self) -> Ours:

@@ -29,6 +29,7 @@ NAMES = (
     "overhead",
     "layout",
     "steering",
+    "safety",
 )
 """In the order they run: processes of their own first, while this one is still small."""
 

@@ -28,6 +28,7 @@ class Effort:
         generation_steps: Denoising steps of each of them.
         changes: How often a stack of LoRAs is changed.
         drag_seconds: How long each thing is dragged in the pose editor.
+        marked: How many pictures are marked and signed.
     """
 
     shape: ModelShape = SD15
@@ -44,6 +45,7 @@ class Effort:
     generation_steps: int = 2
     changes: int = 200
     drag_seconds: float = 6.0
+    marked: int = 500
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.fakes import gradient
 from webui.cli import main
 from webui.settings import ROOT
 
-PROMPT = "a beach by day"
+PROMPT = "a forest by day"
 """With nobody in it, so that the detector has nothing to mistake at a few steps."""
 
 

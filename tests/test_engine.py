@@ -126,7 +126,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_picture_is_told_in_order_and_saved(guarded: Studio):
-    events = guarded.run(with_(QUICK, prompt="a beach by day", steps=12))
+    events = guarded.run(with_(QUICK, prompt="a forest by day", steps=12))
     kinds = [event.event if not isinstance(event, StageDone) else event.name for event in events]
     assert kinds == [
         *("started", "load", "text", *["step"] * 12),

@@ -31,6 +31,7 @@ MAY_WRITE_OTHER_BYTES = (
     "library/presets.py",  # presets as JSON
     "library/wordlists.py",  # lists of phrases as text
     "library/uploads.py",  # pictures brought in, which are checked whenever they are used
+    "provenance/certificate.py",  # the signing key and its certificates
     "library/thumbnails.py",  # small copies of pictures that are saved already
 )
 """Modules that write files which are no pictures, or no picture that was made here."""

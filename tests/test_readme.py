@@ -62,7 +62,7 @@ def test_every_file_the_readme_names_exists():
 
 def test_every_long_flag_the_readme_names_exists(capsys: pytest.CaptureFixture[str]):
     known: set[str] = set()
-    for command in ("serve", "generate", "bench"):
+    for command in ("serve", "generate", "verify", "bench"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

@@ -65,6 +65,8 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Drafts, Gallery
+    from webui.provenance.c2pa import Signer
+    from webui.provenance.certificate import identity_in
     from webui.safety.guard import Guard
 
     quiet_libraries()
@@ -87,6 +89,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         uploads=Uploads(settings.state / "uploads"),
         gallery=Gallery(settings.outputs, by_date=by_date),
         drafts=drafts,
+        signer=Signer(identity_in(settings.state)),
     )
 
 
@@ -134,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "generate",
             help="make pictures without a server; prints one JSON event a line",
+            allow_abbrev=False,
+        )
+    )
+    _add_verify(
+        commands.add_parser(
+            "verify",
+            help="say what pictures tell about how they were made, and what of it is certain",
             allow_abbrev=False,
         )
     )
@@ -414,6 +424,32 @@ def _read_requests(path: Path) -> Iterator[GenerationRequest]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield parse_request_json(line, source=f"{path}, line {number},")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_verify)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG or WebP")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Gives 0 when all are whole and this installation's, 1 when not, 2 when one is no picture."""
+    from webui.provenance.certificate import trust_in
+    from webui.provenance.report import to_json, to_text
+    from webui.provenance.verify import verify_file
+
+    trust = trust_in(Settings().state)
+    codes: list[int] = []
+    for path in options.files:
+        try:
+            found = verify_file(path, trust)
+        except WebuiError as error:
+            print(f"{path}: {error.message}", file=sys.stderr)
+            codes.append(error.exit_code)
+            continue
+        print(json.dumps(to_json(str(path), found)) if options.json else to_text(str(path), found))
+        codes.append(0 if found.is_whole else 1)
+    return max(codes)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

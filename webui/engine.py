@@ -46,9 +46,13 @@ from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
-from webui.provenance.sign import Recipe, UsedLora, sign
+from webui.provenance import watermark
+from webui.provenance.c2pa import Signer
+from webui.provenance.recipe import Recipe, UsedLora
+from webui.provenance.sign import sign
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.guard import Guard
+from webui.safety.pictures import decode
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
@@ -92,6 +96,7 @@ class Engine:
         uploads: Uploads,
         gallery: Gallery,
         drafts: Gallery,
+        signer: Signer,
     ) -> None:
         """`drafts` takes the pictures of sessions that ask for drafts."""
         self._painter = painter
@@ -102,6 +107,7 @@ class Engine:
         self._uploads = uploads
         self._gallery = gallery
         self._drafts = drafts
+        self._signer = signer
         self._pace = PreviewPace()
         self._lock = Lock()
         self._versions = {"easel": __version__} | {
@@ -244,16 +250,18 @@ class Engine:
     def _release(
         self, picture: bytes, seed: int, job: _Job, batch: int
     ) -> Generator[Event, None, None]:
-        """Checks, signs and saves one picture; what does not pass is gone."""
+        """Marks, checks, signs and saves one picture; what does not pass is gone."""
         began = perf_counter()
-        verdict = self._guard.screen(picture, job.admitted.level, _changed(job.plan))
+        # Marked before it is checked: the pixels that are sent are the pixels that passed.
+        marked = _marked(picture, job.plan)
+        verdict = self._guard.screen(marked, job.admitted.level, _changed(job.plan))
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
             job.tally.withheld += 1
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        signed = sign(verdict, self._recipe(job, seed))
+        signed = sign(verdict, self._recipe(job, seed), self._signer, self._parent(job.plan))
         gallery = self._drafts if job.admitted.session.draft else self._gallery
         path = gallery.save(signed, seed=seed, now=datetime.now())
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
@@ -265,6 +273,11 @@ class Engine:
             width=job.plan.width,
             height=job.plan.height,
         )
+
+    def _parent(self, plan: Plan) -> bytes | None:
+        """The file of the picture it began from."""
+        name = plan.request.init
+        return self._uploads.read(name) if name else None
 
     def _recipe(self, job: _Job, seed: int) -> Recipe:
         device = self._painter.device
@@ -295,6 +308,12 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
         )
+
+
+def _marked(picture: bytes, plan: Plan) -> bytes:
+    """The picture with the watermark, where a part is kept only in what was painted."""
+    where = None if plan.canvas is None else plan.canvas.alpha
+    return to_png(watermark.embed(decode(picture), where))
 
 
 def _changed(plan: Plan) -> Region | None:

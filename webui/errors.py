@@ -61,6 +61,12 @@ class GuardError(WebuiError):
     status = 503
 
 
+class MarkError(WebuiError):
+    """A picture could not be marked as made by AI, so it was not released (fail closed)."""
+
+    status = 503
+
+
 class StorageError(WebuiError):
     """A picture or a setting could not be written: disk full, folder read-only."""
 

@@ -23,7 +23,7 @@ class Settings:
         models: Folder of models, one folder or file each.
         loras: Folder of LoRAs, subfolders too.
         outputs: Folder the pictures are saved to.
-        state: Folder of what can be made anew (file hashes).
+        state: Folder of what can be made anew (file hashes), and of the signing key.
         presets: Folder of the presets and word lists that come with Easel.
         own_presets: Folder of the user's own.
         device: Device the engine computes on; "auto" takes a GPU where there is one.

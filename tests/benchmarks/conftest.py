@@ -53,6 +53,7 @@ EFFORT = Effort(
     starts=1,
     children=1,
     changes=8,
+    marked=3,
 )
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from webui.errors import BrokenFileError
 from webui.provenance.indexing import read_for_history
 from webui.provenance.pngtext import insert_text
-from webui.provenance.sign import KEY
+from webui.provenance.recipe import KEY
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

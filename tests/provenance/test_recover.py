@@ -15,13 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.provenance.containers import UNICODE, jpeg_with, picture, tiff, webp_with
+from tests.provenance.scenes import marked, scene
 from webui.clearance import Cleared
 from webui.errors import BadRequestError, BrokenFileError, NotFoundError
 from webui.interchange.infotext import write_infotext
+from webui.provenance.c2pa import Signer
 from webui.provenance.exif import MAKE, MAKER_NOTE, MODEL, USER_COMMENT
 from webui.provenance.pngtext import insert_text
+from webui.provenance.recipe import KEY, Recipe
 from webui.provenance.recover import recover, recover_text
-from webui.provenance.sign import KEY, Recipe, sign
+from webui.provenance.sign import sign
 from webui.request import GenerationRequest, parse_request
 
 PNG = picture("PNG")
@@ -46,15 +49,15 @@ def png_with(texts: dict[str, str]) -> bytes:
     return insert_text(PNG, texts)
 
 
-def test_our_own_picture_gives_the_very_same_request() -> None:
+def test_our_own_picture_gives_the_very_same_request(signer: Signer) -> None:
     whole = Recipe(
         REQUEST, "ab" * 32, {"easel": "1"}, "cpu", "float32", "nchw", "sdpa", tainted=False
     )
-    signed = sign(Cleared(PNG, 0), whole)
+    signed = sign(Cleared(marked(scene(1)), 0), whole, signer)
     found = recover(signed.data)
     assert parse_request(found.request) == REQUEST
     assert (found.source, found.report, found.model_hash) == ("easel", (), "ab" * 32)
-    assert (found.width, found.height) == (24, 16)
+    assert (found.width, found.height) == (256, 256)
 
 
 def test_a_file_that_stands_anywhere_is_read_from_its_beginning(tmp_path: Path) -> None:
@@ -331,3 +334,9 @@ def test_any_file_is_read_or_refused(data: bytes, at: int) -> None:
         except BadRequestError:
             continue
         assert parse_request(found.request)
+
+
+def test_of_two_texts_of_one_name_the_first_counts() -> None:
+    second = png_with({"parameters": "another"})
+    found = recover(insert_text(second, {"parameters": INFOTEXT}))
+    assert parse_request(found.request) == REQUEST

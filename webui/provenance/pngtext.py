@@ -6,6 +6,7 @@ CRC-32; `tEXt` is Latin-1, `zTXt` the same compressed, `iTXt` UTF-8, compressed 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from webui.errors import BrokenFileError
+
+XMP = "XML:com.adobe.xmp"
+"""Keyword of XMP data, which are always `iTXt` (XMP specification, part 3, section 1.1.5)."""
 
 MAX_TEXT_BYTES = 1024**2
 """Largest text that is read, after decompression."""
@@ -36,7 +40,8 @@ _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
 def insert_text(png: bytes, texts: Mapping[str, str]) -> bytes:
     """The PNG file with the texts right after its header, in their order; all else as it was.
 
-    As PIL (and so A1111) does it: `tEXt` where Latin-1 can spell the text, else plain `iTXt`.
+    As PIL (and so A1111) does it: `tEXt` where Latin-1 can spell the text, else plain `iTXt`, and
+    always that for `XMP`.
 
     Args:
         png: A whole PNG file.
@@ -164,10 +169,10 @@ def _text_chunk(keyword: str, text: str) -> bytes:
     name = keyword.encode("latin-1")
     if not 1 <= len(name) <= 79 or b"\0" in name:
         raise ValueError(f"not a PNG keyword: {keyword!r}")
-    try:
-        kind, data = b"tEXt", name + b"\0" + text.encode("latin-1")
-    except UnicodeEncodeError:
-        kind, data = b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8")
+    kind, data = b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8")
+    if keyword != XMP:
+        with contextlib.suppress(UnicodeEncodeError):
+            kind, data = b"tEXt", name + b"\0" + text.encode("latin-1")
     crc = zlib.crc32(data, zlib.crc32(kind))
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
 

@@ -19,7 +19,7 @@ from webui.interchange.sparse import keep_valid
 from webui.provenance.exif import MAKE, MAKER_NOTE, MODEL, USER_COMMENT, read_tags
 from webui.provenance.heads import Head, jpeg_head, webp_head
 from webui.provenance.pngtext import read_size, text_chunks
-from webui.provenance.sign import KEY, SCHEMA
+from webui.provenance.recipe import KEY, SCHEMA
 
 Source = Literal["easel", "a1111"]
 
@@ -33,6 +33,18 @@ _TOOLS = (
     ("InvokeAI", frozenset({"invokeai_metadata", "invokeai_graph", "sd-metadata", "Dream"})),
 )
 """Keywords by which the pictures of tools are known whose recipes are not read."""
+
+
+class OtherToolError(NotFoundError):
+    """The picture carries the recipe of another tool, which is not read.
+
+    Attributes:
+        tool: Its name.
+    """
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(f"This picture was made by {tool}, whose recipes are not read yet.")
+        self.tool = tool
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ def _from_png(file: BinaryIO) -> Recovered:
         raise BrokenFileError(troubles[0])
     for tool, keywords in _TOOLS:
         if keywords & texts.keys():
-            raise _not_read_yet(tool)
+            raise OtherToolError(tool)
     raise _no_recipe()
 
 
@@ -127,7 +139,7 @@ def _from_exif(head: Head) -> Recovered:
     comment = tags.get(USER_COMMENT, "")
     _refuse_other_tools(comment, tags.get(MAKER_NOTE, ""))
     if tags.get(MODEL, "").startswith("prompt:") or tags.get(MAKE, "").startswith("workflow:"):
-        raise _not_read_yet("ComfyUI")
+        raise OtherToolError("ComfyUI")
     if not comment.strip():
         raise _no_recipe()
     read = read_infotext(comment)
@@ -138,7 +150,7 @@ def _from_exif(head: Head) -> Recovered:
 
 
 def _from_json(text: str, width: int, height: int) -> Recovered:
-    """The recipe that `webui.provenance.sign` has written, or a later schema's."""
+    """The recipe that `webui.provenance.recipe` has written, or a later schema's."""
     try:
         recipe: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -170,13 +182,9 @@ def _refuse_other_tools(text: str, scheme: str) -> None:
     if not text.lstrip().startswith("{"):
         return
     if '"sui_image_params"' in text:
-        raise _not_read_yet("SwarmUI")
+        raise OtherToolError("SwarmUI")
     if scheme == "fooocus" or '"metadata_scheme"' in text:
-        raise _not_read_yet("Fooocus")
-
-
-def _not_read_yet(tool: str) -> NotFoundError:
-    return NotFoundError(f"This picture was made by {tool}, whose recipes are not read yet.")
+        raise OtherToolError("Fooocus")
 
 
 def _no_recipe() -> NotFoundError:

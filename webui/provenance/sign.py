@@ -1,95 +1,56 @@
-"""Gives a cleared picture its recipe: our JSON and the A1111 `parameters` line.
+"""Makes a cleared picture one that says what it is: recipe, XMP and signed credentials.
 
-The one maker of `Signed`. The pixels are not touched: text chunks are inserted into the bytes
-that passed the check.
+The one maker of `Signed`. The watermark is in the pixels before they are checked; here it is read
+from the very bytes that were cleared, and nothing but text and credentials is added to them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
 
 from webui.clearance import Cleared, Signed
+from webui.errors import BrokenFileError, MarkError
 from webui.interchange.infotext import write_infotext
-from webui.provenance.pngtext import insert_text
-from webui.request import GenerationRequest
+from webui.provenance import watermark
+from webui.provenance.c2pa import Signer, Statement
+from webui.provenance.lineage import is_partial, lineage_of, source_type_of
+from webui.provenance.pngtext import XMP, insert_text
+from webui.provenance.recipe import KEY, Recipe
+from webui.provenance.xmp import write_xmp
+from webui.safety.pictures import decode
 
-KEY = "easel"
-"""Our own key of the PNG text; the value is one JSON object."""
 
-SCHEMA = 1
+def sign(cleared: Cleared, recipe: Recipe, signer: Signer, parent: bytes | None = None) -> Signed:
+    """The picture's file: the cleared PNG with its recipe and its marks in it.
 
+    Args:
+        parent: File of the picture it began from, if it began from one.
 
-@dataclass(frozen=True)
-class UsedLora:
-    """A LoRA that had a part in a picture.
-
-    Attributes:
-        name: As the request calls it.
-        sha256: Hex digest of its file.
-        auto_v3: First 12 digits of the digest of its tensors, by which other tools know it.
+    Raises:
+        MarkError: The watermark is not in it, or it cannot be signed.
     """
-
-    name: str
-    sha256: str
-    auto_v3: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything needed to make one picture again.
-
-    Attributes:
-        request: The request that makes this picture alone; size and seed are filled in.
-        model_sha256: Hex digest of the model's weights.
-        loras: The LoRAs that were merged into them.
-        versions: Package name to version, ours among them as "easel".
-        device: As torch spells it.
-        dtype: Number format of the weights.
-        layout: Memory layout of the convolutions.
-        attention: Name of the attention processor, which picks the kernel.
-        tainted: Whether a picture from outside or a LoRA had a part in it.
-    """
-
-    request: GenerationRequest
-    model_sha256: str
-    versions: dict[str, str]
-    device: str
-    dtype: str
-    layout: str
-    attention: str
-    tainted: bool
-    loras: tuple[UsedLora, ...] = ()
-
-    def to_json(self) -> str:
-        """One JSON object: schema, request, tainted, model, loras, versions, engine."""
-        return json.dumps(
-            {
-                "schema": SCHEMA,
-                "request": self.request.model_dump(mode="json"),
-                "tainted": self.tainted,
-                "model": {"name": self.request.model, "sha256": self.model_sha256},
-                "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
-                "versions": self.versions,
-                "engine": {
-                    "device": self.device,
-                    "dtype": self.dtype,
-                    "layout": self.layout,
-                    "attention": self.attention,
-                },
-            },
-            ensure_ascii=False,
-        )
-
-
-def sign(cleared: Cleared, recipe: Recipe) -> Signed:
-    """The picture's file: the cleared PNG with its recipe in it."""
     parameters = write_infotext(
         recipe.request,
         model_hash=recipe.model_sha256[:10],
         version=f"easel {recipe.versions['easel']}",
         lora_hashes={lora.name: lora.auto_v3 for lora in recipe.loras},
     )
-    data = insert_text(cleared.data, {KEY: recipe.to_json(), "parameters": parameters})
+    source_type = source_type_of(recipe.request)
+    lineage = lineage_of(recipe, _marked_bits(cleared, recipe))
+    texts = {KEY: recipe.to_json(), "parameters": parameters, XMP: write_xmp(source_type)}
+    data = signer.sign(insert_text(cleared.data, texts), Statement(source_type, lineage, parent))
     return Signed(data, hashlib.sha256(data).hexdigest())
+
+
+def _marked_bits(cleared: Cleared, recipe: Recipe) -> int:
+    """How well the watermark reads; only a part may be too small to hold it."""
+    try:
+        reading = watermark.read(decode(cleared.data))
+    except BrokenFileError as error:
+        raise MarkError(_UNMARKED) from error
+    if not reading.present and not is_partial(recipe.request):
+        raise MarkError(_UNMARKED)
+    return reading.bits
+
+
+_UNMARKED = "The picture could not be marked as made by AI, so it was not released."

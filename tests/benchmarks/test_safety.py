@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from benchmarks import safety
+from benchmarks.workbench import Workbench
+
+
+def test_marks_are_measured_by_what_they_survive_and_cost(bench: Workbench):
+    figures = safety.run(bench)
+    quality, *rest = figures
+    assert quality.met
+    survival = rest[: len(safety.CHANGES)]
+    assert [figure.asked for figure in survival[:3]] == [safety.ASKED_READ] * 3
+    assert all(len(figure.samples["bits"]) == bench.effort.marked for figure in survival)
+    alarms, chance, trusted, growth, time = rest[len(safety.CHANGES) :]
+    assert (alarms.value, trusted.value) == (0, 100)
+    assert float(chance.value) < safety.ASKED_CHANCE.value
+    assert growth.met
+    assert isinstance(time.value, float)
+    assert all(figure.met is not False for figure in figures)

@@ -1,0 +1,75 @@
+"""Everything that is needed to make a picture again, as its file keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from webui.request import GenerationRequest
+
+KEY = "easel"
+"""Our own key of the PNG text; the value is one JSON object."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class UsedLora:
+    """A LoRA that had a part in a picture.
+
+    Attributes:
+        name: As the request calls it.
+        sha256: Hex digest of its file.
+        auto_v3: First 12 digits of the digest of its tensors, by which other tools know it.
+    """
+
+    name: str
+    sha256: str
+    auto_v3: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything needed to make one picture again.
+
+    Attributes:
+        request: The request that makes this picture alone; size and seed are filled in.
+        model_sha256: Hex digest of the model's weights.
+        loras: The LoRAs that were merged into them.
+        versions: Package name to version, ours among them as "easel".
+        device: As torch spells it.
+        dtype: Number format of the weights.
+        layout: Memory layout of the convolutions.
+        attention: Name of the attention processor, which picks the kernel.
+        tainted: Whether a picture from outside or a LoRA had a part in it.
+    """
+
+    request: GenerationRequest
+    model_sha256: str
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    layout: str
+    attention: str
+    tainted: bool
+    loras: tuple[UsedLora, ...] = ()
+
+    def to_json(self) -> str:
+        """One JSON object: schema, request, tainted, model, loras, versions, engine."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "request": self.request.model_dump(mode="json"),
+                "tainted": self.tainted,
+                "model": {"name": self.request.model, "sha256": self.model_sha256},
+                "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
+                "versions": self.versions,
+                "engine": {
+                    "device": self.device,
+                    "dtype": self.dtype,
+                    "layout": self.layout,
+                    "attention": self.attention,
+                },
+            },
+            ensure_ascii=False,
+        )
