@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from webui.clearance import Admitted, Cleared, Discarded, Level, Region
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
 from webui.events import (

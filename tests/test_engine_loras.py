@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from tests.test_engine import QUICK, SESSION, Scripted, Studio, pixels, psnr, saved, silent, with_
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.events import (
     Cancelled,
     Event,

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.test_engine import SESSION, Scripted, saved, silent
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.events import LoraApplied
 from webui.generator import Cancel

@@ -129,7 +129,9 @@ def test_the_command_tells_of_each_file(
 ) -> None:
     (picture,) = saved(studio.run(QUICK))
     outputs = studio.outputs
-    monkeypatch.setattr("webui.cli.Settings", lambda: Settings(state=outputs.parent / "state"))
+    monkeypatch.setattr(
+        "webui.cli.verifying.Settings", lambda: Settings(state=outputs.parent / "state")
+    )
     assert main(["verify", picture.path]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(picture.path + "\n  verdict ")

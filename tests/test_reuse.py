@@ -18,7 +18,7 @@ from tests.test_controls import OTHER_POSE, POSE, write_controlnet
 from tests.test_engine import Scripted, reused, silent
 from tests.test_engine_loras import loaded_by, write_loras
 from tests.test_starting_pictures import Desk, disc
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.generation import painting
 from webui.generation.pipelines import Pipelines
 from webui.generation.steering import ControlNets

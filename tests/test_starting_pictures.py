@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.fakes import gradient
 from tests.test_engine import SESSION, Scripted, psnr, saved, silent
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
 from webui.events import Event, Failed, Notice, StageDone, Started, Step

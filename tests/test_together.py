@@ -14,7 +14,7 @@ from tests.test_controls import POSE, write_controlnet
 from tests.test_engine import Scripted, psnr, silent
 from tests.test_engine_loras import loaded_by, write_loras
 from tests.test_starting_pictures import Desk, disc
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.library.uploads import Uploads
 from webui.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Where things are and how the server listens; one frozen object, built in `webui.cli`."""
+"""Where things are and how the server listens; one frozen object, built in `webui.cli.building`."""
 
 from __future__ import annotations
 

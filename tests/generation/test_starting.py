@@ -18,7 +18,7 @@ from tests.fakes import gradient
 from tests.generation.test_samplers import MODEL
 from tests.test_engine import SESSION, Scripted, saved, silent
 from tests.test_starting_pictures import Desk, disc
-from webui.cli import build_engine
+from webui.cli.building import build_engine
 from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, first_latents
 from webui.generation.strength import noise_level

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.fakes import FakeGenerator
 from tests.ui import controlnet_files, lora_files
-from webui.cli import build_backend
+from webui.cli.building import build_backend
 from webui.jobs import Jobs
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook

@@ -29,7 +29,7 @@ from tests.ui.hostile import (
     write_own,
 )
 from tests.ui.served import Served
-from webui.cli import build_backend
+from webui.cli.building import build_backend
 from webui.jobs import Jobs
 from webui.request import GenerationRequest
 from webui.settings import Settings

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
 from tests.ui.served import Served, start
-from webui.cli import build_backend
+from webui.cli.building import build_backend
 from webui.errors import StartError
 from webui.jobs import Jobs
 from webui.settings import ServerSettings, Settings

@@ -1,0 +1,53 @@
+"""Flags that say where things are, shared by the commands that make pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from webui.errors import StartError
+from webui.settings import DeviceName, DtypeName, Settings
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Gives the parser the flags."""
+    defaults = Settings()
+    parser.add_argument(
+        "--models", type=Path, default=defaults.models, metavar="DIR", help="folder of models"
+    )
+    parser.add_argument(
+        "--loras",
+        # Apart from the request's field of the same name.
+        dest="lora_folder",
+        type=Path,
+        default=defaults.loras,
+        metavar="DIR",
+        help="folder of LoRAs",
+    )
+    parser.add_argument(
+        "--device", choices=get_args(DeviceName), default="auto", help="what to compute on"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(DtypeName),
+        default="auto",
+        help="number format of the weights; auto: the fastest the device has units for",
+    )
+
+
+def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
+    """The settings that the flags name.
+
+    Raises:
+        StartError: There is no such folder of models.
+    """
+    if not options.models.is_dir():
+        raise StartError(f"The models folder {options.models} does not exist: create it first.")
+    return Settings(
+        models=options.models,
+        loras=options.lora_folder,
+        outputs=outputs,
+        device=options.device,
+        dtype=options.dtype,
+    )
