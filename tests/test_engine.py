@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from webui.clearance import Admitted, Cleared, Discarded, Level, Region
+from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
@@ -31,6 +31,7 @@ from webui.events import (
     Withheld,
 )
 from webui.generator import Cancel, Session
+from webui.levels import Level
 from webui.provenance.pngtext import read_text
 from webui.request import GenerationRequest, parse_request_json
 from webui.settings import Settings

@@ -18,10 +18,11 @@ from tests.test_starting_pictures import PROMPT, Desk
 from tests.test_starting_pictures import built as built
 from tests.test_starting_pictures import desk as desk
 from webui import engine as module
-from webui.clearance import Cleared, Discarded, Level, Region
+from webui.clearance import Cleared, Discarded, Region
 from webui.cli import main
 from webui.errors import MarkError
 from webui.events import Failed, Saved
+from webui.levels import Level
 from webui.provenance import watermark
 from webui.provenance.certificate import FILE, trust_in
 from webui.provenance.verify import Verification, verify_file

@@ -8,13 +8,11 @@ trees and fails when one of them is made elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from webui.generator import Session
+from webui.levels import Level
 from webui.request import GenerationRequest
-
-Level = Literal[0, 1, 2]
-"""How strict the filter is: 0 strict (everyone), 1 mild, 2 art (both behind an adult grant)."""
 
 
 class Region(NamedTuple):

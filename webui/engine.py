@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 
 from webui import __version__
-from webui.clearance import Admitted, Cleared, Level, Region
+from webui.clearance import Admitted, Cleared, Region
 from webui.errors import NotFoundError, OutOfMemoryError, WebuiError
 from webui.events import (
     Cancelled,
@@ -41,6 +41,7 @@ from webui.generation.resolve import Plan, resolve
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
+from webui.levels import Level
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery

@@ -8,6 +8,7 @@ from threading import Event as Cancel
 from typing import Protocol
 
 from webui.events import Event
+from webui.levels import STRICT, Level
 from webui.request import GenerationRequest
 
 __all__ = ["Cancel", "Generator", "Session"]
@@ -23,12 +24,14 @@ class Session:
         previews: Whether pictures in the making are wanted.
         draft: Whether what is made is for a comparison only: checked and signed as all pictures
             are, and kept apart from those the user asked for.
+        level: The filter level asked for; which one a job runs at is decided by the engine.
     """
 
     id: str
     remote: bool = False
     previews: bool = True
     draft: bool = False
+    level: Level = STRICT
 
 
 class Generator(Protocol):

@@ -6,15 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from webui.clearance import Level
+from webui.levels import LEVELS, Level, as_level, lowest
 from webui.safety.policy import (
     CUES,
-    LEVELS,
     Cue,
     GuardName,
     Scores,
-    as_level,
-    effective_level,
     highest_level,
     prompt_ceiling,
     refuses,
@@ -132,15 +129,15 @@ def test_what_each_level_lets_a_prompt_say(cue: Cue, refused_at: set[int]) -> No
 def test_what_is_no_level_is_strict(value: object) -> None:
     assert as_level(value) == 0
     assert type(as_level(value)) is int
-    assert effective_level(2, value) == 0
+    assert lowest(2, value) == 0
     assert withholds(scores(anus=0.15), value)
     assert refuses(frozenset({"swimwear"}), value, brings_picture=False)
 
 
 def test_the_lowest_ceiling_counts() -> None:
     for ceilings in itertools.product(LEVELS, repeat=3):
-        assert effective_level(*ceilings) == min(ceilings)
-    assert effective_level() == 0
+        assert lowest(*ceilings) == min(ceilings)
+    assert lowest() == 0
 
 
 def test_a_level_needs_its_guards_and_those_below() -> None:

@@ -11,19 +11,16 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from webui.clearance import Admitted, Cleared, Discarded, Level, Region
+from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
+from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 from webui.request import GenerationRequest, pictures_of
 from webui.safety import pictures, selftest
 from webui.safety.detector import Detector, NudeNet, Views
 from webui.safety.policy import (
-    LEVELS,
-    STRICT,
     Cue,
     GuardName,
-    as_level,
-    effective_level,
     highest_level,
     prompt_ceiling,
     refuses,
@@ -231,7 +228,7 @@ class Guard:
 def _level(cues: frozenset[Cue], *, brings_picture: bool) -> Level:
     """The level of a new job. Everybody is strict until a session can hold an adult grant."""
     taint_ceiling = STRICT if brings_picture else LEVELS[-1]
-    return effective_level(STRICT, highest_level(_LOADED), prompt_ceiling(cues), taint_ceiling)
+    return lowest(STRICT, highest_level(_LOADED), prompt_ceiling(cues), taint_ceiling)
 
 
 def _brings_picture(request: GenerationRequest) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from webui.clearance import Level
+from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 
 Cue = Literal["sexual", "nudity", "swimwear", "undress", "clothing", "youth"]
 """What a word list is about. "undress" is the wish to take clothing off somebody; "clothing"
@@ -18,9 +18,6 @@ is found only where a prompt steers away from it."""
 CUES = cast(tuple[Cue, ...], get_args(Cue))
 
 GuardName = Literal["detector", "words", "nsfw", "face age", "explicit", "text"]
-
-STRICT: Level = 0
-LEVELS = cast(tuple[Level, ...], get_args(Level))
 
 
 @dataclass(frozen=True)
@@ -92,19 +89,6 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
 )
 
 
-def as_level(value: object) -> Level:
-    """The level a value names. `True`, `"2"`, `2.0`, 3 and all else that is none are strict."""
-    for level in LEVELS:
-        if type(value) is int and value == level:
-            return level
-    return STRICT
-
-
-def effective_level(*ceilings: object) -> Level:
-    """The lowest of all ceilings; strict when there are none, or one is no level."""
-    return as_level(min(map(as_level, ceilings), default=STRICT))
-
-
 def highest_level(loaded: frozenset[GuardName]) -> Level:
     """The highest level whose guards, and those of every level below it, are all loaded."""
     reached = [n for n in LEVELS if all(_RULES[m].needs <= loaded for m in LEVELS[: n + 1])]
@@ -121,7 +105,7 @@ def refuses(cues: frozenset[Cue], level: object, *, brings_picture: bool) -> boo
     """
     about_young = "youth" in cues and not cues.isdisjoint({"sexual", "nudity", "undress"})
     of_somebody = brings_picture and not cues.isdisjoint({"undress", "clothing"})
-    rules = _RULES[effective_level(level, prompt_ceiling(cues))]
+    rules = _RULES[lowest(level, prompt_ceiling(cues))]
     return about_young or of_somebody or not cues.isdisjoint(rules.blocks)
 
 
