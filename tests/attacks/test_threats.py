@@ -17,7 +17,7 @@ def rows() -> list[tuple[str, list[tuple[str, str]]]]:
     return [(row["attack"], NAME.findall(row["tests"])) for row in found if row is not None]
 
 
-def tests_in(file: Path) -> set[str]:
+def names_in(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return {
         node.name
@@ -30,11 +30,11 @@ def test_every_row_names_tests_that_exist() -> None:
     for attack, named in rows():
         assert named, f"{attack}: names no test"
         for file, test in named:
-            assert test in tests_in(ROOT / file), f"{attack}: there is no {file}::{test}"
+            assert test in names_in(ROOT / file), f"{attack}: there is no {file}::{test}"
 
 
 def test_every_attack_is_in_the_table() -> None:
     named = {test for _, tests in rows() for _, test in tests}
     for file in Path(__file__).parent.glob("test_*.py"):
         if file != Path(__file__):
-            assert tests_in(file) <= named, f"{file.name}: {sorted(tests_in(file) - named)}"
+            assert names_in(file) <= named, f"{file.name}: {sorted(names_in(file) - named)}"
