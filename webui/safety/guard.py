@@ -17,7 +17,8 @@ from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 from webui.request import GenerationRequest, pictures_of
 from webui.safety import pictures, selftest
-from webui.safety.detector import Detector, NudeNet, Views
+from webui.safety.classifiers import Classifiers
+from webui.safety.detector import Detector, NudeNet
 from webui.safety.policy import (
     Cue,
     GuardName,
@@ -50,6 +51,7 @@ class Guard:
         self,
         detector: Detector,
         lexicon: Lexicon,
+        classifiers: Classifiers | None = None,
         *,
         self_test: Callable[[Detector, Lexicon], None] = selftest.check,
         clock: Callable[[], float] = time.monotonic,
@@ -58,6 +60,7 @@ class Guard:
         """`time_limit` is how many seconds the check of one picture may take."""
         self._detector = detector
         self._lexicon = lexicon
+        self._classifiers = Classifiers() if classifiers is None else classifiers
         self._self_test = self_test
         self._clock = clock
         self._time_limit = time_limit
@@ -92,6 +95,7 @@ class Guard:
                 return
             try:
                 self._self_test(self._detector, self._lexicon)
+                self._classifiers.check()
             except Exception as error:
                 raise GuardError(
                     "The safety check does not work as it should, so nothing is made; run"
@@ -201,10 +205,15 @@ class Guard:
         return (cues - _CLOTHING) | (avoided & _CLOTHING)
 
     def _passes(
-        self, views: Callable[[pictures.Picture], Views], data: bytes, level: Level
+        self,
+        views: Callable[[pictures.Picture], pictures.PictureViews],
+        data: bytes,
+        level: Level,
     ) -> bool:
         self.keep_healthy()
-        scores = pictures.worst_scores(self._detector, views(pictures.decode(data)))
+        scores = pictures.worst_scores(
+            self._detector, self._classifiers, views(pictures.decode(data))
+        )
         return not withholds(scores, level)
 
     def _in_time(self, judge: Callable[[], bool]) -> bool:
