@@ -17,10 +17,11 @@ from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 from webui.request import GenerationRequest, pictures_of
-from webui.safety.ceilings import Ceiling, effective, notice
 from webui.safety import pictures, selftest
 from webui.safety.audit import buckets
-from webui.safety.detector import Detector, NudeNet, Views
+from webui.safety.ceilings import Ceiling, effective, notice
+from webui.safety.classifiers import Classifiers
+from webui.safety.detector import Detector, NudeNet
 from webui.safety.operator import Policy
 from webui.safety.policy import (
     Cue,
@@ -49,6 +50,10 @@ _PASSES_REMEMBERED = 1_000
 _log = logging.getLogger(__name__)
 
 
+def _strict_for_all(session: Session) -> Sequence[Ceiling]:
+    return (Ceiling("asked", session.level), Ceiling("operator", STRICT))
+
+
 class Guard:
     """Decides on requests and pictures. One for each engine; safe to use from several threads."""
 
@@ -56,6 +61,7 @@ class Guard:
         self,
         detector: Detector,
         lexicon: Lexicon,
+        classifiers: Classifiers | None = None,
         *,
         ceilings: Ceilings = _strict_for_all,
         policy: Callable[[], Policy] = Policy,
@@ -74,6 +80,7 @@ class Guard:
         self._lexicon = lexicon
         self._ceilings = ceilings
         self._policy = policy
+        self._classifiers = Classifiers() if classifiers is None else classifiers
         self._self_test = self_test
         self._clock = clock
         self._time_limit = time_limit
@@ -108,6 +115,7 @@ class Guard:
                 return
             try:
                 self._self_test(self._detector, self._lexicon)
+                self._classifiers.check()
             except Exception as error:
                 raise GuardError(
                     "The safety check does not work as it should, so nothing is made; run"
@@ -255,14 +263,19 @@ class Guard:
         )
         return effective((*self._ceilings(session), *own))
 
-    def _scores(self, views: Callable[[pictures.Picture], Views], data: bytes) -> Scores:
+    def _scores(
+        self, views: Callable[[pictures.Picture], pictures.PictureViews], data: bytes
+    ) -> Scores:
         self.keep_healthy()
-        return pictures.worst_scores(self._detector, views(pictures.decode(data)))
+        seen = views(pictures.decode(data))
+        return pictures.worst_scores(self._detector, self._classifiers, seen)
 
     def _withholds(self, scores: Scores, level: Level) -> bool:
         return withholds(scores, level, self._policy().thresholds)
 
-    def _passes_strictly(self, views: Callable[[pictures.Picture], Views], data: bytes) -> bool:
+    def _passes_strictly(
+        self, views: Callable[[pictures.Picture], pictures.PictureViews], data: bytes
+    ) -> bool:
         scores = self._in_time(lambda: self._scores(views, data))
         return scores is not None and not self._withholds(scores, STRICT)
 
@@ -282,10 +295,6 @@ class Guard:
         thread.start()
         thread.join(self._time_limit)
         return seen[0] if seen else None
-
-
-def _strict_for_all(session: Session) -> Sequence[Ceiling]:
-    return (Ceiling("asked", session.level), Ceiling("operator", STRICT))
 
 
 def _brings_picture(request: GenerationRequest) -> bool:

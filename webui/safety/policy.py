@@ -31,6 +31,9 @@ class Scores:
         genitalia_share: Share of the picture's area that the box covers; 1 when not measured.
         explicit: The explicit classifier's score, `None` when none is loaded.
         suggestive: The suggestive classifier's score, `None` when none is loaded.
+        nudity: The score of a classifier that does not tell nudity from sexual acts, `None` when
+            none is loaded.
+        young: Somebody looks under 25, `None` when no estimator of age is loaded.
     """
 
     genitalia: float
@@ -39,6 +42,8 @@ class Scores:
     genitalia_share: float = 1.0
     explicit: float | None = None
     suggestive: float | None = None
+    nudity: float | None = None
+    young: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class _Rules:
     bust_or_buttocks: float | None
     explicit: float
     suggestive: float | None
+    nudity: float | None
     genitalia_share: float = 0.0
     genitalia_explicit: float = 0.0
 
@@ -65,6 +71,7 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=0.20,
         explicit=0.15,
         suggestive=0.45,
+        nudity=0.15,
     ),
     _Rules(
         blocks=frozenset({"sexual", "nudity", "undress"}),
@@ -74,6 +81,7 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=0.35,
         explicit=0.20,
         suggestive=None,
+        nudity=0.20,
     ),
     _Rules(
         blocks=frozenset({"sexual"}),
@@ -83,10 +91,15 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=None,
         explicit=0.30,
         suggestive=None,
+        nudity=None,
         genitalia_share=0.02,
         genitalia_explicit=0.20,
     ),
 )
+
+_YOUNG = 0.20
+_YOUNG_NUDITY = 0.10
+"""Where somebody looks young, this much of any kind is too much."""
 
 
 def highest_level(loaded: frozenset[GuardName]) -> Level:
@@ -126,6 +139,18 @@ def withholds(scores: Scores, level: object) -> bool:
         or _over(scores.bust_or_buttocks, rules.bust_or_buttocks)
         or _over(scores.explicit, rules.explicit)
         or _over(scores.suggestive, rules.suggestive)
+        or _over(scores.nudity, rules.nudity)
+        or _shows_young(scores)
+    )
+
+
+def _shows_young(scores: Scores) -> bool:
+    """Whether somebody who looks young is shown with any nudity, or as is never shown at strict:
+    the same at every level."""
+    bare = (scores.genitalia, scores.anus, scores.bust_or_buttocks, scores.explicit, scores.nudity)
+    return _over(scores.young, _YOUNG) and (
+        any(_over(score, _YOUNG_NUDITY) for score in bare)
+        or _over(scores.suggestive, _RULES[STRICT].suggestive)
     )
 
 
