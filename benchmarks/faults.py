@@ -47,7 +47,7 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
-from webui.minutes import Minutes
+from webui.minutes import Minutes, Recorder
 from webui.provenance import watermark
 from webui.provenance.c2pa import Signer, Statement
 from webui.release import Release
@@ -61,7 +61,6 @@ from webui.safety.normaliser import Normaliser
 from webui.safety.pictures import MOSAIC
 from webui.safety.prompts import FOLDER, Lexicon
 from webui.settings import ROOT
-from webui.standing import Answer, Question
 
 Pixels = NDArray[np.uint8]
 
@@ -161,7 +160,7 @@ class Trial:
         quiet_libraries()
         self._folder = folder
         self._run = _Run(Random(0), None, 0, STRICT)
-        self._minutes = _Noting(Audit(folder / "state" / "audit"), self)
+        self._minutes = _Noting(_Log(folder / "state" / "audit"), self)
         self._engine = self._built()
         self._log = io.StringIO()
 
@@ -222,9 +221,7 @@ class Trial:
         run = self._run
         lenient = run.fault == "log is full" and run.level == STRICT
         if run.saved_before is not None and not lenient and run.saved > run.saved_before:
-            # What is cancelled ends at the next step; the pictures of a batch are saved together.
-            if run.fault != "job is cancelled":
-                yield "a picture was saved after it"
+            yield "a picture was saved after it"
 
     def _in_files(self) -> Iterator[str]:
         for path in self._folder.rglob("*"):
@@ -326,12 +323,12 @@ class Trial:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             replace(source, target)
 
-        def mark(pixels: Pixels, where: object = None) -> Pixels:
+        def mark(pixels: Pixels, _: object = None) -> Pixels:
             if self._run.strikes("mark fails"):
                 raise MarkError("The mark failed.")
             return pixels
 
-        def reading(pixels: Pixels) -> watermark.Reading:
+        def reading(_: Pixels) -> watermark.Reading:
             missing = self._run.strikes("mark is not in it")
             return watermark.Reading(0 if missing else watermark.BITS)
 
@@ -351,8 +348,8 @@ class Trial:
 class _Noting(Minutes):
     """The real minutes; every record of a release is noted before it is written."""
 
-    def __init__(self, audit: Audit, trial: Trial) -> None:
-        super().__init__(audit)
+    def __init__(self, recorder: Recorder, trial: Trial) -> None:
+        super().__init__(recorder)
         self._trial = trial
 
     def released(self, admitted: Admitted, sha256: str, *, tainted: bool) -> None:
@@ -360,16 +357,23 @@ class _Noting(Minutes):
         super().released(admitted, sha256, tainted=tainted)
 
 
+class _Log(Audit):
+    """The real log, as the gate keeps it."""
+
+    def record(self, event: str, session: Session | None = None, **facts: object) -> None:
+        name = None if session is None else self.pseudonym(session.id)
+        super().record(event, session=name, **facts)
+
+
 class _NoGate:
-    def answer(self, question: Question, session: Session) -> Answer:
-        raise NotImplementedError
+    """Nobody asks it."""
 
 
 class _Signer:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
 
-    def sign(self, png: bytes, statement: Statement) -> bytes:
+    def sign(self, png: bytes, _: Statement) -> bytes:
         if self._trial.run.strikes("signer fails"):
             raise MarkError("The signer failed.")
         return png

@@ -44,13 +44,13 @@ from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
-from webui.provenance import watermark
-from webui.provenance.c2pa import Signer
+from webui.minutes import Minutes
 from webui.provenance.recipe import Recipe, UsedLora
-from webui.provenance.sign import sign
+from webui.release import Release, changed_part
 from webui.request import GenerationRequest, pictures_of
+from webui.safety.gate import Gate
 from webui.safety.guard import Guard
-from webui.safety.pictures import decode
+from webui.standing import Answer, Question
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from webui.clearance import Admitted, Discarded
 from webui.errors import StorageError
 from webui.generator import Session
 from webui.levels import STRICT, Level
 from webui.request import GenerationRequest
-from webui.safety.audit import Audit
 
 _log = logging.getLogger(__name__)
 
 
-class Minutes:
-    """Keeps the audit log. Above the strict level nothing goes on that cannot be written down."""
+class Recorder(Protocol):
+    """Writes the log, and holds everybody at the strict level while it cannot: the gate."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit = audit
+    def record(self, event: str, session: Session | None = None, **facts: object) -> None:
+        """Writes one line.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        ...
+
+    def pseudonym(self, text: str) -> str:
+        """A name for a text that only tells, within one day, whether two are the same.
+
+        Raises:
+            StorageError: It cannot be given one.
+        """
+        ...
+
+
+class Minutes:
+    """Keeps the log of jobs. Above the strict level nothing goes on that is not written down."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
 
     def admitted(self, admitted: Admitted) -> None:
-        """A job begins.
+        """A job's turn has come.
 
         Raises:
             StorageError: It cannot be recorded, and is above the strict level.
@@ -30,11 +50,14 @@ class Minutes:
 
     def refused(self, request: GenerationRequest, session: Session) -> None:
         """A request was refused."""
-        facts = {"session": session.id, "requested": session.level, "prompt": request.prompt}
-        self._record("refused", STRICT, facts)
+        self._record("refused", STRICT, request, session, {"requested": session.level})
 
     def withheld(self, admitted: Admitted, verdict: Discarded) -> None:
-        """A picture did not pass."""
+        """A picture did not pass.
+
+        Raises:
+            StorageError: As `admitted`.
+        """
         scores = dict(verdict.scores) or None
         self._write("withheld", admitted, rule=verdict.rule, scores=scores)
 
@@ -48,19 +71,23 @@ class Minutes:
 
     def _write(self, event: str, admitted: Admitted, **facts: object) -> None:
         known: dict[str, object] = {
-            "session": admitted.session.id,
             "requested": admitted.session.level,
             "effective": admitted.level,
             "ceiling": admitted.held_by,
-            "prompt": admitted.request.prompt,
         }
-        self._record(event, admitted.level, known | facts)
+        self._record(event, admitted.level, admitted.request, admitted.session, known | facts)
 
-    def _record(self, event: str, level: Level, facts: dict[str, object]) -> None:
+    def _record(
+        self,
+        event: str,
+        level: Level,
+        request: GenerationRequest,
+        session: Session,
+        facts: dict[str, object],
+    ) -> None:
         try:
-            for name in ("session", "prompt"):
-                facts[name] = self._audit.pseudonym(str(facts[name]))
-            self._audit.record(event, **facts)
+            prompt = self._recorder.pseudonym(request.prompt)
+            self._recorder.record(event, session, prompt=prompt, **facts)
         except StorageError as error:
             if level > STRICT:
                 raise

@@ -18,7 +18,7 @@ from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 from webui.request import GenerationRequest, pictures_of
 from webui.safety import pictures, selftest
-from webui.safety.audit import buckets
+from webui.safety.audit_facts import buckets
 from webui.safety.ceilings import Ceiling, effective, notice
 from webui.safety.classifiers import Classifiers
 from webui.safety.detector import Detector, NudeNet
@@ -39,6 +39,7 @@ REFUSED = "This request was refused by the safety check; change what it asks for
 BROUGHT_REFUSED = "A picture that was brought in was refused by the safety check: choose another."
 """The one answer to a picture that may not be worked on."""
 
+Look = Callable[[pictures.Picture], pictures.PictureViews]
 Ceilings = Callable[[Session], Sequence[Ceiling]]
 """What holds a session's jobs down, whatever they ask for: `webui.safety.gate.Gate.ceilings`."""
 
@@ -263,9 +264,7 @@ class Guard:
         )
         return effective((*self._ceilings(session), *own))
 
-    def _scores(
-        self, views: Callable[[pictures.Picture], pictures.PictureViews], data: bytes
-    ) -> Scores:
+    def _scores(self, views: Look, data: bytes) -> Scores:
         self.keep_healthy()
         seen = views(pictures.decode(data))
         return pictures.worst_scores(self._detector, self._classifiers, seen)
@@ -273,9 +272,7 @@ class Guard:
     def _withholds(self, scores: Scores, level: Level) -> bool:
         return withholds(scores, level, self._policy().thresholds)
 
-    def _passes_strictly(
-        self, views: Callable[[pictures.Picture], pictures.PictureViews], data: bytes
-    ) -> bool:
+    def _passes_strictly(self, views: Look, data: bytes) -> bool:
         scores = self._in_time(lambda: self._scores(views, data))
         return scores is not None and not self._withholds(scores, STRICT)
 
