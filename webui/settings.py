@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from webui.levels import Level
+
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: the folder that holds `webui/`, `models/` and `launch.py`."""
 
@@ -29,6 +31,7 @@ class Settings:
         device: Device the engine computes on; "auto" takes a GPU where there is one.
         dtype: Number format of the weights; "auto" takes the fastest the device has units for.
         cache_bytes: Bound of the stage cache in bytes.
+        max_level: Holds the filter's level lower than the operator's settings do, never higher.
     """
 
     models: Path = ROOT / "models"
@@ -40,6 +43,7 @@ class Settings:
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     cache_bytes: int = GIB
+    max_level: Level | None = None
 
 
 @dataclass(frozen=True)

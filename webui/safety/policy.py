@@ -6,7 +6,9 @@ allows more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
@@ -18,6 +20,26 @@ is found only where a prompt steers away from it."""
 CUES = cast(tuple[Cue, ...], get_args(Cue))
 
 GuardName = Literal["detector", "words", "nsfw", "face age", "explicit", "text"]
+
+GUARDS = cast(tuple[GuardName, ...], get_args(GuardName))
+
+Threshold = Literal[
+    "genitalia",
+    "anus",
+    "bust_or_buttocks",
+    "explicit",
+    "suggestive",
+    "genitalia_share",
+    "genitalia_explicit",
+]
+"""The numbers of the table, each of which an operator may lower."""
+
+THRESHOLDS = cast(tuple[Threshold, ...], get_args(Threshold))
+
+Tightened = Mapping[tuple[Level, Threshold], float]
+"""Thresholds in place of the table's. One counts for its level and for every stricter one."""
+
+AS_SHIPPED: Tightened = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -104,7 +126,7 @@ _YOUNG_NUDITY = 0.10
 
 def highest_level(loaded: frozenset[GuardName]) -> Level:
     """The highest level whose guards, and those of every level below it, are all loaded."""
-    reached = [n for n in LEVELS if all(_RULES[m].needs <= loaded for m in LEVELS[: n + 1])]
+    reached = [level for level in LEVELS if guards_needed(level) <= loaded]
     return as_level(max(reached, default=STRICT))
 
 
@@ -127,9 +149,25 @@ def prompt_ceiling(cues: frozenset[Cue]) -> Level:
     return STRICT if "youth" in cues else LEVELS[-1]
 
 
-def withholds(scores: Scores, level: object) -> bool:
-    """Whether a picture with these scores may not be shown."""
-    rules = _RULES[as_level(level)]
+def guards_needed(level: Level) -> frozenset[GuardName]:
+    """The guards that must be loaded for a level: its own and those of every level below it."""
+    return frozenset[GuardName]().union(*(_RULES[n].needs for n in LEVELS if n <= level))
+
+
+def shipped_threshold(level: Level, name: Threshold) -> float | None:
+    """The table's threshold, 0..1; `None` where the level allows all."""
+    return cast(float | None, getattr(_RULES[level], name))
+
+
+def withholds(scores: Scores, level: object, tightened: Tightened = AS_SHIPPED) -> bool:
+    """Whether a picture with these scores may not be shown.
+
+    Args:
+        scores: What the guards saw.
+        level: Level of the job; one that is none is strict.
+        tightened: The operator's thresholds. One that is higher than the table's does nothing.
+    """
+    rules = _rules(as_level(level), tightened)
     explicit = None if scores.explicit is None else trusted(scores.explicit)
     large = trusted(scores.genitalia_share) >= rules.genitalia_share
     acts = explicit is None or explicit >= rules.genitalia_explicit
@@ -157,6 +195,17 @@ def _shows_young(scores: Scores) -> bool:
 def trusted(score: float) -> float:
     """The score itself, or 1 for one that no working guard gives (NaN, below 0, above 1)."""
     return score if 0.0 <= score <= 1.0 else 1.0
+
+
+def _rules(level: Level, tightened: Tightened) -> _Rules:
+    """The table's column with the operator's thresholds where they are lower."""
+    lowered: dict[str, float] = {}
+    for (until, name), value in tightened.items():
+        bound = lowered.get(name, shipped_threshold(level, name))
+        # Asked this way round, NaN lowers nothing.
+        if until >= level and (bound is None or value < bound):
+            lowered[name] = value
+    return replace(_RULES[level], **lowered)
 
 
 def _over(score: float | None, threshold: float | None) -> bool:
