@@ -55,6 +55,13 @@ class RefusedError(WebuiError):
     exit_code = 3
 
 
+class GateError(WebuiError):
+    """A link, code or login was not accepted; the sentence is the same whatever was wrong."""
+
+    status = 403
+    exit_code = 3
+
+
 class GuardError(WebuiError):
     """A guard that must be working is missing or failed, so nothing is made (fail closed)."""
 
