@@ -71,7 +71,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = replace(settings_of(options, options.outputs), exposed=exposed)
     listener = bind(server)
     engine = EngineProcess(build_warm_engine, settings)
-    jobs = Jobs(engine)
+    jobs = Jobs(engine, consider=engine.consider)
     backend = build_backend(settings, jobs, engine.status)
     try:
         serve(
