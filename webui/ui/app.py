@@ -26,6 +26,7 @@ from webui.ui.routes.pictures import add_pictures_routes
 from webui.ui.routes.poses import add_poses_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
+from webui.ui.routes.share import add_share_routes
 from webui.ui.routes.static import add_static_routes
 from webui.ui.routes.strips import add_strips_routes
 from webui.ui.routes.uploads import add_uploads_routes
@@ -75,6 +76,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_loras_routes(app, backend.loras)
     add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
     add_reading_routes(app, backend.models.known_hashes)
+    add_share_routes(app, backend.share)
     answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.
     mount: Any = cast(Any, gr).mount_gradio_app
