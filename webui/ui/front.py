@@ -44,7 +44,7 @@ MAX_BODY_BYTES = 1024**2
 MAX_FILE_BYTES = 64 * 1024**2
 """Largest file that can be brought in."""
 
-_FILES = frozenset({"/read", "/presets/import", "/uploads", "/poses/read"})
+_FILES = frozenset({"/read", "/presets/import", "/uploads", "/poses/read", "/verify"})
 """Where files are brought in."""
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -75,7 +75,7 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
-    *("poses", "loras", "controlnets", "strips"),
+    *("poses", "loras", "controlnets", "strips", "verify"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 

@@ -21,6 +21,7 @@ import webbrowser
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -36,6 +37,9 @@ from webui.library.uploads import Uploads
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.ui.front import Front, Status, known_names
+
+if TYPE_CHECKING:
+    from webui.provenance.certificate import Trust
 
 GRACE_SECONDS = 1
 """How long open connections may go on once the server is told to end."""
@@ -54,6 +58,7 @@ class Backend:
     Attributes:
         status: How far the engine is.
         annotators: Folders with the weights of what draws hints.
+        trust: Whose signatures are known; `None` before anything was signed.
     """
 
     jobs: Jobs
@@ -66,6 +71,7 @@ class Backend:
     presets: PresetShelf
     words: WordLists
     uploads: Uploads
+    trust: Callable[[], Trust | None]
 
 
 @dataclass(frozen=True)
