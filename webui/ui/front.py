@@ -94,7 +94,7 @@ _HEADERS = (
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
-    *("poses", "loras", "controlnets", "strips", "share"),
+    *("poses", "loras", "controlnets", "strips", "share", "verify"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 

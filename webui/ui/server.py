@@ -19,7 +19,7 @@ import webbrowser
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -43,6 +43,9 @@ from webui.ui.threads import in_daemon
 
 __all__ = ["Backend", "bind", "serve", "share_one_arena"]
 
+if TYPE_CHECKING:
+    from webui.provenance.certificate import Trust
+
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
 
@@ -54,6 +57,7 @@ class Backend:
     Attributes:
         status: How far the engine is.
         annotators: Folders with the weights of what draws hints.
+        trust: Whose signatures are known; `None` before anything was signed.
         share: The share link, where one was asked for; `serve` puts it in.
     """
 
@@ -67,6 +71,7 @@ class Backend:
     presets: PresetShelf
     words: WordLists
     uploads: Uploads
+    trust: Callable[[], Trust | None]
     share: Share | None = None
 
 
@@ -102,7 +107,9 @@ def serve(
         door=door,
         share=backend.share,
     )
-    server = _Server(front, backend.jobs, lambda: _shared(front, backend, settings, password, announce))
+    server = _Server(
+        front, backend.jobs, lambda: _shared(front, backend, settings, password, announce)
+    )
     announce(f"Easel: {listener.address}")
     if settings.open_browser and _has_browser():
         threading.Thread(target=webbrowser.open, args=(listener.address,), daemon=True).start()
