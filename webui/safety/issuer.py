@@ -59,26 +59,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IssuerPolicy:
-    """A login provider the operator trusts to know who is of age.
+    """A provider of OpenID Connect whose logins state the age.
 
     Attributes:
         url: The issuer, exactly as its discovery document and its tokens name it.
-        client_id: What Easel is registered as there.
-        client_secret: Empty for a public client.
-        claim: Name of the claim that says so; where there is none of that name, its dots lead
+        claim: Name of the claim that states it; where there is none of that name, its dots lead
             into objects.
-        value: What the claim must be, of the same JSON type: `True` is neither "true" nor 1.
-        level: What such a login is good for.
-        name: The provider's name for the page.
+        value: What the claim must be, of this very type: "true" is not `True`.
+        level: What such a login grants.
+        client_secret: Empty for a public client.
+        name: What the page calls it.
     """
 
     url: str
     client_id: str
-    client_secret: str = field(repr=False)
     claim: str
-    value: bool | int | float | str
+    value: bool | int | str
     level: Level
-    name: str
+    client_secret: str = field(default="", repr=False)
+    name: str = "login"
 
 
 class _Discovery(BaseModel):
