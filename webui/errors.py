@@ -55,11 +55,8 @@ class RefusedError(WebuiError):
     exit_code = 3
 
 
-class GateError(WebuiError):
-    """A link, code or login was not accepted; the sentence is the same whatever was wrong."""
-
-    status = 403
-    exit_code = 3
+class GateError(RefusedError):
+    """The gate does not open: a code, link or login was not accepted, or may not be used here."""
 
 
 class GuardError(WebuiError):
