@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from webui.generation.annotator_files import FOLDER as ANNOTATORS
+from webui.generator import Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
@@ -15,6 +16,7 @@ from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
+from webui.standing import Answer, Question
 
 if TYPE_CHECKING:
     from webui.engine import Engine
@@ -140,8 +142,17 @@ def build_warm_engine(settings: Settings, report: Report) -> Engine:
     return engine
 
 
-def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineStatus]) -> Backend:
-    """What the page works with, over an engine of any kind."""
+def build_backend(
+    settings: Settings,
+    jobs: Jobs,
+    status: Callable[[], EngineStatus],
+    ask: Callable[[Question, Session], Answer],
+) -> Backend:
+    """What the page works with, over an engine of any kind.
+
+    Args:
+        ask: Carries a session's question to the engine's gate.
+    """
     from webui.library.history import History
     from webui.library.presets import PresetShelf
     from webui.library.wordlists import WordLists
@@ -172,6 +183,7 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         words=WordLists(shipped / "words", own / "words"),
         uploads=Uploads(settings.state / "uploads", in_use=in_use),
         trust=trust,
+        ask=ask,
     )
 
 
