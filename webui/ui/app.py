@@ -38,6 +38,7 @@ from webui.ui.theme import make_theme
 _STYLES = (
     "base",
     "create",
+    "filter",
     "panel",
     "start",
     "pose",

@@ -76,6 +76,7 @@ OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
     *("poses", "loras", "controlnets", "strips"),
+    *("gate", "share"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 
