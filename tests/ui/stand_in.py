@@ -188,7 +188,7 @@ class StandInGate:
 
 @dataclass
 class GatedGenerator(FakeGenerator):
-    """The fake generator behind the gate: it takes note of levels and tells when one is too high."""
+    """The fake generator, which takes note of levels and tells when one is too high."""
 
     gate: StandInGate = field(default_factory=StandInGate)
 
@@ -211,7 +211,7 @@ class _Code(BaseModel):
 
 
 def routes(gate: StandInGate) -> APIRouter:
-    """The paths of `webui.ui.routes.gate` and of sharing, and `/gate/script` to tell it what to say."""
+    """The paths of the gate and of sharing, and `/gate/script` to tell them what to say."""
     router = APIRouter()
 
     @router.put("/gate/script")

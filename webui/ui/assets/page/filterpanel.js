@@ -125,7 +125,7 @@ class LevelCard {
 }
 
 function guardLine({ name, trouble }) {
-  return el("li", { class: trouble ? "missing" : "loaded" }, el("span", {}, guardName(name)), el("span", { class: "state" }, trouble ?? say("filter.guard.loaded")));
+  return el("li", { class: trouble ? "missing" : "loaded" }, el("span", {}, guardName(name)), el("span", { class: "said" }, trouble ?? say("filter.guard.loaded")));
 }
 
 function guardName(name) {

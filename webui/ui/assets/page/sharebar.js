@@ -54,8 +54,7 @@ export class ShareBar {
 
   #drawOwner() {
     if (this.address.textContent !== this.share.address) this.address.textContent = this.share.address;
-    const until = this.share.expires_at;
-    this.left.textContent = until ? say("time.left", { time: timeLeft((moment(until) - Date.now()) / 1000) }) : "";
+    this.left.textContent = say("time.left", { time: timeLeft(this.share.expires_at - Date.now() / 1000) });
   }
 
   #ask(asking) {
@@ -90,9 +89,4 @@ export class ShareBar {
       toast(say("share.uncopied"));
     }
   }
-}
-
-/** A point in time in milliseconds: sent as seconds, or as a date in ISO's form. */
-function moment(value) {
-  return typeof value === "number" ? 1000 * value : Date.parse(value);
 }
