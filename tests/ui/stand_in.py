@@ -131,7 +131,9 @@ class StandInGate:
             grant = None
         levels = tuple(self._of(level, grant) for level in LEVELS)
         return Standing(
-            level=as_level(max(each.level for each in levels if not each.held_by)),
+            level=as_level(
+                max((each.level for each in levels if not each.held_by), default=STRICT)
+            ),
             levels=levels,
             guards=tuple(
                 GuardStanding(name=name, trouble=self.script.missing.get(name))

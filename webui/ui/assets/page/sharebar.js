@@ -19,7 +19,8 @@ export class ShareBar {
     this.really = button(say("share.stop"), () => this.#stop(), { class: "sure" });
     this.line = el("span", { class: "line" }, say("share.at"), " ", this.address, " ", button(say("share.copy"), () => this.#copy(), { class: "link" }));
     this.end = el("span", { class: "end" }, this.left, " ", this.stop);
-    this.sure = el("span", { class: "end", role: "group", "aria-label": say("share.stop") }, say("share.sure"), " ", this.keep, " ", this.really);
+    // What goes on stands where the pointer is: the second half of a double click ends nothing.
+    this.sure = el("span", { class: "end", role: "group", "aria-label": say("share.stop") }, say("share.sure"), " ", this.really, " ", this.keep);
     root.setAttribute("aria-label", say("share"));
     standing.addEventListener("change", () => this.#draw());
     setInterval(() => this.share && !document.hidden && this.refresh(), PACE);
