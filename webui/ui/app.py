@@ -41,6 +41,7 @@ from webui.ui.theme import make_theme
 _STYLES = (
     "base",
     "create",
+    "filter",
     "panel",
     "start",
     "pose",
