@@ -174,7 +174,12 @@ def test_the_level_asked_for_is_reached_and_not_passed() -> None:
     assert [watch.admit(asks(prompt="a chair"), asking(n)).level for n in LEVELS] == [0, 1, 2]
     assert watch.admit(swimwear, asking(1)).notices == ()
     assert watch.admit(nudity, asking(2)).level == 2
-    for request, level in ((swimwear, 0), (nudity, 0), (nudity, 1)):
+    refused_at: tuple[tuple[GenerationRequest, Level], ...] = (
+        (swimwear, 0),
+        (nudity, 0),
+        (nudity, 1),
+    )
+    for request, level in refused_at:
         with pytest.raises(RefusedError):
             watch.admit(request, asking(level))
 
