@@ -130,7 +130,8 @@ def test_a_tightened_threshold_counts_for_its_level_and_the_stricter_ones(
 
 
 def test_of_several_tightened_thresholds_the_lowest_that_reaches_a_level_counts() -> None:
-    for order in (((0, 0.12), (1, 0.05), (2, 0.09)), ((2, 0.09), (1, 0.05), (0, 0.12))):
+    given: tuple[tuple[Level, float], ...] = ((0, 0.12), (1, 0.05), (2, 0.09))
+    for order in (given, given[::-1]):
         tightened: Tightened = {(level, "anus"): value for level, value in order}
         for level, lowest_value in ((0, 0.05), (1, 0.05), (2, 0.09)):
             assert withholds(scores(anus=lowest_value), level, tightened)
