@@ -23,7 +23,7 @@ from webui.errors import RefusedError, WebuiError
 from webui.generator import Session
 from webui.levels import Level
 from webui.safety.gate import INVALID_CODE
-from webui.safety.grants import EPOCH_FILE, Epoch, Grants
+from webui.safety.grants import EPOCH_FILE, Epoch
 from webui.standing import Declare, Redeem, SendLink
 
 
@@ -105,7 +105,6 @@ def test_a_grant_of_an_old_epoch_with_the_file_put_back(keep: Keep) -> None:
     keep.epoch.end()
     assert keep.level(VISITOR) == 0
     path.unlink()
-    Grants(keep.epoch)
     keep.epoch.begin()
     assert keep.level(VISITOR) == 0
 

@@ -106,7 +106,6 @@ class Keep:
 
     def __post_init__(self) -> None:
         self.epoch = Epoch(self.folder / EPOCH_FILE)
-        self.epoch.begin()
         self.grants = Grants(self.epoch, clock=self.clock)
         self.invitations = Invitations(self.folder, self.epoch, clock=self.clock)
         self.links = OwnerLinks(clock=self.clock)
@@ -117,7 +116,7 @@ class Keep:
             links=self.links,
             issuer=self.issuer,
             health=lambda: self.health,
-            log=self.log,
+            audit=self.log,
             exposed=self.exposed,
             announce=self.said.append,
         )

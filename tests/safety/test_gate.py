@@ -22,13 +22,14 @@ from webui.errors import BadRequestError, NotFoundError, RefusedError, StorageEr
 from webui.generator import Session
 from webui.safety.ceilings import Ceiling
 from webui.safety.gate import (
+    AUDIT_FAILS,
     ELSEWHERE,
     INVALID_CODE,
     INVALID_LINK,
-    LOG_FAILS,
     NOT_LOADED,
     NOTHING_HIGHER,
 )
+from webui.safety.grants import EPOCH_FILE
 from webui.safety.policy import GUARDS
 from webui.standing import (
     Declare,
@@ -225,8 +226,8 @@ def test_while_the_log_fails_only_the_strict_level_is_reached(keep: Keep) -> Non
     standing = keep.standing(VISITOR)
     assert standing.levels[0] == LevelStanding(level=0)
     assert standing.levels[1].held_by == ("guards",)
-    assert standing.levels[1].missing == ("log",)
-    assert standing.guards[-1] == GuardStanding(name="log", trouble=LOG_FAILS)
+    assert standing.levels[1].missing == ("audit",)
+    assert standing.guards[-1] == GuardStanding(name="audit", trouble=AUDIT_FAILS)
     keep.log.failure = None
     keep.gate.record("started")
     assert keep.level(VISITOR) == 2
@@ -248,10 +249,10 @@ def test_while_the_log_fails_no_owners_link_is_printed(keep: Keep) -> None:
     assert keep.said == []
 
 
-def test_without_an_epoch_nothing_is_granted(keep: Keep) -> None:
+def test_where_no_epoch_can_be_begun_nothing_is_granted(keep: Keep) -> None:
     token = token_of(keep)
-    (keep.folder / "epoch").unlink()
-    with pytest.raises(StorageError, match="restart the server"):
+    (keep.folder / EPOCH_FILE).mkdir()
+    with pytest.raises(StorageError):
         keep.gate.answer(Declare(token=token), OWNER)
     assert keep.standing(OWNER).grant is None
 

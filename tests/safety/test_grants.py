@@ -107,7 +107,6 @@ def test_how_long_each_kind_holds(
     grants: Grants, clock: Clock, method: Method, hours: float, idle: float | None
 ) -> None:
     grant = grants.issue("a session", 2, method, POLICY)
-    assert grant is not None
     assert (grant.level, grant.method, grant.policy) == (2, method, POLICY)
     assert (grant.issued, grant.used) == (clock.now, clock.now)
     assert grant.expires == clock.now + hours * HOUR == clock.now + LIFETIME[method]
@@ -138,13 +137,11 @@ def test_only_jobs_keep_a_grant_from_ending_by_being_idle(grants: Grants, clock:
 
 def test_a_grant_names_nobody(grants: Grants) -> None:
     grant = grants.issue("secret cookie", 1, "owner", POLICY)
-    assert grant is not None
     assert "secret cookie" not in repr(grant)
     assert grant.session == hash_of("secret cookie")
     assert len(grant.session) == 64
     assert len(grant.gid) == len(grant.boot) == 32
     again = grants.issue("secret cookie", 1, "owner", POLICY)
-    assert again is not None
     assert again.gid != grant.gid
     assert again.boot == grant.boot
 
@@ -213,7 +210,7 @@ def test_a_clock_put_back_little_by_little_is_noticed(grants: Grants, clock: Clo
 
 def test_after_a_clock_was_put_back_grants_are_given_again(grants: Grants, clock: Clock) -> None:
     clock.now -= 1e6
-    assert grants.issue("a", 1, "owner", POLICY) is not None
+    grants.issue("a", 1, "owner", POLICY)
     assert grants.find("a", POLICY) is not None
     clock.now += 10
     assert grants.find("a", POLICY) is not None
@@ -223,7 +220,7 @@ def test_a_revocation_voids_what_was_given_before(epoch: Epoch, grants: Grants) 
     grants.issue("a", 1, "owner", POLICY)
     Epoch(epoch_path(epoch)).end()
     assert grants.find("a", POLICY) is None
-    assert grants.issue("a", 1, "owner", POLICY) is not None
+    assert grants.issue("a", 1, "owner", POLICY).epoch == epoch.read()
     assert grants.find("a", POLICY) is not None
 
 
@@ -237,36 +234,45 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no word": lambda path: path.write_bytes(b"0" * 31),
     "too long": lambda path: path.write_bytes(b"0" * 33),
     "open to others": lambda path: path.chmod(0o622),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_without_an_epoch_nothing_holds_and_nothing_is_granted(
+def test_without_an_epoch_nothing_holds_until_another_is_begun(
     tmp_path: Path, epoch: Epoch, grants: Grants, damage: str
 ) -> None:
     grants.issue("a", 1, "owner", POLICY)
     DAMAGES[damage](tmp_path / EPOCH_FILE)
     assert epoch.read() is None
     assert grants.find("a", POLICY) is None
-    assert grants.issue("a", 1, "owner", POLICY) is None
+    assert grants.issue("b", 1, "owner", POLICY).epoch == epoch.read() is not None
+    assert grants.find("b", POLICY) is not None
+    assert grants.find("a", POLICY) is None
+
+
+def test_where_no_epoch_can_be_begun_nothing_is_granted(
+    tmp_path: Path, epoch: Epoch, grants: Grants
+) -> None:
+    (tmp_path / EPOCH_FILE).unlink()
+    (tmp_path / EPOCH_FILE).mkdir()
+    assert epoch.read() is None
+    with pytest.raises(StorageError):
+        grants.issue("a", 1, "owner", POLICY)
     assert grants.find("a", POLICY) is None
 
 
 def test_an_epoch_goes_on_until_it_is_ended(tmp_path: Path, epoch: Epoch) -> None:
     path = tmp_path / EPOCH_FILE
     words = [epoch.read()]
-    Epoch(path).begin()
-    assert epoch.read() == words[0]
+    assert Epoch(path).begin() == epoch.read() == words[0]
     for _ in range(3):
-        epoch.end()
-        words.append(epoch.read())
+        words.append(epoch.end())
+        assert epoch.read() == words[-1]
     assert None not in words
     assert len({*words}) == 4
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o666)
-    epoch.begin()
-    assert epoch.read() not in words
+    assert epoch.begin() not in words
     assert path.stat().st_mode & 0o777 == 0o600
 
 
