@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from webui.cli import main
+from webui.cli.places import add_places, settings_of
 from webui.cli.policy_deeds import KNOWS, RESPONSIBLE, TRUSTS
 from webui.safety.audit import FOLDER
 from webui.safety.grants import EPOCH_FILE, Epoch, Grants
@@ -362,3 +364,12 @@ def test_the_settings_are_shown(
     output = capsys.readouterr()
     assert "max_level = 0" in output.out
     assert "did you mean 'max_level'?" in output.err
+
+
+def test_the_flag_holds_the_level_of_what_is_built(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_places(parser)
+    for given, level in (([], None), (["--max-level", "1"], 1)):
+        assert settings_of(parser.parse_args(given), tmp_path).max_level == level
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--max-level", "3"])

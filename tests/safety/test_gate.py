@@ -20,6 +20,7 @@ from tests.safety.keeping import (
 )
 from webui.errors import BadRequestError, NotFoundError, RefusedError, StorageError
 from webui.generator import Session
+from webui.safety.audit import FOLDER, Audit, verify_log
 from webui.safety.ceilings import Ceiling
 from webui.safety.gate import (
     AUDIT_FAILS,
@@ -232,6 +233,24 @@ def test_while_the_log_fails_only_the_strict_level_is_reached(keep: Keep) -> Non
     keep.gate.record("started")
     assert keep.level(VISITOR) == 2
     assert keep.log.events[-1] == ("started", {})
+
+
+def test_the_real_log_takes_all_that_happens(tmp_path: Path) -> None:
+    write_policy(tmp_path, OPEN + ISSUER)
+    folder = tmp_path / FOLDER
+    keep = Keep(tmp_path, audit=Audit(folder), issuer=IssuerStub())
+    keep.gate.answer(Declare(token=token_of(keep)), OWNER)
+    keep.gate.answer(GiveUp(), OWNER)
+    keep.grant(VISITOR)
+    keep.gate.answer(LoggedIn(code="a", state="b"), VISITOR)
+    for _ in range(5):
+        refusal(keep, Redeem(code="wrong"), OWNER)
+    verdict = verify_log(folder)
+    assert verdict.is_whole
+    assert verdict.lines == 10
+    written = "".join(path.read_text() for path in folder.glob("*.jsonl"))
+    assert OWNER.id not in written
+    assert VISITOR.id not in written
 
 
 def test_a_log_that_fails_in_any_way_grants_nothing(keep: Keep) -> None:
