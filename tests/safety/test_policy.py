@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from webui.levels import LEVELS, Level, as_level, lowest
+from webui.safety import policy
 from webui.safety.policy import (
     CUES,
     GUARDS,
@@ -172,6 +174,22 @@ def test_a_youth_cue_with_any_sexual_or_nudity_cue_is_refused_at_every_level(lev
         assert refuses(frozenset({"youth", other}), level, brings_picture=False), other
     assert not refuses(frozenset({"youth"}), level, brings_picture=False)
     assert prompt_ceiling(frozenset({"youth"})) == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("other", ["sexual", "nudity", "undress"])
+def test_that_rule_holds_by_itself_whatever_the_table_allows(
+    monkeypatch: pytest.MonkeyPatch, level: Level, other: Cue
+) -> None:
+    def highest(cues: frozenset[Cue]) -> Level:
+        return LEVELS[-1]
+
+    monkeypatch.setattr("webui.safety.policy.prompt_ceiling", highest)
+    nothing = replace(policy._RULES[-1], blocks=frozenset[Cue]())  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr("webui.safety.policy._RULES", (nothing,) * len(LEVELS))
+    assert refuses(frozenset({"youth", other}), level, brings_picture=False)
+    assert not refuses(frozenset({"youth"}), level, brings_picture=False)
+    assert not refuses(frozenset({other}), level, brings_picture=False)
 
 
 @pytest.mark.parametrize("level", LEVELS)
