@@ -52,6 +52,18 @@ def test_the_field_table_is_complete_and_right():
     assert between("fields") == field_table()
 
 
+def test_the_table_of_policy_commands_is_complete_and_right(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main(["policy", "--help"])
+    commands = re.findall(r"^ {4}(\w+) {2,}(.+)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(commands) > 5
+    rows = [f"| `policy {name}` | {told} |" for name, told in commands]
+    assert between("policy").splitlines()[2:] == rows
+
+
 def test_every_file_the_readme_names_exists():
     named = set(re.findall(r"\]\(([^)#:]+)\)|`((?:webui|benchmarks|models)/[\w/.]+)`", README))
     paths = {path for pair in named for path in pair if path}
@@ -62,9 +74,10 @@ def test_every_file_the_readme_names_exists():
 
 def test_every_long_flag_the_readme_names_exists(capsys: pytest.CaptureFixture[str]):
     known: set[str] = set()
-    for command in ("serve", "generate", "verify", "bench"):
+    policy = (("policy", deed) for deed in ("show", "set", "allow", "invite", "revoke", "audit"))
+    for command in (("serve",), ("generate",), ("verify",), ("bench",), *policy):
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command, "--help"])
         known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert "--steps" in known
     for flag in re.findall(r"(?<![\w|-])--[a-z][a-z-]*", README):

@@ -10,7 +10,7 @@ from webui.errors import StorageError
 from webui.generator import Session
 from webui.levels import LEVELS, Level
 from webui.safety.ceilings import effective
-from webui.safety.gate import Gate, Issuer
+from webui.safety.gate import AuditLog, Gate, Issuer
 from webui.safety.grants import EPOCH_FILE, Epoch, Grants
 from webui.safety.invitations import Invitations, OwnerLinks
 from webui.safety.operator import FILE, PolicyWatcher
@@ -99,6 +99,7 @@ class Keep:
     clock: Clock = field(default_factory=Clock)
     log: LogStub = field(default_factory=LogStub)
     health: Mapping[GuardName, str | None] = field(default_factory=all_at_work)
+    audit: AuditLog | None = None
     issuer: Issuer | None = None
     exposed: bool = False
     bound: Level = LEVELS[-1]
@@ -106,7 +107,6 @@ class Keep:
 
     def __post_init__(self) -> None:
         self.epoch = Epoch(self.folder / EPOCH_FILE)
-        self.epoch.begin()
         self.grants = Grants(self.epoch, clock=self.clock)
         self.invitations = Invitations(self.folder, self.epoch, clock=self.clock)
         self.links = OwnerLinks(clock=self.clock)
@@ -117,7 +117,7 @@ class Keep:
             links=self.links,
             issuer=self.issuer,
             health=lambda: self.health,
-            log=self.log,
+            audit=self.audit or self.log,
             exposed=self.exposed,
             announce=self.said.append,
         )

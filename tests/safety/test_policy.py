@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from webui.levels import LEVELS, Level, as_level, lowest
+from webui.safety import policy
 from webui.safety.policy import (
     CUES,
+    GUARDS,
+    THRESHOLDS,
     Cue,
     GuardName,
     Scores,
+    Threshold,
+    Tightened,
+    guards_needed,
     highest_level,
     prompt_ceiling,
     refuses,
+    shipped_threshold,
     trusted,
     withholds,
 )
@@ -25,7 +33,7 @@ ALL_CUES: list[frozenset[Cue]] = [
 NEVER = 1.01
 
 # The table of the specification: kind, level, lowest score that is withheld.
-TABLE: tuple[tuple[str, Level, float], ...] = (
+TABLE: tuple[tuple[Threshold, Level, float], ...] = (
     ("genitalia", 0, 0.15),
     ("genitalia", 1, 0.25),
     ("genitalia", 2, 0.35),
@@ -81,6 +89,74 @@ def test_more_of_anything_or_a_stricter_level_never_allows_more() -> None:
         assert (np.diff(withheld.astype(np.int8), axis=axis) >= 0).all(), axes[axis]
 
 
+def some_scores() -> list[Scores]:
+    axes = (
+        (0.0, 0.1, 0.34, 0.4, math.nan),
+        (0.0, 0.1, 0.2),
+        (0.0, 0.1),
+        (0.01, 0.02),
+        (None, 0.0, 0.1),
+        (None, 0.3),
+    )
+    return [Scores(*each) for each in itertools.product(*axes)]
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("until", LEVELS)
+def test_no_threshold_of_the_operators_allows_more_at_any_level(
+    name: Threshold, until: Level
+) -> None:
+    some = some_scores()
+    shipped = np.array([[withholds(each, n) for n in LEVELS] for each in some])
+    before = shipped
+    for value in (math.nan, 1.0, 0.3, 0.1, 0.01, 0.0):
+        tightened: Tightened = {(until, name): value}
+        withheld = np.array([[withholds(each, n, tightened) for n in LEVELS] for each in some])
+        assert (withheld >= shipped).all(), f"{value} allows what the table does not"
+        assert (withheld >= before).all(), f"{value} allows what a higher threshold does not"
+        assert (np.diff(withheld.astype(np.int8), axis=1) <= 0).all(), "a higher level is stricter"
+        assert (withheld[:, until + 1 :] == shipped[:, until + 1 :]).all(), "it reaches too far"
+        before = withheld
+
+
+@pytest.mark.parametrize(("kind", "level", "threshold"), TABLE)
+def test_a_tightened_threshold_counts_for_its_level_and_the_stricter_ones(
+    kind: Threshold, level: Level, threshold: float
+) -> None:
+    value = 0.07
+    tightened: Tightened = {(level, kind): value}
+    for n in LEVELS:
+        below = scores(**{kind: math.nextafter(value, 0)})
+        assert not withholds(below, n, tightened)
+        assert withholds(scores(**{kind: value}), n, tightened) is (n <= level)
+
+
+def test_of_several_tightened_thresholds_the_lowest_that_reaches_a_level_counts() -> None:
+    given: tuple[tuple[Level, float], ...] = ((0, 0.12), (1, 0.05), (2, 0.09))
+    for order in (given, given[::-1]):
+        tightened: Tightened = {(level, "anus"): value for level, value in order}
+        for level, lowest_value in ((0, 0.05), (1, 0.05), (2, 0.09)):
+            assert withholds(scores(anus=lowest_value), level, tightened)
+            assert not withholds(scores(anus=lowest_value - 1e-9), level, tightened)
+
+
+def test_area_and_acts_of_the_highest_level_can_be_tightened() -> None:
+    free = scores(genitalia=0.9, genitalia_share=0.01, explicit=0.1)
+    assert not withholds(free, 2)
+    assert withholds(free, 2, {(2, "genitalia_share"): 0.01})
+    assert not withholds(free, 2, {(2, "genitalia_share"): 0.011})
+    assert withholds(free, 2, {(2, "genitalia_explicit"): 0.1})
+    assert not withholds(free, 2, {(2, "genitalia_explicit"): 0.11})
+
+
+def test_the_shipped_thresholds_are_those_of_the_table() -> None:
+    for kind, level, threshold in TABLE:
+        shipped = shipped_threshold(level, kind)
+        assert shipped == (None if threshold == NEVER else threshold)
+    assert [shipped_threshold(n, "genitalia_share") for n in LEVELS] == [0, 0, 0.02]
+    assert [shipped_threshold(n, "genitalia_explicit") for n in LEVELS] == [0, 0, 0.2]
+
+
 def test_one_more_cue_a_picture_or_a_stricter_level_never_allows_more() -> None:
     for cues, level, brings in itertools.product(ALL_CUES, LEVELS, (False, True)):
         if not refuses(cues, level, brings_picture=brings):
@@ -98,6 +174,22 @@ def test_a_youth_cue_with_any_sexual_or_nudity_cue_is_refused_at_every_level(lev
         assert refuses(frozenset({"youth", other}), level, brings_picture=False), other
     assert not refuses(frozenset({"youth"}), level, brings_picture=False)
     assert prompt_ceiling(frozenset({"youth"})) == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("other", ["sexual", "nudity", "undress"])
+def test_that_rule_holds_by_itself_whatever_the_table_allows(
+    monkeypatch: pytest.MonkeyPatch, level: Level, other: Cue
+) -> None:
+    def highest(cues: frozenset[Cue]) -> Level:
+        return LEVELS[-1]
+
+    monkeypatch.setattr("webui.safety.policy.prompt_ceiling", highest)
+    nothing = replace(policy._RULES[-1], blocks=frozenset[Cue]())  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr("webui.safety.policy._RULES", (nothing,) * len(LEVELS))
+    assert refuses(frozenset({"youth", other}), level, brings_picture=False)
+    assert not refuses(frozenset({"youth"}), level, brings_picture=False)
+    assert not refuses(frozenset({other}), level, brings_picture=False)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -147,6 +239,8 @@ def test_a_level_needs_its_guards_and_those_below() -> None:
     assert [highest_level(guards) for guards in (strict, mild, art)] == [0, 1, 2]
     assert highest_level(art - {"nsfw"}) == 0
     assert highest_level(frozenset()) == 0
+    assert [guards_needed(n) for n in LEVELS] == [strict, mild, art]
+    assert art == {*GUARDS}
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -0.001, 1.001])

@@ -124,10 +124,7 @@ def _forbid(options: argparse.Namespace) -> int:
 
 
 def _list(said: dict[str, Any], alter: Callable[[set[str]], set[str]]) -> None:
-    array = tomlkit.array()
-    for digest in sorted(alter({*said.get("allowed", ())})):
-        array.append(digest)
-    said["allowed"] = array.multiline(True)
+    said["allowed"] = sorted(alter({*said.get("allowed", ())}))
 
 
 def _invite(options: argparse.Namespace) -> int:

@@ -51,8 +51,8 @@ ELSEWHERE = (
     " ask for an invitation."
 )
 NOTHING_HIGHER = "No higher level can be reached from here."
-LOG_NAME = "log"
-LOG_FAILS = "The safety log cannot be written, so only the strict level can be used."
+AUDIT = "audit"
+AUDIT_FAILS = "The safety log cannot be written, so only the strict level can be used."
 NOT_LOADED = "It is not loaded."
 
 _PAGE = re.compile(r"(?P<page>https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?)/?")
@@ -80,7 +80,7 @@ class Issuer(Protocol):
         ...
 
 
-class Log(Protocol):
+class AuditLog(Protocol):
     """The audit log."""
 
     def record(self, event: str, **facts: object) -> None:
@@ -108,7 +108,7 @@ class Gate:
         links: OwnerLinks,
         issuer: Issuer | None,
         health: Health,
-        log: Log,
+        audit: AuditLog,
         exposed: bool,
         announce: Callable[[str], None],
     ) -> None:
@@ -121,7 +121,7 @@ class Gate:
             links: The owner's.
             issuer: `None` where none is configured.
             health: Which guards are at work.
-            log: The audit log; while it cannot be written, no level above strict is reached.
+            audit: While it cannot be written, no level above strict is reached.
             exposed: Whether other machines can reach the page, by a share link or by the address
                 it listens on: then nobody is taken for the owner.
             announce: Prints the owner's link where only the owner reads.
@@ -132,10 +132,10 @@ class Gate:
         self._links = links
         self._issuer = issuer
         self._health = health
-        self._log = log
+        self._audit = audit
         self._exposed = exposed
         self._announce = announce
-        self._log_fails = False
+        self._audit_fails = False
 
     def ceilings(self, session: Session) -> tuple[Ceiling, ...]:
         """What holds down a job that asks now: to be asked at admission, dequeue and release.
@@ -215,14 +215,14 @@ class Gate:
         """
         try:
             if session is not None:
-                facts["session"] = self._log.pseudonym(session.id)
-            self._log.record(event, **facts)
+                facts["session"] = self._audit.pseudonym(session.id)
+            self._audit.record(event, **facts)
         except Exception as error:
-            self._log_fails = True
+            self._audit_fails = True
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(LOG_FAILS) from error
-        self._log_fails = False
+            raise StorageError(AUDIT_FAILS) from error
+        self._audit_fails = False
 
     def pseudonym(self, text: str) -> str:
         """A name for a text that only tells, within one day, whether two are the same.
@@ -276,9 +276,7 @@ class Gate:
     def _grant(self, session: Session, level: Level, method: Method) -> None:
         """Grants what was come by, after it has been written down."""
         self.record(f"grant by {method}", session, effective=lowest(level))
-        policy = self._watcher.policy()
-        if self._grants.issue(session.id, level, method, policy.digest) is None:
-            raise StorageError("Nothing can be granted now; restart the server.")
+        self._grants.issue(session.id, level, method, self._watcher.policy().digest)
 
     def _give_up(self, session: Session) -> None:
         if self._grants.end(session.id):
@@ -321,7 +319,7 @@ class Gate:
         """What bounds a session, whatever it asks for."""
         share = self._share_ceiling(session, policy)
         loaded = frozenset[GuardName](name for name in GUARDS if troubles[name] is None)
-        guards = STRICT if LOG_NAME in troubles else highest_level(loaded)
+        guards = STRICT if AUDIT in troubles else highest_level(loaded)
         return (
             Ceiling("operator", policy.max_level),
             *(() if share is None else (Ceiling("share", share),)),
@@ -337,13 +335,13 @@ class Gate:
             # What the guards are up to is not known, so none of them counts.
             _log.exception("The guards do not say whether they are at work.")
         troubles: dict[str, str | None] = {name: found.get(name, NOT_LOADED) for name in GUARDS}
-        return troubles | ({LOG_NAME: LOG_FAILS} if self._log_fails else {})
+        return troubles | ({AUDIT: AUDIT_FAILS} if self._audit_fails else {})
 
 
 def _level_standing(
     level: Level, reach: tuple[Ceiling, ...], troubles: Mapping[str, str | None]
 ) -> LevelStanding:
-    needed = {*guards_needed(level), *((LOG_NAME,) if level > STRICT else ())}
+    needed = {*guards_needed(level), *((AUDIT,) if level > STRICT else ())}
     return LevelStanding(
         level=level,
         held_by=tuple(ceiling.kind for ceiling in reach if lowest(ceiling.level) < level),

@@ -93,22 +93,26 @@ class Epoch:
             return None
         return data.decode() if data is not None and _EPOCH.fullmatch(data) else None
 
-    def begin(self) -> None:
-        """Begins one where none can be read.
+    def begin(self) -> str:
+        """The word, a new one where none can be read.
 
         Raises:
             StorageError: The file cannot be written.
         """
-        if self.read() is None:
-            self.end()
+        return self.read() or self.end()
 
-    def end(self) -> None:
+    def end(self) -> str:
         """Ends this one: all that was granted in it is void from now on, in every process.
+
+        Returns:
+            The next one.
 
         Raises:
             StorageError: The file cannot be written; nothing has ended.
         """
-        write_atomically(self._path, secrets.token_hex(16).encode(), mode=MODE)
+        word = secrets.token_hex(16)
+        write_atomically(self._path, word.encode(), mode=MODE)
+        return word
 
 
 class Grants:
@@ -123,20 +127,21 @@ class Grants:
         self._latest = clock()
         self._lock = Lock()
 
-    def issue(self, session_id: str, level: Level, method: Method, policy: str) -> Grant | None:
-        """Grants a session a level in place of what it had; `None` if nothing can be granted now.
+    def issue(self, session_id: str, level: Level, method: Method, policy: str) -> Grant:
+        """Grants a session a level in place of what it had.
 
         Args:
             session_id: As in `webui.generator.Session`.
             level: One that is none is strict wherever it is used.
             method: How the session came by it.
             policy: Digest of the settings that count.
+
+        Raises:
+            StorageError: There is no epoch to grant it in, and none can be begun.
         """
-        epoch = self._epoch.read()
+        epoch = self._epoch.begin()
         with self._lock:
             now = self._now()
-            if epoch is None:
-                return None
             grant = Grant(
                 gid=secrets.token_hex(16),
                 level=level,

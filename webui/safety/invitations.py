@@ -88,11 +88,11 @@ class Invitations:
         Raises:
             StorageError: It cannot be kept.
         """
-        self._epoch.begin()
+        epoch = self._epoch.begin()
         number = secrets.randbits(5 * _SYMBOLS)
         symbols = "".join(_ALPHABET[number >> (5 * n) & 31] for n in range(_SYMBOLS))
         now = self._clock()
-        row = (self._mac(symbols), level, now, now + seconds, self._epoch.read())
+        row = (self._mac(symbols), level, now, now + seconds, epoch)
         try:
             with self._writing() as database:
                 database.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, ?)", row)

@@ -173,8 +173,10 @@ def parse_policy(data: bytes) -> Policy:
         raise PolicyError("The file is empty.")
     try:
         said = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        # UnicodeDecodeError and TOMLDecodeError are of the first kind.
+    except RecursionError:
+        raise PolicyError("This is no TOML: it is nested too deeply.") from None
+    except ValueError as error:
+        # UnicodeDecodeError and TOMLDecodeError are both of this kind.
         raise PolicyError(f"This is no TOML: {error}.") from None
     _known(said, _KEYS, "key")
     return Policy(
