@@ -106,7 +106,7 @@ def test_a_preset_that_asks_for_a_level(level: object, tmp_path: Path) -> None:
     (preset,) = client.get("/presets").json()["presets"]
     assert preset["request"] == {"prompt": "a hill"}
     assert preset["notices"] == [NEVER_TAKEN]
-    pair = {"now": {}, "then": preset["request"], "fields": ["prompt"]}
+    pair: dict[str, Any] = {"now": {}, "then": preset["request"], "fields": ["prompt"]}
     taken = client.post("/presets/apply", json=pair).json()["request"]
     assert taken == GenerationRequest(prompt="a hill").model_dump(mode="json")
     # What is saved from the page is no file of anybody's: there a level is a mistake.
