@@ -8,8 +8,10 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.fakes import gradient, png
 from tests.ui.browsing import fill, generate, opened
 from tests.ui.served import Served
+from webui.request import GenerationRequest
 
 pytestmark = pytest.mark.browser
 
@@ -66,6 +68,18 @@ def test_no_part_of_the_page_keeps_anybody_out(
 
     page.get_by_role("tab", name="History").click()
     expect(page.locator("#history img").first).to_be_visible()
+    assert violations(page) == []
+
+    page.get_by_role("tab", name="Check").click()
+    assert violations(page) == []
+    page.locator("#check input[type=file]").set_input_files(
+        {
+            "name": "a.png",
+            "mimeType": "image/png",
+            "buffer": png(gradient(64, 64, 1), GenerationRequest()),
+        }
+    )
+    expect(page.locator(".verdict")).to_be_visible()
     assert violations(page) == []
     context.close()
 

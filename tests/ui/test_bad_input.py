@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Generator
@@ -13,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
+from tests.library.test_loras import kohya, put
 from tests.ui.browsing import generate, opened
 from tests.ui.hostile import (
     AT_ONCE,
@@ -197,6 +200,58 @@ def test_markup_in_a_preset_is_text_everywhere(
     expect(page.locator("dialog.picture")).to_contain_text(MARKUP)
     assert page.evaluate("window.hit") is None
     expect(page.locator('img[src="x"]')).to_have_count(0)
+
+
+@pytest.mark.browser
+def test_markup_in_the_file_of_a_lora_is_text_everywhere(
+    server: Served, folder: Path, context: BrowserContext
+) -> None:
+    said = {
+        "ss_output_name": MARKUP,
+        "ss_sd_model_name": MARKUP,
+        "modelspec.trigger_phrase": MARKUP,
+        "ss_tag_frequency": json.dumps({MARKUP: {MARKUP: 3}}),
+    }
+    put(folder / ".loras" / "marked up.safetensors", kohya(), **said)
+    page = opened(context.new_page(), server)
+    page.locator("#loras .add").click()
+    page.get_by_role("button", name="About marked up", exact=True).click()
+    card = page.locator("dialog.lora-card")
+    expect(card).to_contain_text(MARKUP)
+    card.locator(".chip").first.click()
+    expect(page.locator("#input-prompt")).to_have_value(re.compile(r"<img src"))
+    assert page.evaluate("window.hit") is None
+    expect(page.locator('img[src="x"]')).to_have_count(0)
+
+
+@pytest.mark.browser
+def test_no_prompt_stays_behind_where_nobody_looks(
+    server: Served, folder: Path, context: BrowserContext
+) -> None:
+    prompt = "a placeholder that is easily found"
+    page = opened(context.new_page(), server)
+    page.locator("#input-prompt").fill(prompt)
+    generate(page)
+    stored = page.evaluate(
+        """async () => ({
+            ...localStorage,
+            cookie: document.cookie,
+            address: location.href,
+            databases: (await indexedDB.databases()).map((one) => one.name).join(),
+            caches: (await caches.keys()).join(),
+            history: JSON.stringify(history.state),
+            name: window.name,
+        })"""
+    )
+    assert prompt not in json.dumps(stored)
+    assert stored["databases"] == stored["caches"] == ""
+    # What was typed outlives a reload, and ends with its tab.
+    assert prompt in page.evaluate("JSON.stringify(sessionStorage)")
+    assert prompt not in opened(context.new_page(), server).evaluate(
+        "JSON.stringify([sessionStorage, localStorage])"
+    )
+    assert all(prompt not in json.dumps(dict(cookie)) for cookie in context.cookies())
+    assert prompt not in log_of(folder)
 
 
 @pytest.mark.browser

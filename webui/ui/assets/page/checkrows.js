@@ -41,7 +41,8 @@ function credentials({ state, signer, generator, actions, source_types: types, p
     generator && say("check.generator", { generator }),
     actions.length > 0 && say("check.actions", { actions: named("action", actions) }),
     types.length > 0 && say("check.types", { types: named("source", types) }),
-    problems.length > 0 && say("check.problems", { problems: problems.join(", ") }),
+    // Of a signer who is not known, that is all that does not hold.
+    problems.length > 0 && state !== "other" && say("check.problems", { problems: problems.join(", ") }),
   ];
   return { name: "credentials", state: word, tone, lines: lines.filter(Boolean) };
 }

@@ -1,7 +1,7 @@
 // What is rarely set of a control unit: which steps, which ControlNet, how its hint is drawn.
 
-import { choices, el } from "./dom.js";
-import { numberRow } from "./slider.js";
+import { arrange, choices, el } from "./dom.js";
+import { numberRow, shareRow } from "./slider.js";
 import { say } from "./texts.js";
 
 const AS_IT_IS = "none"; // The preprocessor of a picture that is a hint already.
@@ -13,9 +13,8 @@ export class ControlFold {
   constructor(parts, shelf, set) {
     Object.assign(this, { parts, shelf, set });
     const { start, end, resize, resolution } = parts;
-    const share = { low: 100 * start.low, high: 100 * end.high, step: 5, fine: 1 };
-    this.begin = numberRow({ ...share, label: say("control.start") }, (value) => set({ start: value / 100 }));
-    this.end = numberRow({ ...share, label: say("control.end") }, (value) => set({ end: value / 100 }));
+    this.begin = shareRow(say("control.start"), start.low, end.high, (value) => set({ start: value }));
+    this.end = shareRow(say("control.end"), start.low, end.high, (value) => set({ end: value }));
     this.net = choiceRow(say("control.model"), (value) => set({ model: value || null }));
     this.resize = choiceRow(say("control.resize"), (value) => set({ resize: value }));
     choices(this.resize.select, resize.choices.map((way) => [way, say(`control.resize.${way}`)]));
@@ -28,8 +27,8 @@ export class ControlFold {
   /** Shows a unit; `size` is the shorter side of the picture to be made, in pixels. */
   update(unit, size) {
     const drawer = this.shelf.drawnBy(unit);
-    this.begin.set(percent(unit.start));
-    this.end.set(percent(unit.end));
+    this.begin.set(unit.start);
+    this.end.set(unit.end);
     this.resize.select.value = unit.resize;
     this.#drawNets(unit);
     this.#drawPreprocessors(unit);
@@ -68,8 +67,7 @@ export class ControlFold {
     const bounds = this.shelf.thresholds(drawer);
     if (this.#thresholdsOf?.drawer !== drawer) this.#thresholdsOf = { drawer, rows: bounds ? this.#thresholdRows(bounds) : [] };
     const { rows } = this.#thresholdsOf;
-    const elements = rows.map(({ row }) => row.element);
-    if (elements.some((element, at) => this.thresholds.children[at] !== element) || this.thresholds.children.length !== elements.length) this.thresholds.replaceChildren(...elements);
+    arrange(this.thresholds, rows.map(({ row }) => row.element));
     for (const { name, row } of rows) row.set(unit[name], bounds[name]);
   }
 
@@ -97,8 +95,4 @@ export function fill(select, pairs, value) {
   if (select.dataset.pairs !== written) choices(select, pairs);
   select.dataset.pairs = written;
   select.value = value;
-}
-
-function percent(share) {
-  return Number((100 * share).toFixed(2));
 }

@@ -2,7 +2,7 @@
 
 import { ControlShelf } from "./controlshelf.js";
 import { ControlUnit, kindName } from "./controlunit.js";
-import { button, el, icon, toast } from "./dom.js";
+import { arrange, button, el, icon, toast } from "./dom.js";
 import { placed } from "./fitting.js";
 import { panel } from "./panel.js";
 import { bringIn, fileChooser } from "./picturefield.js";
@@ -189,12 +189,7 @@ export class ControlStack {
       // What is another thing altogether, such as a preset's, is not opened and muted as this one was.
       return unit && (!unit.value || Boolean(unit.value.pose) === Boolean(value.pose)) ? unit : new ControlUnit(this.parts, this.shelf, this);
     });
-    const elements = this.units.map(({ element }) => element);
-    if (elements.length !== this.list.children.length || elements.some((element, at) => this.list.children[at] !== element)) {
-      const focused = document.activeElement;
-      this.list.replaceChildren(...elements);
-      if (this.list.contains(focused)) focused.focus();
-    }
+    arrange(this.list, this.units.map(({ element }) => element));
     const size = Math.min(this.#size.width, this.#size.height);
     for (const [index, unit] of this.units.entries()) unit.update({ value: values[index], index, size, problem: this.#problem?.unit === unit ? this.#problem.message : "" });
     this.nothing.hidden = !this.shelf.known || this.shelf.any;

@@ -113,6 +113,19 @@ export function sayLost(words) {
   lost = words;
 }
 
+/** Sets a text where it is another one: what stays is not read out anew. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Puts the elements into the list in that order, where it is another one; who had the focus keeps it. */
+export function arrange(list, elements) {
+  if (elements.length === list.children.length && elements.every((element, at) => list.children[at] === element)) return;
+  const focused = document.activeElement;
+  list.replaceChildren(...elements);
+  if (list.contains(focused)) focused.focus();
+}
+
 /** Calls `work` once `pause` milliseconds have passed without another call. */
 export function settled(work, pause) {
   let timer = 0;

@@ -1,7 +1,7 @@
 // The bar over the grid: what to look for, how much there is, and what is chosen.
 
 import { number } from "./dates.js";
-import { ask, button, choices, el, icon, settled } from "./dom.js";
+import { ask, button, choices, el, icon, setText, settled } from "./dom.js";
 import { say } from "./texts.js";
 
 const PAUSE = 180;
@@ -106,8 +106,4 @@ export class HistoryBar {
       "": () => [],
     }[state]());
   }
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

@@ -2,9 +2,8 @@
 
 import { ask, button, el, toast } from "./dom.js";
 import { familyOf, fitOf, kindOf, partsOf, sizeOf } from "./lorashelf.js";
-import { folded } from "./presetlist.js";
 import { Sheet } from "./sheet.js";
-import { say } from "./texts.js";
+import { folded, say } from "./texts.js";
 
 export class LoraCard {
   /** Further elements of a card, by the LoRA's name. */

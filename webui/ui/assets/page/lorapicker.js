@@ -1,10 +1,9 @@
 // The sheet in which a LoRA is looked for: by name and trigger word, what fits the model first.
 
 import { button, el } from "./dom.js";
-import { folded } from "./presetlist.js";
 import { factsOf, fitOf } from "./lorashelf.js";
 import { Sheet } from "./sheet.js";
-import { say } from "./texts.js";
+import { folded, say } from "./texts.js";
 
 const PAGE = 60; // Entries drawn at once: a thousand would be felt with every letter.
 const ORDER = ["fits", "unknown", "other", "broken"];

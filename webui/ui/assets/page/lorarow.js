@@ -1,7 +1,7 @@
 // One row of the LoRA stack: name, strength, what is heard of it, and a fold with the rest.
 
 import { button, el, icon } from "./dom.js";
-import { numberRow } from "./slider.js";
+import { numberRow, shareRow } from "./slider.js";
 import { say } from "./texts.js";
 
 const REACH = 2; // Strength that the slider reaches on both sides; the box takes the field's whole range.
@@ -34,8 +34,8 @@ export class LoraRow {
   update({ choice, index, count, solo, state, problem }) {
     this.weight.set(choice.weight);
     this.text.set(choice.text_encoder_weight, choice.weight);
-    this.begin.set(percent(choice.start));
-    this.end.set(percent(choice.end));
+    this.begin.set(choice.start);
+    this.end.set(choice.end);
     this.element.classList.toggle("muted", !choice.enabled);
     this.element.classList.toggle("wrong", Boolean(problem));
     if (this.mute.getAttribute("aria-pressed") !== String(!choice.enabled)) this.mute.replaceChildren(icon(choice.enabled ? "eye" : "closed"));
@@ -70,11 +70,10 @@ export class LoraRow {
     const set = (values) => this.stack.set(this, values, "loras");
     const { weight, text_encoder_weight: text, start, end } = parts;
     const strength = { low: -REACH, high: REACH, step: 0.1, fine: 0.01 };
-    const share = { low: 100 * start.low, high: 100 * end.high, step: 5, fine: 1 };
     this.weight = numberRow({ ...strength, label: say("loras.strength", { name }), least: weight.low, most: weight.high }, (value) => set({ weight: value }));
     this.text = numberRow({ ...strength, label: say("loras.text"), least: text.low, most: text.high, empty: say("loras.text.same") }, (value) => set({ text_encoder_weight: value }));
-    this.begin = numberRow({ ...share, label: say("loras.start") }, (value) => set({ start: value / 100 }));
-    this.end = numberRow({ ...share, label: say("loras.end") }, (value) => set({ end: value / 100 }));
+    this.begin = shareRow(say("loras.start"), start.low, end.high, (value) => set({ start: value }));
+    this.end = shareRow(say("loras.end"), start.low, end.high, (value) => set({ end: value }));
     this.more = this.#tool("more", "loras.more", () => this.#open(this.fold.hidden));
     this.more.setAttribute("aria-expanded", "false");
   }
@@ -108,8 +107,4 @@ export class LoraRow {
 
 function pressed(tool, is) {
   tool.setAttribute("aria-pressed", String(is));
-}
-
-function percent(share) {
-  return Number((100 * share).toFixed(2));
 }

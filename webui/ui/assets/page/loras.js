@@ -1,6 +1,6 @@
 // The LoRA stack: rows to add, weigh, mute, order and remove; neighbours add their own deeds to it.
 
-import { button, el, icon, toast } from "./dom.js";
+import { arrange, button, el, icon, toast } from "./dom.js";
 import { LoraCard } from "./loracard.js";
 import { LoraPicker } from "./lorapicker.js";
 import { LoraRow } from "./lorarow.js";
@@ -83,7 +83,7 @@ export class LoraStack {
       const same = free[index]?.name === choice.name ? index : free.findIndex((row) => row?.name === choice.name);
       return same < 0 ? new LoraRow(choice.name, this.parts, this) : free.splice(same, 1, null)[0];
     });
-    place(this.list, this.rows.map((row) => row.element));
+    arrange(this.list, this.rows.map((row) => row.element));
     if (this.#before && !choices.every(({ enabled }, at) => enabled === (this.rows[at] === this.#before.alone))) this.#before = null;
     for (const [index, row] of this.rows.entries()) {
       const problem = this.#problem?.field === `loras.${index}` ? this.#problem.message : null;
@@ -192,14 +192,6 @@ export class LoraStack {
     this.desk.change({ loras });
     this.#draw();
   }
-}
-
-/** Puts the elements into the list in that order; who had the focus keeps it. */
-function place(list, elements) {
-  if (elements.length === list.children.length && elements.every((element, at) => list.children[at] === element)) return;
-  const focused = document.activeElement;
-  list.replaceChildren(...elements);
-  if (list.contains(focused)) focused.focus();
 }
 
 function middle(element) {

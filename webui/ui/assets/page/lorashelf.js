@@ -1,8 +1,7 @@
 // The LoRAs on the shelf, by every name that a row of the stack may call them.
 
 import { ask } from "./dom.js";
-import { folded } from "./presetlist.js";
-import { locale, say } from "./texts.js";
+import { folded, locale, say } from "./texts.js";
 
 export class LoraShelf extends EventTarget {
   #names = [];

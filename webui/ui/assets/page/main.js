@@ -6,7 +6,7 @@ import { Brought } from "./brought.js";
 import { Check } from "./check.js";
 import { Desk } from "./desk.js";
 import { makeCompare, whyDifferent } from "./differences.js";
-import { button, el, sayLost } from "./dom.js";
+import { button, el, sayLost, setText } from "./dom.js";
 import { Drop } from "./drop.js";
 import { Engine } from "./engine.js";
 import { buildFields } from "./fields.js";
@@ -144,7 +144,7 @@ function showProblem(root, job, look) {
   const line = root.querySelector("#problem");
   let problem = null;
   const draw = () => {
-    if (line.textContent !== (problem?.message ?? "")) line.textContent = problem?.message ?? "";
+    setText(line, problem?.message ?? "");
     for (const field of root.querySelectorAll(".field")) {
       const wrong = field.id === `field-${problem?.field?.split(".")[0]}`;
       field.classList.toggle("wrong", wrong);

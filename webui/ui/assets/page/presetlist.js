@@ -1,7 +1,7 @@
 // The list of presets: searched by typing, walked by the arrow keys; broken files under it.
 
 import { el } from "./dom.js";
-import { say } from "./texts.js";
+import { folded, say } from "./texts.js";
 
 export class PresetList {
   /** `chose` is given the preset that is chosen now, or null. */
@@ -79,9 +79,4 @@ export class PresetList {
     const next = at < 0 ? (by > 0 ? 0 : ids.length - 1) : Math.min(ids.length - 1, Math.max(0, at + by));
     this.choose(this.presets.find((preset) => preset.id === ids[next]));
   }
-}
-
-/** The text as it is compared: no case, no accents. */
-export function folded(text) {
-  return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().trim();
 }

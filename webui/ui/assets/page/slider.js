@@ -73,4 +73,10 @@ export function numberRow({ label, low, high, least = low, most = high, step, fi
   return { element, set: (value, rest = 0) => set(value, rest) };
 }
 
+/** A `numberRow` in percent for a share from `low` to `high` of 1. */
+export function shareRow(label, low, high, changed) {
+  const row = numberRow({ label, low: 100 * low, high: 100 * high, step: 5, fine: 1 }, (value) => changed(value / 100));
+  return { element: row.element, set: (share) => row.set(Number((100 * share).toFixed(2))) };
+}
+
 let numbered = 0;

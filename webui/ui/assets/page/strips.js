@@ -1,6 +1,6 @@
 // Strips of drafts under the picture: a LoRA at several strengths, or the stack without each of its rows.
 
-import { ask, button, el, icon, toast } from "./dom.js";
+import { ask, button, el, icon, setText, toast } from "./dom.js";
 import { plain, say } from "./texts.js";
 
 const PACE = 400; // Milliseconds between two looks at how far the drafts are.
@@ -197,8 +197,4 @@ export class Strips {
     event.preventDefault();
     next.focus();
   }
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

@@ -43,6 +43,11 @@ export function sayable(key) {
   return key in words;
 }
 
+/** The text as it is compared: no case, no accents. */
+export function folded(text) {
+  return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().trim();
+}
+
 /** Fills the words into everything below `root` that is marked with a key. */
 export function fillTexts(root) {
   for (const marked of root.querySelectorAll("[data-say]")) marked.textContent = say(marked.dataset.say);

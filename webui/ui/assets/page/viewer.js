@@ -1,6 +1,6 @@
 // The picture, how it is going, and the pictures of this session.
 
-import { ask, button, el } from "./dom.js";
+import { arrange, ask, button, el, setText } from "./dom.js";
 import { say } from "./texts.js";
 
 const CHOSEN = "easel.picture";
@@ -127,7 +127,7 @@ export class Viewer {
       item.firstElementChild.setAttribute("aria-pressed", String(picture.id === shown));
       return item;
     });
-    if (items.length !== strip.children.length || items.some((item, at) => item !== strip.children[at])) strip.replaceChildren(...items);
+    arrange(strip, items);
   }
 
   #tile(picture) {
@@ -147,8 +147,4 @@ export class Viewer {
     next?.firstElementChild.focus();
     next?.firstElementChild.click();
   }
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
