@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from tests.ui import controlnet_files, lora_files
-from tests.ui.stand_in import GatedGenerator, StandInGate, routes
+from tests.ui.stand_in import GatedGenerator, StandInGate, app_of
 from webui.cli.building import build_backend
 from webui.jobs import Jobs
 from webui.library.controlnets import ControlNetShelf
@@ -29,7 +29,7 @@ def _answer_first(gate: StandInGate) -> None:
 
     def build_with_gate(backend: Backend) -> FastAPI:
         built = build(backend)
-        built.router.routes[:0] = routes(gate).routes
+        built.router.routes[:0] = app_of(gate).routes
         return built
 
     app.build_app = build_with_gate

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from tests.fakes import FakeGenerator
@@ -37,7 +36,7 @@ from webui.standing import (
     SendLink,
     Standing,
 )
-from webui.ui.visitor import session_of
+from webui.ui.routes.gate import add_gate_routes
 
 NEEDS: dict[Level, tuple[GuardName, ...]] = {
     0: ("detector", "words"),
@@ -140,7 +139,7 @@ class StandInGate:
                 for names in NEEDS.values()
                 for name in names
             ),
-            ways=() if self.script.elsewhere else self._ways(),
+            ways=self._ways(),
             issuer=self.script.issuer,
             grant=None
             if grant is None
@@ -174,6 +173,8 @@ class StandInGate:
         return name in self.script.missing
 
     def _ways(self) -> tuple[Method, ...]:
+        if self.script.elsewhere or self.script.operator == STRICT:
+            return ()
         return ("owner", "invite", *(("issuer",) if self.script.issuer else ()))
 
     def _grant(
@@ -204,19 +205,11 @@ class GatedGenerator(FakeGenerator):
         yield from super().generate(request, session, cancel)
 
 
-class _Token(BaseModel):
-    token: str
+def app_of(gate: StandInGate) -> FastAPI:
+    """The gate's own routes, those of sharing, and `/gate/script` to tell both what to say."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-
-class _Code(BaseModel):
-    code: str
-
-
-def routes(gate: StandInGate) -> APIRouter:
-    """The paths of the gate and of sharing, and `/gate/script` to tell them what to say."""
-    router = APIRouter()
-
-    @router.put("/gate/script")
+    @app.put("/gate/script")
     def told(script: Script) -> dict[str, Any]:
         gate.script = script
         gate.grants.clear()
@@ -224,52 +217,20 @@ def routes(gate: StandInGate) -> APIRouter:
         gate.asked.clear()
         return {}
 
-    @router.get("/gate/script")
+    @app.get("/gate/script")
     def known() -> dict[str, Any]:
         return {"links": sorted(gate.links), "asked": gate.asked}
 
-    @router.get("/gate")
-    def look(request: Request) -> Answer:
-        return gate.answer(Look(), session_of(request))
-
-    @router.post("/gate/link")
-    def link(request: Request) -> dict[str, Any]:
-        gate.answer(SendLink(address=str(request.base_url)), session_of(request))
-        return {}
-
-    @router.post("/gate/declare")
-    def declare(token: _Token, request: Request) -> Answer:
-        return gate.answer(Declare(token=token.token), session_of(request))
-
-    @router.post("/gate/redeem")
-    def redeem(code: _Code, request: Request) -> Answer:
-        return gate.answer(Redeem(code=code.code), session_of(request))
-
-    @router.post("/gate/give-up")
-    def give_up(request: Request) -> Answer:
-        return gate.answer(GiveUp(), session_of(request))
-
-    @router.post("/gate/login")
-    def log_in(request: Request) -> Answer:
-        return gate.answer(LogIn(back=f"{request.base_url}gate/back"), session_of(request))
-
-    @router.get("/gate/back")
-    def back(code: str, state: str, request: Request) -> RedirectResponse:
-        try:
-            gate.answer(LoggedIn(code=code, state=state), session_of(request))
-        except GateError:
-            return RedirectResponse("/#gate=refused", 303)
-        return RedirectResponse("/#gate=ok", 303)
-
-    @router.get("/share")
+    @app.get("/share")
     def share() -> dict[str, Any]:
         if gate.script.shared is None:
             raise NotFoundError("There is nothing here.")
         return gate.script.shared
 
-    @router.post("/share/stop")
+    @app.post("/share/stop")
     def stop() -> dict[str, Any]:
         gate.script.shared = {"active": False}
         return {}
 
-    return router
+    add_gate_routes(app, gate.answer)
+    return app

@@ -75,10 +75,12 @@ _FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
-    *("poses", "loras", "controlnets", "strips"),
-    *("gate", "share"),
+    *("poses", "loras", "controlnets", "strips", "gate", "share"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
+
+BACK = "/gate/back"
+"""Where login providers send browsers to: a request from another site, so without our cookie."""
 
 _OPEN_PATHS = re.compile(
     r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static)/.+"
@@ -156,7 +158,8 @@ class Front:
         if answer is None:
             scope = _with_session(scope, session)
             answer = self._own_answer(scope["path"]) or self._page or _not_yet
-        await answer(scope, receive, _with_headers(send, session if is_new else None))
+        given = session if is_new and scope["path"] != BACK else None
+        await answer(scope, receive, _with_headers(send, given))
 
     async def run_page(self) -> None:
         """Builds the page and keeps it running until cancelled.
