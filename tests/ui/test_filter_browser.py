@@ -255,6 +255,7 @@ def test_what_keeps_a_level_shut_is_told_and_names_are_text(fake: Served, page: 
 
 def test_the_owner_of_a_shared_page_sees_it_and_ends_it(fake: Served, page: Page) -> None:
     script(page, fake)
+    looks_again(page)
     bar = page.locator("#share")
     expect(bar).to_be_hidden()
     script(page, fake, shared=shared(owner=True))
