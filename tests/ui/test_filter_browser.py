@@ -208,7 +208,7 @@ def test_what_keeps_a_level_shut_is_told_and_names_are_text(fake: Served, page: 
     script(page, fake, operator=1, missing={"text": "No model is there."}, issuer=MARKUP)
     badge(page).click()
     expect(card(page, "Art")).to_be_disabled()
-    expect(reasons(page, 2)).to_contain_text("The operator has set a lower limit.")
+    expect(reasons(page, 2)).to_contain_text("The settings of this installation do not open it.")
     expect(reasons(page, 2)).to_contain_text("python -m webui policy set max_level 2")
     expect(reasons(page, 2)).to_contain_text("Guards are missing: Text classifier.")
     expect(reasons(page, 1)).to_have_text("For adults: choose it to see the ways to open it.")
@@ -245,7 +245,8 @@ def test_what_keeps_a_level_shut_is_told_and_names_are_text(fake: Served, page: 
     for level in ("Mild", "Art"):
         expect(card(page, level)).to_be_disabled()
     expect(reasons(page, 1)).to_contain_text("Not over a share link or from another machine.")
-    expect(reasons(page, 1)).to_contain_text("For adults, and it cannot be opened from here.")
+    expect(reasons(page, 1)).to_contain_text("For adults: it also needs a grant.")
+    expect(page.locator(".filter code")).to_have_count(0)
     page.keyboard.press("Escape")
     bar = page.locator("#share")
     expect(bar).to_have_text("This is a shared page: pictures are made at the strict level.")
@@ -254,6 +255,7 @@ def test_what_keeps_a_level_shut_is_told_and_names_are_text(fake: Served, page: 
 
 def test_the_owner_of_a_shared_page_sees_it_and_ends_it(fake: Served, page: Page) -> None:
     script(page, fake)
+    looks_again(page)
     bar = page.locator("#share")
     expect(bar).to_be_hidden()
     script(page, fake, shared=shared(owner=True))

@@ -14,6 +14,7 @@ const GUARDS = {
   "face age": "filter.guard.face_age",
   explicit: "filter.guard.explicit",
   text: "filter.guard.text",
+  audit: "filter.guard.audit",
 };
 const METHODS = { owner: "gate.by.owner", invite: "gate.by.invite", issuer: "gate.by.issuer" };
 
@@ -118,7 +119,7 @@ class LevelCard {
       operator: () => [say("filter.held.operator"), ...(held.includes("share") ? [] : [" ", say("filter.operator.how"), " ", el("code", {}, `python -m webui policy set max_level ${this.level}`)])],
       share: () => [say("filter.held.share")],
       guards: () => [say("filter.held.guards", { names: missing.map(guardName).join(", ") })],
-      grant: () => [say(!ways.length ? "filter.held.nobody" : openable ? "filter.held.grant" : "filter.held.later")],
+      grant: () => [say(openable ? "filter.held.grant" : held.length > 1 ? "filter.held.later" : "filter.held.nobody")],
     };
     this.held.replaceChildren(...held.map((kind) => el("p", {}, ...(lines[kind]?.() ?? [say("filter.held.other")]))));
   }
