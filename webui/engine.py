@@ -54,6 +54,7 @@ from webui.provenance.sign import sign
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.guard import Guard
 from webui.safety.pictures import decode
+from webui.safety.taint import is_tainted
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
@@ -262,7 +263,7 @@ class Engine:
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        signed = sign(verdict, self._recipe(job, seed), self._signer, self._parent(job.plan))
+        signed = sign(verdict, self._recipe(job, seed), self._signer, *self._parent(job.plan))
         gallery = self._drafts if job.admitted.session.draft else self._gallery
         path = gallery.save(signed, seed=seed, now=datetime.now())
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
@@ -275,10 +276,21 @@ class Engine:
             height=job.plan.height,
         )
 
-    def _parent(self, plan: Plan) -> bytes | None:
-        """The file of the picture it began from."""
+    def _parent(self, plan: Plan) -> tuple[bytes, ...]:
+        """The file of the picture it began from: as it was brought in, and made plain."""
         name = plan.request.init
-        return self._uploads.read(name) if name else None
+        return (self._uploads.original(name), self._uploads.read(name)) if name else ()
+
+    def _is_tainted(self, plan: Plan) -> bool:
+        """Whether anything from outside has a part in the plan's pictures."""
+        return is_tainted(
+            pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
+            weights=(
+                plan.checkpoint.sha256,
+                *(lora.hashes.sha256 for lora in plan.loras),
+                *(control.net.sha256 for control in plan.controls),
+            ),
+        )
 
     def _recipe(self, job: _Job, seed: int) -> Recipe:
         device = self._painter.device
@@ -290,7 +302,7 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
-            tainted=bool(pictures_of(job.plan.request) or job.plan.loras),
+            tainted=self._is_tainted(job.plan),
             loras=tuple(
                 UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
                 for lora in job.plan.loras

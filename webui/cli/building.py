@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.origins import Origin
 from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
@@ -61,7 +62,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         shelf=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
-        uploads=Uploads(settings.state / "uploads"),
+        uploads=uploads_in(settings),
         gallery=Gallery(settings.outputs, by_date=by_date),
         drafts=drafts,
         signer=Signer(identity_in(settings.state)),
@@ -103,8 +104,20 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         history=history,
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),
-        uploads=Uploads(settings.state / "uploads", in_use=in_use),
+        uploads=uploads_in(settings, in_use),
     )
+
+
+def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple) -> Uploads:
+    """The shelf of pictures brought in, each judged by where it comes from."""
+
+    def judge(data: bytes) -> Origin:
+        from webui.provenance.certificate import trust_in
+        from webui.provenance.origins import origin_of
+
+        return origin_of(data, trust_in(settings.state))
+
+    return Uploads(settings.state / "uploads", in_use=in_use, judge=judge)
 
 
 def checkpoint_shelf(settings: Settings) -> CheckpointShelf:
