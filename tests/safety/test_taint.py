@@ -31,7 +31,8 @@ def test_text_alone_with_what_comes_with_easel_is_not_tainted() -> None:
     ],
 )
 def test_each_part_from_outside_taints(part: dict[str, Any]) -> None:
-    assert is_tainted(**{"pictures": (), "weights": (KNOWN,)} | part)
+    parts: dict[str, Any] = {"pictures": (), "weights": (KNOWN,)} | part
+    assert is_tainted(**parts)
 
 
 def test_the_operator_can_trust_weights_and_no_pictures() -> None:
