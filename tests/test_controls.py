@@ -146,14 +146,14 @@ def test_without_controls_there_are_no_stages_of_them(desk: Desk) -> None:
     assert not {"control", "hint"} & set(names)
 
 
-def test_the_recipe_is_whole_and_a_pose_does_not_taint(desk: Desk) -> None:
+def test_the_recipe_is_whole_and_a_network_from_outside_taints(desk: Desk) -> None:
     picture = desk.bring(gradient(64, 64, 2))
     canny = {"kind": "canny", "picture": picture}
     recipes: list[dict[str, Any]] = []
     for controls in ([CONTROL], [CONTROL, canny]):
         (made,) = saved(desk.run(controls=controls))
         recipes.append(json.loads(read_text(Path(made.path).read_bytes())["easel"]))
-    assert [recipe["tainted"] for recipe in recipes] == [False, True]
+    assert [recipe["tainted"] for recipe in recipes] == [True, True]
     pose, edges = recipes[1]["request"]["controls"]
     assert (pose["model"], edges["model"]) == ("a-pose", "b-canny")
     assert pose["pose"] == POSE

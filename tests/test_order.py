@@ -31,6 +31,10 @@ MAY_WRITE_OTHER_BYTES = (
     "library/presets.py",  # presets as JSON
     "library/wordlists.py",  # lists of phrases as text
     "library/uploads.py",  # pictures brought in, which are checked whenever they are used
+    "library/keys.py",  # secret keys
+    "library/origins.py",  # verdicts on pictures brought in, and such files as they came
+    "safety/audit.py",  # the day's key
+    "safety/audit_files.py",  # the audit log's head
     "provenance/certificate.py",  # the signing key and its certificates
     "library/thumbnails.py",  # small copies of pictures that are saved already
 )

@@ -50,6 +50,7 @@ from webui.release import Release, changed_part
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.gate import Gate
 from webui.safety.guard import Guard
+from webui.safety.taint import is_tainted
 from webui.standing import Answer, Question
 
 VERSIONED = ("torch", "diffusers", "transformers")
@@ -132,12 +133,14 @@ class Engine:
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
         request, taken_out = rows_for_tags(request)
-        admitted = self._admitted(request, session)
-        self._minutes.admitted(admitted)
-        yield from (Notice(message=notice) for notice in (*admitted.notices, *taken_out))
-        plan = self._resolved(admitted.request, self._bring(admitted.request))
+        # Refused before anything is read, and judged again by what is to be used.
+        self._admitted(request, session)
+        plan = self._resolved(request, self._bring(request))
         self._check_region(plan)
-        yield from (Notice(message=notice) for notice in plan.notices)
+        admitted = self._admitted(request, session, tainted=self._is_tainted(plan))
+        self._minutes.admitted(admitted)
+        notices = (*admitted.notices, *taken_out, *plan.notices)
+        yield from (Notice(message=notice) for notice in notices)
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
         yield from self._painter.match(loaded, plan)
@@ -195,15 +198,14 @@ class Engine:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
 
-    def _admitted(self, request: GenerationRequest, session: Session) -> Admitted:
+    def _admitted(
+        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+    ) -> Admitted:
         try:
-            return self._guard.admit(request, session, tainted=self._is_tainted(request))
+            return self._guard.admit(request, session, tainted=tainted)
         except RefusedError:
             self._minutes.refused(request, session)
             raise
-
-    def _is_tainted(self, request: GenerationRequest) -> bool:
-        return bool(pictures_of(request) or [lora for lora in request.loras if lora.has_effect])
 
     def _resolved(
         self,
@@ -297,6 +299,18 @@ class Engine:
             sha256=released.sha256,
             width=job.plan.width,
             height=job.plan.height,
+        )
+
+    def _is_tainted(self, plan: Plan) -> bool:
+        """Whether anything from outside has a part in the plan's pictures."""
+        return is_tainted(
+            pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
+            weights=(
+                plan.checkpoint.sha256,
+                *(lora.hashes.sha256 for lora in plan.loras),
+                *(control.net.sha256 for control in plan.controls),
+            ),
+            allowed=self._gate.policy().allowed,
         )
 
     def _recipe(self, job: _Job, seed: int) -> Recipe:

@@ -78,13 +78,16 @@ class Release:
             MarkError: It cannot be marked.
             StorageError: It cannot be saved; or, above the strict level, not be recorded.
         """
-        init = plan.request.init
-        parent = self._uploads.read(init) if init else None
-        signed = sign(cleared, recipe, self._signer, parent)
+        signed = sign(cleared, recipe, self._signer, *self._parent(plan))
         self._minutes.released(admitted, signed.sha256, tainted=recipe.tainted)
         gallery = self._drafts if admitted.session.draft else self._gallery
         path = gallery.save(signed, seed=recipe.request.seed or 0, now=datetime.now())
         return Released(path, signed.sha256)
+
+    def _parent(self, plan: Plan) -> tuple[bytes, ...]:
+        """The file of the picture it began from: as it was brought in, and made plain."""
+        name = plan.request.init
+        return (self._uploads.original(name), self._uploads.read(name)) if name else ()
 
 
 def changed_part(plan: Plan) -> Region | None:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from webui.errors import BadRequestError
+from webui.library.origins import Origin
 from webui.library.picture_paths import with_pictures_taken
 from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, parse_request
@@ -76,3 +77,16 @@ def test_the_file_itself_stays_as_it_was(shelf: Uploads, file: Path) -> None:
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     with_pictures_taken(GenerationRequest(init=str(file)), shelf)
     assert hashlib.sha256(file.read_bytes()).hexdigest() == before
+
+
+def test_where_a_picture_comes_from_is_judged_by_its_file(tmp_path: Path, file: Path) -> None:
+    judged: list[bytes] = []
+
+    def judge(data: bytes) -> Origin:
+        judged.append(data)
+        return Origin(tainted=False)
+
+    shelf = Uploads(tmp_path / "judged", judge=judge)
+    taken = with_pictures_taken(parse_request({"prompt": "a beach", "init": str(file)}), shelf)
+    assert judged == [file.read_bytes()]
+    assert not shelf.origin(str(taken.init)).tainted

@@ -14,7 +14,7 @@ from tests.provenance.listening import Trap, listening
 from tests.provenance.scenes import marked, opened, png, saved_as, scene
 from webui.errors import MarkError
 from webui.provenance import c2pa
-from webui.provenance.c2pa import LINEAGE, Signer, Statement, read
+from webui.provenance.c2pa import LINEAGE, Signer, Statement, kind_of, read
 from webui.provenance.certificate import Identity, Trust
 from webui.provenance.lineage import VOCABULARY
 from webui.provenance.pngtext import insert_text, read_text
@@ -290,3 +290,42 @@ def test_hostile_values_are_read_as_nothing(identity: Identity) -> None:
 def test_trust_is_one_installation(identity: Identity, other: Identity, signer: Signer) -> None:
     signed = signer.sign(PNG, STATEMENT)
     assert read(signed, KIND, Trust(other.root + identity.root)).state == "own"
+
+
+def test_kinds_are_known_by_their_first_bytes() -> None:
+    kinds = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": None}
+    assert {kind: kind_of(saved_as(kind, scene(1))) for kind in kinds} == kinds
+    assert kind_of(b"") is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "BMP"])
+def test_a_parent_can_be_of_any_kind(signer: Signer, identity: Identity, kind: str) -> None:
+    statement = Statement("compositeWithTrainedAlgorithmicMedia", {}, saved_as(kind, scene(2)))
+    assert read(signer.sign(PNG, statement), KIND, identity.trust).state == "own"
+
+
+def test_ancestors_are_told_with_what_did_not_hold(
+    signer: Signer, identity: Identity, other: Identity
+) -> None:
+    composite = "compositeWithTrainedAlgorithmicMedia"
+    first = signer.sign(png(scene(2)), Statement(composite, {"tainted": True}, foreign(other)))
+    second = signer.sign(png(scene(3)), Statement(composite, {"tainted": True}, first))
+    found = read(second, KIND, identity.trust)
+    assert found.state == "own"
+    nearest, farthest = found.ancestors
+    assert (nearest.actions, nearest.problems) == (("c2pa.opened", "c2pa.edited"), ())
+    assert nearest.source_types == (composite,)
+    assert farthest.generator == "Paint 2"
+    assert farthest.source_types == ("digitalCreation",)
+    assert farthest.problems == ("signingCredential.untrusted",)
+    assert read(PNG, KIND, identity.trust).ancestors == ()
+
+
+def test_a_circle_or_a_crowd_of_ancestors_ends() -> None:
+    def made_of(*labels: str) -> dict[str, Any]:
+        return {"ingredients": [{"active_manifest": label} for label in labels]}
+
+    circle = {"a": made_of("b", "a", "missing"), "b": made_of("a", "b", "c"), "c": {"label": "c"}}
+    assert len(list(c2pa._ancestors(circle, "a"))) == 2  # pyright: ignore[reportPrivateUsage]
+    crowd = {str(n): made_of(*(str(k) for k in range(200))) for n in range(200)}
+    assert len(list(c2pa._ancestors(crowd, "0"))) == 32  # pyright: ignore[reportPrivateUsage]

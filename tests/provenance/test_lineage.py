@@ -43,7 +43,7 @@ def test_everything_that_went_in_is_named_by_its_hash() -> None:
     with_lora = replace(made, loras=(UsedLora("ink", "d" * 64, "e" * 12),))
     lineage = lineage_of(with_lora, 60)
     assert lineage == {
-        "schema": 1,
+        "schema": 2,
         "tainted": True,
         "operation": "inpaint",
         "model": "ab" * 32,

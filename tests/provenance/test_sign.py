@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.provenance.scenes import marked, opened, png, recipe, scene
+from tests.provenance.test_c2pa import foreign
 from webui.clearance import Cleared
 from webui.errors import MarkError
 from webui.provenance import c2pa
@@ -82,3 +83,19 @@ def test_a_part_may_be_too_small_for_it_and_that_is_signed(
 def test_what_is_no_picture_is_not_released(signer: Signer) -> None:
     with pytest.raises(MarkError):
         sign(Cleared(b"nothing", 0), recipe(), signer)
+
+
+def test_credentials_that_cannot_be_kept_are_left_out(
+    signer: Signer, identity: Identity, other: Identity
+) -> None:
+    damaged = bytearray(foreign(other))
+    damaged[damaged.index(b"caBX") + 300] ^= 255
+    begun = recipe(tainted=True, init="a" * 64)
+    with pytest.raises(MarkError):
+        sign(CLEARED, begun, signer, bytes(damaged))
+    signed = sign(CLEARED, begun, signer, bytes(damaged), PARENT)
+    found = c2pa.read(signed.data, "image/png", identity.trust)
+    assert (found.state, found.actions[0], found.ancestors) == ("own", "c2pa.opened", ())
+    kept = sign(CLEARED, begun, signer, foreign(other), PARENT)
+    (ancestor,) = c2pa.read(kept.data, "image/png", identity.trust).ancestors
+    assert ancestor.generator == "Paint 2"

@@ -16,7 +16,7 @@ from tests.provenance.test_c2pa import foreign
 from webui.clearance import Cleared
 from webui.errors import BadRequestError, BrokenFileError
 from webui.provenance import verify as verifying
-from webui.provenance.c2pa import Signer
+from webui.provenance.c2pa import Ancestor, Credentials, Signer
 from webui.provenance.certificate import Identity
 from webui.provenance.pngtext import XMP, insert_text
 from webui.provenance.report import to_json, to_text
@@ -108,6 +108,25 @@ def test_somebody_elses_credentials_are_named_and_not_believed(
     assert "the signer is not known here" in text
     assert "names as signer 'Easel'" in text
     assert "made with 'Paint 2'" in text
+
+
+def test_the_credentials_of_what_it_was_made_of_are_shown(
+    signer: Signer, identity: Identity, other: Identity
+) -> None:
+    begun = recipe(tainted=True, init="a" * 64)
+    cleared = Cleared(marked(scene(1)), 0)
+    found = verify(sign(cleared, begun, signer, foreign(other)).data, identity.trust)
+    assert found.verdict == "whole"
+    text = to_text("a.png", found)
+    line = "a picture that names as signer 'Easel'; made with 'Paint 2'; c2pa.created"
+    assert f"made of      {line}" in text
+    assert "problems: signingCredential.untrusted" in text
+    (ancestor,) = to_json("a.png", found)["credentials"]["ancestors"]
+    assert ancestor["generator"] == "Paint 2"
+    own = verify(sign(cleared, begun, signer, sign(cleared, recipe(), signer).data).data, None)
+    assert "made with 'Easel 0.1.0'; c2pa.created" in to_text("a.png", own)
+    nameless = Credentials("other", ancestors=(Ancestor(None, None, (), (), ()),))
+    assert "a picture that names no signer\n" in to_text("a", replace(found, credentials=nameless))
 
 
 def test_credentials_elsewhere_are_not_fetched(identity: Identity, other: Identity) -> None:

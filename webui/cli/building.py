@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.origins import Origin
 from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
@@ -53,7 +54,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     quiet_libraries()
     report("loading", "Loading the content filter")
     guard, gate = build_safety(settings)
-    minutes, uploads = Minutes(gate), Uploads(settings.state / "uploads")
+    minutes, uploads = Minutes(gate), uploads_in(settings)
     remove_leftovers(settings.outputs)
     remove_leftovers(settings.state / "drafts")
     drafts = Drafts(settings.state / "drafts")
@@ -123,7 +124,7 @@ def build_safety(settings: Settings) -> tuple[Guard, Gate]:
             "words": None,
             **{slot: classifiers.troubles.get(slot) for slot in FOLDERS},
         },
-        log=Audit(settings.state / FOLDER),
+        audit=Audit(settings.state / FOLDER),
         exposed=settings.exposed,
         announce=lambda link: print(f"For the owner, once: {link}", flush=True),
     )
@@ -181,10 +182,22 @@ def build_backend(
         history=history,
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),
-        uploads=Uploads(settings.state / "uploads", in_use=in_use),
+        uploads=uploads_in(settings, in_use),
         trust=trust,
         ask=ask,
     )
+
+
+def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple) -> Uploads:
+    """The shelf of pictures brought in, each judged by where it comes from."""
+
+    def judge(data: bytes) -> Origin:
+        from webui.provenance.certificate import trust_in
+        from webui.provenance.origins import origin_of
+
+        return origin_of(data, trust_in(settings.state))
+
+    return Uploads(settings.state / "uploads", in_use=in_use, judge=judge)
 
 
 def checkpoint_shelf(settings: Settings) -> CheckpointShelf:

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webui.cli.building import build_engine, checkpoint_shelf, lora_shelf
+from webui.cli.building import build_engine, checkpoint_shelf, lora_shelf, uploads_in
 from webui.cli.places import add_places, settings_of
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import Failed, Finished
 from webui.generator import Cancel, Session
 from webui.interchange.openpose import read_openpose
 from webui.library.picture_paths import with_pictures_taken
-from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, parse_request, parse_request_json
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 def _generate(options: argparse.Namespace) -> int:
     asked = _requests(options)
     settings = settings_of(options, options.out)
-    uploads = Uploads(settings.state / "uploads")
+    uploads = uploads_in(settings)
     requests = [with_pictures_taken(request, uploads) for request in asked] * options.repeat
     # Found here, a mistake is told before torch is imported.
     for model in {request.model for request in requests}:

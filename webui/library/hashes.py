@@ -1,4 +1,4 @@
-"""SHA-256 of large files, computed once per (path, size, modification time)."""
+"""SHA-256 of large files, computed once per (path, size, times of change)."""
 
 from __future__ import annotations
 
@@ -75,4 +75,5 @@ def _key(path: Path, start: int) -> str:
 
 def _stamp(path: Path) -> str:
     stat = path.stat()
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
+    # Anybody can set the time of modification, and nobody that of the last change.
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from webui.errors import BrokenFileError, NotFoundError
 from webui.library.files import write_atomically
+from webui.library.origins import OUTSIDE, Judge, Origin, Origins
 from webui.request import MAX_SIDE
 
 Kind = Literal["picture", "mask"]
@@ -84,11 +85,19 @@ class Uploads:
         folder: Path,
         *,
         in_use: Callable[[], Collection[str]] = tuple,
+        judge: Judge = lambda _: OUTSIDE,
         max_bytes: int = MAX_KEPT_BYTES,
         max_age: float = MAX_AGE_SECONDS,
     ) -> None:
-        """`in_use` names pictures that stay, such as those of jobs that wait."""
+        """A shelf.
+
+        Args:
+            in_use: Names pictures that stay, such as those of jobs that wait.
+            judge: Tells from a picture's file where it comes from.
+        """
         self._folder = folder
+        self._judge = judge
+        self._origins = Origins(folder)
         self._in_use = in_use
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -96,6 +105,9 @@ class Uploads:
 
     def take(self, data: bytes, *, kind: Kind = "picture") -> Upload:
         """Puts a picture's file on the shelf; the SHA-256 of `data` names it, too.
+
+        Where a picture comes from is judged by `data`. A mask is never this installation's own:
+        its shape, and more so its greys, come through in what is painted.
 
         Raises:
             BrokenFileError: Not one still picture of a format that is read, damaged, or larger
@@ -106,11 +118,13 @@ class Uploads:
             plain = _opened(data, kind)
             file = io.BytesIO()
             plain.save(file, "PNG", compress_level=_PNG_COMPRESSION)
+            origin = self._judge(data) if kind == "picture" else OUTSIDE
         png = file.getvalue()
         name = hashlib.sha256(png).hexdigest()
         path = self._path(name)
         if not _touched(path):
             write_atomically(path, png)
+        self._origins.keep(name, origin, data)
         original = hashlib.sha256(data).hexdigest()
         if kind == "picture" and original != name:
             write_atomically(self._other_name(original), name.encode())
@@ -147,6 +161,22 @@ class Uploads:
         if hashlib.sha256(data).hexdigest() != found.id:
             raise NotFoundError(_GONE)
         return data
+
+    def origin(self, name: str) -> Origin:
+        """Where that picture comes from; of one that is not here nothing good is known."""
+        try:
+            return self._origins.of(self._resolved(name))
+        except NotFoundError:
+            return OUTSIDE
+
+    def original(self, name: str) -> bytes:
+        """The file that picture was taken from where it has credentials, else its PNG file.
+
+        Raises:
+            NotFoundError: As `read`.
+        """
+        plain = self.read(name)
+        return self._origins.original(hashlib.sha256(plain).hexdigest()) or plain
 
     def _resolved(self, name: str) -> str:
         """The id that a name stands for."""

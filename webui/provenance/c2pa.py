@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -32,6 +33,8 @@ CREATED, OPENED, EDITED = "c2pa.created", "c2pa.opened", "c2pa.edited"
 _EMAIL_PROTECTION = "1.3.6.1.5.5.7.3.4"
 _PARENT = "parent"
 _CHUNK = b"caBX"
+_ANY_KIND = "application/octet-stream"
+_MOST_ANCESTORS = 32
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,28 @@ class Statement:
     Attributes:
         source_type: IPTC digital source type, the last part of its address.
         lineage: JSON values: taint, operation, hashes; see `webui.provenance.lineage`.
-        parent: File of the picture it began from, PNG; its own credentials are kept.
+        parent: File of the picture it began from; its own credentials are kept.
     """
 
     source_type: str
     lineage: Mapping[str, Any]
     parent: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """What was signed about a picture that this one was made of, as its credentials keep it.
+
+    Attributes:
+        signer, generator, actions, source_types: As in `Credentials`.
+        problems: Codes of what did not hold when it went in, as whoever signed next recorded it.
+    """
+
+    signer: str | None
+    generator: str | None
+    actions: tuple[str, ...]
+    source_types: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class Credentials:
         source_types: Digital source types of the actions.
         lineage: Our own assertion; only of credentials that are this installation's.
         problems: Codes of what does not hold, as the specification names them.
+        ancestors: The pictures it was made of, the nearest first.
     """
 
     state: State
@@ -69,6 +89,7 @@ class Credentials:
     source_types: tuple[str, ...] = ()
     lineage: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
+    ancestors: tuple[Ancestor, ...] = ()
 
 
 class Signer:
@@ -108,10 +129,19 @@ class Signer:
             if statement.parent is not None:
                 ingredient = {"title": _PARENT, "relationship": "parentOf", "label": _PARENT}
                 builder.add_ingredient(  # pyright: ignore[reportUnknownMemberType]
-                    ingredient, "image/png", io.BytesIO(statement.parent)
+                    ingredient, kind_of(statement.parent) or _ANY_KIND, io.BytesIO(statement.parent)
                 )
             builder.sign(self._signer, "image/png", io.BytesIO(png), target)
         return target.getvalue()
+
+
+def kind_of(data: bytes) -> str | None:
+    """MIME type of a file whose credentials are read, by its first bytes; `None` for others."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    return "image/webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
 def read(data: bytes, kind: str, trust: Trust | None) -> Credentials:
@@ -163,30 +193,67 @@ def _manifest(statement: Statement) -> dict[str, Any]:
 
 def _credentials(reader: c2pa.Reader) -> Credentials:
     report: dict[str, Any] = json.loads(reader.json())
-    manifest = _object(_object(report.get("manifests")).get(str(report.get("active_manifest"))))
-    said = {str(each.get("label")): each.get("data") for each in _objects(manifest, "assertions")}
+    manifests = _object(report.get("manifests"))
+    active = str(report.get("active_manifest"))
+    manifest = _object(manifests.get(active))
+    said = _assertions(manifest)
+    state = _state_in(
+        report, embedded=reader.is_embedded(), ours=isinstance(said.get(LINEAGE), dict)
+    )
+    actions, types = _actions(said)
+    return Credentials(
+        state=state,
+        signer=_text(_object(manifest.get("signature_info")).get("issuer")),
+        generator=_generator(manifest),
+        actions=actions,
+        source_types=types,
+        lineage=_object(said.get(LINEAGE)) if state == "own" else None,
+        problems=_problems(report),
+        ancestors=tuple(_ancestors(manifests, active)),
+    )
+
+
+def _ancestors(manifests: Mapping[str, Any], active: str) -> Iterator[Ancestor]:
+    """Those with credentials, generation by generation; anybody can have signed a circle."""
+    waiting, seen = deque([active]), {active}
+    while waiting:
+        for ingredient in _objects(_object(manifests.get(waiting.popleft())), "ingredients"):
+            label = str(ingredient.get("active_manifest"))
+            manifest = _object(manifests.get(label))
+            if not manifest or label in seen or len(seen) > _MOST_ANCESTORS:
+                continue
+            seen.add(label)
+            waiting.append(label)
+            yield Ancestor(
+                _text(_object(manifest.get("signature_info")).get("issuer")),
+                _generator(manifest),
+                *_actions(_assertions(manifest)),
+                _problems(ingredient),
+            )
+
+
+def _assertions(manifest: Mapping[str, Any]) -> dict[str, object]:
+    return {str(each.get("label")): each.get("data") for each in _objects(manifest, "assertions")}
+
+
+def _actions(said: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the actions, and the digital source types among them."""
     actions = [
         action
         for label, data in said.items()
         if label.startswith("c2pa.actions")
         for action in _objects(_object(data), "actions")
     ]
-    state = _state_in(
-        report, embedded=reader.is_embedded(), ours=isinstance(said.get(LINEAGE), dict)
-    )
     types = (action.get("digitalSourceType") for action in actions)
-    failures = _objects(
-        _object(_object(report.get("validation_results")).get("activeManifest")), "failure"
+    return (
+        tuple(str(action.get("action")) for action in actions),
+        tuple(str(each).rpartition("/")[2] for each in types if each is not None),
     )
-    return Credentials(
-        state=state,
-        signer=_text(_object(manifest.get("signature_info")).get("issuer")),
-        generator=_generator(manifest),
-        actions=tuple(str(action.get("action")) for action in actions),
-        source_types=tuple(str(each).rpartition("/")[2] for each in types if each is not None),
-        lineage=_object(said.get(LINEAGE)) if state == "own" else None,
-        problems=tuple(str(failure.get("code")) for failure in failures),
-    )
+
+
+def _problems(report: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _object(_object(report.get("validation_results")).get("activeManifest"))
+    return tuple(str(failure.get("code")) for failure in _objects(found, "failure"))
 
 
 def _state_in(report: Mapping[str, Any], *, embedded: bool, ours: bool) -> State:

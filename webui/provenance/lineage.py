@@ -17,7 +17,8 @@ GENERATED = "trainedAlgorithmicMedia"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
 AI_TYPES = frozenset({GENERATED, COMPOSITE})
 
-SCHEMA = 1
+SCHEMA = 2
+"""The first one knew of no taint by models."""
 
 
 def operation_of(request: GenerationRequest) -> Operation:

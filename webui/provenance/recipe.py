@@ -41,7 +41,7 @@ class Recipe:
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
-        tainted: Whether a picture from outside or a LoRA had a part in it.
+        tainted: Whether anything from outside had a part in it; see `webui.safety.taint`.
     """
 
     request: GenerationRequest

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from webui.provenance.c2pa import Credentials, State
+from webui.provenance.c2pa import Ancestor, Credentials, State
 from webui.provenance.verify import Verdict, Verification
 from webui.provenance.watermark import BITS
 
@@ -67,6 +67,8 @@ def _lines(found: Verification) -> Iterator[tuple[str, str]]:
     yield "picture", f"{found.kind}, {found.width} x {found.height} pixels"
     yield "credentials", _credentials(found.credentials)
     yield "ancestry", _ancestry(found.credentials.lineage)
+    for ancestor in found.credentials.ancestors:
+        yield "made of", _ancestor(ancestor)
     yield "watermark", _watermark(found)
     yield "XMP", f"states {found.source_type} (unsigned)" if found.source_type else "no statement"
     yield "recipe", _recipe(found)
@@ -94,6 +96,17 @@ def _ancestry(lineage: Mapping[str, Any] | None) -> str:
     parts += [f"{key} {lineage[key]}" for key in ("parent", "mask") if key in lineage]
     parts += [f"{len(lineage[key])} {key}" for key in ("controls", "loras") if lineage.get(key)]
     parts.append("not tainted" if lineage.get("tainted") is False else "tainted")
+    return "; ".join(parts)
+
+
+def _ancestor(found: Ancestor) -> str:
+    named = f"names as signer {found.signer!r}" if found.signer else "names no signer"
+    parts = [f"a picture that {named}"]
+    if found.generator:
+        parts.append(f"made with {found.generator!r}")
+    parts += [", ".join(each) for each in (found.actions, found.source_types) if each]
+    if found.problems:
+        parts.append("problems: " + ", ".join(found.problems))
     return "; ".join(parts)
 
 

@@ -20,11 +20,18 @@ from webui.provenance.xmp import write_xmp
 from webui.safety.pictures import decode
 
 
-def sign(cleared: Cleared, recipe: Recipe, signer: Signer, parent: bytes | None = None) -> Signed:
+def sign(
+    cleared: Cleared,
+    recipe: Recipe,
+    signer: Signer,
+    parent: bytes | None = None,
+    plain: bytes | None = None,
+) -> Signed:
     """The picture's file: the cleared PNG with its recipe and its marks in it.
 
     Args:
-        parent: File of the picture it began from, if it began from one.
+        parent: File of the picture it began from, if it began from one; its credentials are kept.
+        plain: The same picture without any, for when those of `parent` cannot be kept.
 
     Raises:
         MarkError: The watermark is not in it, or it cannot be signed.
@@ -38,7 +45,14 @@ def sign(cleared: Cleared, recipe: Recipe, signer: Signer, parent: bytes | None 
     source_type = source_type_of(recipe.request)
     lineage = lineage_of(recipe, _marked_bits(cleared, recipe))
     texts = {KEY: recipe.to_json(), "parameters": parameters, XMP: write_xmp(source_type)}
-    data = signer.sign(insert_text(cleared.data, texts), Statement(source_type, lineage, parent))
+    unsigned = insert_text(cleared.data, texts)
+    try:
+        data = signer.sign(unsigned, Statement(source_type, lineage, parent))
+    except MarkError:
+        if plain is None:
+            raise
+        # Anybody's credentials may be damaged in a way that is seen only here.
+        data = signer.sign(unsigned, Statement(source_type, lineage, plain))
     return Signed(data, hashlib.sha256(data).hexdigest())
 
 

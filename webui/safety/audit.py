@@ -24,8 +24,10 @@ from typing import Any, Literal
 
 from webui.library.files import write_atomically
 from webui.library.keys import BYTES, kept_key
+from webui.library.sealed import sealed
 from webui.safety.audit_facts import told
 from webui.safety.audit_files import (
+    LINE,
     MODE,
     Head,
     alone_in,
@@ -37,7 +39,6 @@ from webui.safety.audit_files import (
     lines_of,
     path_of,
     read_head,
-    sealed,
     write_head,
 )
 
@@ -125,7 +126,7 @@ class Audit:
             # Days never go back, whatever the clock does, so that the files stay in order.
             day = max([now.date().isoformat(), *head.days])
             said = {"n": head.count + 1, "day": day, "time": now.isoformat(timespec="seconds")}
-            line = sealed(key, "line", said | about | {"previous": head.seal})
+            line = sealed(key, LINE, said | about | {"previous": head.seal})
             oldest = (date.fromisoformat(day) - timedelta(days=KEPT_DAYS - 1)).isoformat()
             days = {day: head.count + 1} | dict(head.days)
             kept = {each: first for each, first in days.items() if each >= oldest}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from webui.errors import StorageError
 from webui.library.files import write_atomically
+from webui.library.sealed import as_text, sealed, unsealed
 
-Kind = Literal["line", "head"]
+LINE, _HEAD = "audit line", "audit head"
+"""Kinds of what is sealed."""
 
 MODE = 0o600
 
@@ -54,7 +54,7 @@ def append(folder: Path, day: str, line: Mapping[str, Any], key: bytes, head: He
         try:
             os.ftruncate(file, end)
             os.lseek(file, end, os.SEEK_SET)
-            text = _text(line) + b"\n"
+            text = as_text(line) + b"\n"
             if os.write(file, text) != len(text):
                 raise OSError(None, "it was written in part only")
             os.fsync(file)
@@ -71,24 +71,19 @@ def lines_of(folder: Path, day: str, key: bytes) -> Iterator[dict[str, Any] | No
     """A day's lines, `None` for those whose seal is broken; an unfinished last one is none."""
     *lines, _ = path_of(folder, day).read_bytes().split(b"\n")
     for text in lines:
-        yield _opened(key, "line", text)
+        yield unsealed(key, LINE, text)
 
 
 def last_line(folder: Path, day: str, key: bytes) -> dict[str, Any] | None:
     """The last of a day's lines; `None` where there is none, or its seal is broken."""
     *_, text = (b"", *path_of(folder, day).read_bytes().rpartition(b"\n")[0].split(b"\n"))
-    return _opened(key, "line", text)
-
-
-def sealed(key: bytes, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body with its seal."""
-    return {**body, "seal": _seal(key, kind, body)}
+    return unsealed(key, LINE, text)
 
 
 def read_head(folder: Path, key: bytes) -> Head | None:
     """The head; `None` where there is none, or its seal is broken."""
     try:
-        found = _opened(key, "head", head_path(folder).read_bytes())
+        found = unsealed(key, _HEAD, head_path(folder).read_bytes())
     except FileNotFoundError:
         return None
     return None if found is None else Head(found["count"], found["last"], found["days"])
@@ -101,29 +96,7 @@ def write_head(folder: Path, key: bytes, head: Head) -> None:
         StorageError: It cannot be written.
     """
     body = {"count": head.count, "last": head.seal, "days": dict(head.days)}
-    write_atomically(head_path(folder), _text(sealed(key, "head", body)), mode=MODE)
-
-
-def _opened(key: bytes, kind: Kind, text: bytes) -> dict[str, Any] | None:
-    """What was sealed; `None` for bytes that were not, in exactly this form."""
-    try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    given = cast(dict[str, Any], found)
-    body = {name: value for name, value in given.items() if name != "seal"}
-    as_sealed = _text(sealed(key, kind, body))
-    return given if hmac.compare_digest(as_sealed, text) else None
-
-
-def _seal(key: bytes, kind: Kind, body: Mapping[str, Any]) -> str:
-    return hmac.digest(key, kind.encode() + _text(body), "sha256").hex()
-
-
-def _text(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode()
+    write_atomically(head_path(folder), as_text(sealed(key, _HEAD, body)), mode=MODE)
 
 
 def _whole_length(path: Path) -> int:

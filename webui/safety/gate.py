@@ -230,7 +230,7 @@ class Gate:
         Raises:
             StorageError: It cannot be given one.
         """
-        return self._log.pseudonym(text)
+        return self._audit.pseudonym(text)
 
     def _send_link(self, address: str, session: Session) -> None:
         self._allow("owner", session)

@@ -14,6 +14,7 @@ from webui.errors import NotFoundError
 from webui.events import Saved
 from webui.generator import Session
 from webui.jobs import Job
+from webui.library.origins import Origin
 from webui.library.uploads import MAX_FILE_BYTES, Uploads
 from webui.request import GenerationRequest
 from webui.ui.brought import BroughtIn
@@ -138,3 +139,24 @@ def test_a_request_may_only_name_the_sessions_own_pictures() -> None:
     brought.add(theirs, "c" * 64)
     with pytest.raises(NotFoundError):
         brought.check_request(mine, request)
+
+
+def test_where_a_picture_comes_from_is_judged_by_its_file_as_it_came(
+    tmp_path: Path, pictures: Pictures, saved: Path
+) -> None:
+    judged: list[bytes] = []
+
+    def judge(data: bytes) -> Origin:
+        judged.append(data)
+        return Origin(tainted=False, has_credentials=True)
+
+    app = FastAPI()
+    uploads = Uploads(tmp_path / "judged", judge=judge)
+    add_uploads_routes(app, uploads, BroughtIn(), pictures, lambda _: saved)
+    job = Job(GenerationRequest(), Session(id="me"), lambda job: None)
+    pictures.keep(job, Saved(path=str(saved), seed=1, sha256="f" * 64, width=24, height=16))
+    owner = client_of(app, session="me")
+    for path, body in (("", png("teal")), ("/picture/" + "f" * 64, None), ("/history/abc", None)):
+        name = owner.post(f"/uploads{path}", content=body).json()["id"]
+        assert not uploads.origin(name).tainted
+    assert judged == [saved.read_bytes()] * 3
