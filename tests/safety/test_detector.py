@@ -26,7 +26,7 @@ def blank(count: int = 1) -> Views:
 
 
 def test_every_class_has_a_score_for_every_view(network: NudeNet) -> None:
-    views = all_views(drawn_head())
+    views = all_views(drawn_head()).squares()
     scores = network.scores(np.concatenate([views, views[:1]]))
     assert scores.shape == (len(views) + 1, len(LABELS))
     assert ((scores >= 0) & (scores <= 1)).all()

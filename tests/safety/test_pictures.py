@@ -11,6 +11,7 @@ from PIL import Image
 from tests.safety.stubs import CallStub, ScoreStub, picture_bytes
 from webui.clearance import Region
 from webui.errors import BrokenFileError
+from webui.safety.classifiers import Classifiers
 from webui.safety.detector import LABELS, SIDE, Views
 from webui.safety.pictures import (
     MAX_SIDE,
@@ -23,6 +24,8 @@ from webui.safety.pictures import (
     whole_view,
     worst_scores,
 )
+
+NONE = Classifiers()
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -85,7 +88,7 @@ def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def test_a_small_picture_has_four_views() -> None:
-    whole, turned, inverted, swapped = all_views(half_and_half(256, 256))
+    whole, turned, inverted, swapped = all_views(half_and_half(256, 256)).squares()
     assert whole[10, 10].tolist() == [200, 100, 0]
     assert turned[10, 10].tolist() == [0, 0, 0]
     assert turned[-10, -10].tolist() == [200, 100, 0]
@@ -94,7 +97,7 @@ def test_a_small_picture_has_four_views() -> None:
 
 
 def test_the_turned_view_of_a_wide_picture_keeps_its_content_at_the_top() -> None:
-    _, turned, inverted, _ = all_views(half_and_half(640, 320))
+    _, turned, inverted, _ = all_views(half_and_half(640, 320)).squares()
     assert turned[SIDE // 2 - 5, 10].tolist() == [200, 100, 0]
     assert not turned[SIDE // 2 :].any()
     assert not inverted[SIDE // 2 :].any()
@@ -109,7 +112,7 @@ def test_every_pixel_of_a_large_picture_is_in_a_tile_at_half_size_or_more(
     cell = 8
     y, x = np.mgrid[0:height, 0:width] // cell
     picture = np.stack([x, y, np.full_like(x, 255)], axis=-1).astype(np.uint8)
-    tiles = all_views(picture)[4:]
+    tiles = all_views(picture).squares()[4:]
     cells = tiles[tiles[..., 2] == 255][:, :2]
     seen = np.zeros((y.max() + 1, x.max() + 1), int)
     np.add.at(seen, (cells[:, 1], cells[:, 0]), 1)
@@ -121,15 +124,15 @@ def test_every_pixel_of_a_large_picture_is_in_a_tile_at_half_size_or_more(
 def test_no_pixel_is_skipped_when_a_picture_is_reduced() -> None:
     picture = np.zeros((640, 640, 3), np.uint8)
     picture[::2, ::2] = 255
-    assert 50 < whole_view(picture).mean() < 80
+    assert 50 < whole_view(picture).squares().mean() < 80
     picture = np.roll(picture, 1, axis=(0, 1))
-    assert 50 < whole_view(picture).mean() < 80
+    assert 50 < whole_view(picture).squares().mean() < 80
 
 
 def test_the_whole_view_is_the_first_of_all() -> None:
     picture = half_and_half(300, 200)
-    assert (whole_view(picture)[0] == all_views(picture)[0]).all()
-    assert whole_view(picture).shape == (1, SIDE, SIDE, 3)
+    assert (whole_view(picture).squares()[0] == all_views(picture).squares()[0]).all()
+    assert whole_view(picture).squares().shape == (1, SIDE, SIDE, 3)
 
 
 def test_the_worst_view_counts() -> None:
@@ -141,7 +144,7 @@ def test_the_worst_view_counts() -> None:
         scores[:, LABELS.index("FACE_FEMALE")] = 0.9
         return scores
 
-    scores = worst_scores(CallStub(last_view_only), all_views(half_and_half(64, 64)))
+    scores = worst_scores(CallStub(last_view_only), NONE, all_views(half_and_half(64, 64)))
     assert (scores.genitalia, scores.bust_or_buttocks, scores.anus) == (0.5, 0.25, 0.125)
 
 
@@ -161,7 +164,7 @@ def test_the_worst_view_counts() -> None:
 def test_each_label_counts_and_an_impossible_score_is_one(
     label: str, kind: str, score: float, counts_as: float
 ) -> None:
-    scores = worst_scores(ScoreStub(**{label: score}), whole_view(half_and_half(64, 64)))
+    scores = worst_scores(ScoreStub(**{label: score}), NONE, whole_view(half_and_half(64, 64)))
     values = {name: getattr(scores, name) for name in ("genitalia", "anus", "bust_or_buttocks")}
     assert values == dict.fromkeys(values, 0.0) | {kind: counts_as}
 
@@ -169,7 +172,7 @@ def test_each_label_counts_and_an_impossible_score_is_one(
 @pytest.mark.parametrize("shape", [(0, 18), (3, 18), (4, 17), (4, 18, 1), (18,), ()])
 def test_missing_scores_count_as_one(shape: tuple[int, ...]) -> None:
     stub = CallStub(lambda views: np.zeros(shape, np.float32))
-    scores = worst_scores(stub, all_views(half_and_half(64, 64)))
+    scores = worst_scores(stub, NONE, all_views(half_and_half(64, 64)))
     assert (scores.genitalia, scores.anus, scores.bust_or_buttocks) == (1.0, 1.0, 1.0)
 
 
@@ -205,7 +208,7 @@ def test_a_region_is_seen_whole_and_large_enough(
     region: Region, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
     pixels = np.asarray(rgb(*size)).copy()
-    whole, views = all_views(pixels), views_with(region)(pixels)
+    whole, views = all_views(pixels).squares(), views_with(region)(pixels).squares()
     assert len(views) == len(whole) + 4
     assert (views[: len(whole)] == whole).all()
     shown = views[len(whole)].any(axis=2)
@@ -217,5 +220,5 @@ def test_a_region_is_seen_whole_and_large_enough(
 def test_a_small_region_is_inside_what_is_seen() -> None:
     pixels = np.zeros((512, 512, 3), np.uint8)
     pixels[3:9, 500:511] = 255
-    view = views_with(Region(500, 3, 511, 9))(pixels)[-4]
+    view = views_with(Region(500, 3, 511, 9))(pixels).squares()[-4]
     assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 160) ** 2, rel=0.3)
