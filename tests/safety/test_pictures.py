@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.safety.stubs import CallStub, ScoreStub, picture_bytes
 from webui.clearance import Region
 from webui.errors import BrokenFileError
-from webui.safety.classifiers import Classifiers
+from webui.safety.classifiers import Classifiers, PictureScores, Viewed
 from webui.safety.detector import LABELS, SIDE, Views
 from webui.safety.pictures import (
+    FINE,
     MAX_SIDE,
     MOSAIC,
     all_views,
@@ -53,6 +54,13 @@ def rotated_by_tag() -> bytes:
     return saved(rgb(20, 10), "JPEG", exif=tags)
 
 
+def with_gamma(picture: Image.Image) -> bytes:
+    """Viewers that heed it show a much darker picture."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (1_000_000).to_bytes(4, "big"))
+    return saved(picture, pnginfo=chunks)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -70,10 +78,13 @@ def rotated_by_tag() -> bytes:
         saved(rgb(20, 10), save_all=True, append_images=[rgb(20, 10, (0, 0, 0))]),
         rotated_by_tag(),
         saved(rgb(MAX_SIDE + 1, 1)),
+        saved(rgb(20, 10), icc_profile=b"any"),
+        with_gamma(rgb(20, 10)),
     ],
     ids=[
         "empty", "text", "cut PNG", "cut JPEG", "GIF", "BMP", "alpha", "grey alpha", "palette",
         "16 bits", "transparent colour", "animated", "rotated by a tag", "too large",
+        "colour profile", "gamma",
     ],
 )  # fmt: skip
 def test_what_could_show_more_than_its_pixels_is_not_read(data: bytes) -> None:
@@ -222,3 +233,50 @@ def test_a_small_region_is_inside_what_is_seen() -> None:
     pixels[3:9, 500:511] = 255
     view = views_with(Region(500, 3, 511, 9))(pixels).squares()[-4]
     assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 160) ** 2, rel=0.3)
+
+
+def test_classifiers_see_every_view_in_its_shape_and_no_larger_than_they_read() -> None:
+    pixels = np.asarray(rgb(1024, 768)).copy()
+    views = views_with(Region(0, 0, 200, 100))(pixels)
+    pieces = views.pieces()
+    assert len(pieces) == len(views.squares())
+    assert {max(piece.shape) for piece in pieces} == {FINE, 200}
+    whole, turned, inverted, swapped = (piece[0, 0].tolist() for piece in pieces[:4])
+    assert (whole, turned) == ([90, 150, 80], [90, 150, 80])
+    assert (inverted, swapped) == ([165, 105, 175], [80, 150, 90])
+    assert pieces[0].shape == (384, 512, 3)
+
+
+def test_portraits_are_the_natural_views_and_the_faces_in_them() -> None:
+    pixels = np.zeros((1280, 640, 3), np.uint8)
+    pixels[400:480, 200:280] = 255
+
+    def find(squares: Views) -> list[list[Region]]:
+        # The whole picture is seen at a quarter, so the white square lies here.
+        return [[Region(50, 100, 70, 120)], *([] for _ in squares[1:])]
+
+    views = all_views(pixels)
+    portraits = views.portraits(find)
+    tiles = len(views.parts) - 1
+    assert len(portraits) == 2 + tiles + 1
+    assert portraits[-1].shape == (120, 120, 3)
+    assert portraits[-1].mean() == pytest.approx(255 * (80 / 120) ** 2)
+
+
+@pytest.mark.parametrize(
+    "region", [Region(-20, -20, 30, 30), Region(300, 300, 400, 400), Region(-9, -9, -5, -5)]
+)
+def test_a_face_at_or_past_the_border_still_is_a_picture(region: Region) -> None:
+    portraits = whole_view(np.asarray(rgb(100, 50))).portraits(lambda squares: [[region]])
+    assert portraits[-1].size > 0
+
+
+def test_what_the_classifiers_saw_is_part_of_the_scores() -> None:
+    class Sees(Classifiers):
+        def see(self, views: Viewed) -> PictureScores:
+            assert len(views.pieces()) == 4
+            return PictureScores(explicit=0.1, nudity=0.2, suggestive=0.3, young=0.4)
+
+    scores = worst_scores(ScoreStub(), Sees(), all_views(half_and_half(64, 64)))
+    assert (scores.explicit, scores.nudity) == (0.1, 0.2)
+    assert (scores.suggestive, scores.young) == (0.3, 0.4)

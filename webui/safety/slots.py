@@ -48,6 +48,7 @@ _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 _MAX_SMALL_FILE = 64_000_000
 _AT_ONCE = 8
 _MAX_TOKENS = 512
+_LEAST_VOCABULARY = 0.9
 _OVERLAP = 64
 """Tokens that a long text's windows share."""
 
@@ -138,6 +139,9 @@ def read_text_model(slot: Slot, folder: Path, pin: str | None) -> TextModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             copy, local_files_only=True, trust_remote_code=False
         )
+        # Without its vocabulary it reads every word as the unknown one, and says nothing of it.
+        if len(tokenizer) < _LEAST_VOCABULARY * model.config.vocab_size:
+            raise GuardError("The vocabulary in models/guards/text is not all there.")
         return TextModel(kinds, model, tokenizer)
 
 
