@@ -8,11 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.safety.models import save_vit
+from tests.safety.stubs import ScoreStub, always_healthy, picture_bytes, placeholder_lexicon
 from tests.safety.test_slots import shelf as shelf
-from webui.clearance import Region
+from webui.clearance import Discarded, Region
 from webui.errors import GuardError
 from webui.safety.classifiers import Classifiers, Pixels, no_faces
 from webui.safety.detector import Views
+from webui.safety.guard import Guard
 from webui.safety.labels import Kind, Slot
 from webui.safety.pictures import all_views
 from webui.safety.slots import FOLDERS, folder_hash
@@ -215,3 +217,14 @@ def test_a_model_that_reads_no_pixels_is_not_loaded(tmp_path: Path) -> None:
     pin = {"nsfw": folder_hash("nsfw", tmp_path / "nsfw")}
     classifiers = Classifiers.load(tmp_path, pin, find_faces=no_faces)
     assert "no answers" in classifiers.troubles["nsfw"]
+
+
+def test_the_guard_stops_all_work_when_a_classifier_changed() -> None:
+    nsfw = Sees(BINARY, 0.9, 0.1)
+    watch = Guard(
+        ScoreStub(), placeholder_lexicon(), Classifiers({"nsfw": nsfw}), self_test=always_healthy
+    )
+    nsfw.answer = (1.0, 0.0)
+    with pytest.raises(GuardError, match="does not work"):
+        watch.keep_healthy()
+    assert watch.screen(picture_bytes(), 0) == Discarded(0)
