@@ -89,8 +89,8 @@ def save_preprocessor(folder: Path, **changes: Any) -> None:
 
 def _save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
+    lot = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape) * 0.3)
+            parameter.copy_(torch.randn(parameter.shape, generator=lot) * 0.3)
     model.save_pretrained(folder)

@@ -26,7 +26,7 @@ def blank(count: int = 1) -> Views:
 
 
 def test_every_class_has_a_score_for_every_view(network: NudeNet) -> None:
-    views = all_views(drawn_head())
+    views = all_views(drawn_head()).squares()
     scores = network.scores(np.concatenate([views, views[:1]]))
     assert scores.shape == (len(views) + 1, len(LABELS))
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -95,3 +95,14 @@ def test_another_file_stops_everything(tmp_path: Path) -> None:
     (tmp_path / "320n.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(GuardError, match="damaged"):
         NudeNet(tmp_path / "320n.onnx")
+
+
+def test_a_face_is_found_where_it_was_drawn_and_once(network: NudeNet) -> None:
+    blanked = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    found, nothing = network.faces(np.stack([drawn_head(), blanked]))
+    assert nothing == []
+    (face,) = found
+    assert abs(face.left + face.right - 2 * 157) < 20
+    assert 150 < face.right - face.left < 230
+    with pytest.raises(GuardError):
+        network.faces(blank()[:, 1:])

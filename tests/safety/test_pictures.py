@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.safety.stubs import CallStub, ScoreStub, picture_bytes
 from webui.clearance import Region
 from webui.errors import BrokenFileError
+from webui.safety.classifiers import Classifiers, PictureScores, Viewed
 from webui.safety.detector import LABELS, SIDE, Views
 from webui.safety.pictures import (
+    FINE,
     MAX_SIDE,
     MOSAIC,
     all_views,
@@ -23,6 +25,8 @@ from webui.safety.pictures import (
     whole_view,
     worst_scores,
 )
+
+NONE = Classifiers()
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -50,6 +54,13 @@ def rotated_by_tag() -> bytes:
     return saved(rgb(20, 10), "JPEG", exif=tags)
 
 
+def with_gamma(picture: Image.Image) -> bytes:
+    """Viewers that heed it show a much darker picture."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (1_000_000).to_bytes(4, "big"))
+    return saved(picture, pnginfo=chunks)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -67,10 +78,13 @@ def rotated_by_tag() -> bytes:
         saved(rgb(20, 10), save_all=True, append_images=[rgb(20, 10, (0, 0, 0))]),
         rotated_by_tag(),
         saved(rgb(MAX_SIDE + 1, 1)),
+        saved(rgb(20, 10), icc_profile=b"any"),
+        with_gamma(rgb(20, 10)),
     ],
     ids=[
         "empty", "text", "cut PNG", "cut JPEG", "GIF", "BMP", "alpha", "grey alpha", "palette",
         "16 bits", "transparent colour", "animated", "rotated by a tag", "too large",
+        "colour profile", "gamma",
     ],
 )  # fmt: skip
 def test_what_could_show_more_than_its_pixels_is_not_read(data: bytes) -> None:
@@ -85,7 +99,7 @@ def half_and_half(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def test_a_small_picture_has_four_views() -> None:
-    whole, turned, inverted, swapped = all_views(half_and_half(256, 256))
+    whole, turned, inverted, swapped = all_views(half_and_half(256, 256)).squares()
     assert whole[10, 10].tolist() == [200, 100, 0]
     assert turned[10, 10].tolist() == [0, 0, 0]
     assert turned[-10, -10].tolist() == [200, 100, 0]
@@ -94,7 +108,7 @@ def test_a_small_picture_has_four_views() -> None:
 
 
 def test_the_turned_view_of_a_wide_picture_keeps_its_content_at_the_top() -> None:
-    _, turned, inverted, _ = all_views(half_and_half(640, 320))
+    _, turned, inverted, _ = all_views(half_and_half(640, 320)).squares()
     assert turned[SIDE // 2 - 5, 10].tolist() == [200, 100, 0]
     assert not turned[SIDE // 2 :].any()
     assert not inverted[SIDE // 2 :].any()
@@ -109,7 +123,7 @@ def test_every_pixel_of_a_large_picture_is_in_a_tile_at_half_size_or_more(
     cell = 8
     y, x = np.mgrid[0:height, 0:width] // cell
     picture = np.stack([x, y, np.full_like(x, 255)], axis=-1).astype(np.uint8)
-    tiles = all_views(picture)[4:]
+    tiles = all_views(picture).squares()[4:]
     cells = tiles[tiles[..., 2] == 255][:, :2]
     seen = np.zeros((y.max() + 1, x.max() + 1), int)
     np.add.at(seen, (cells[:, 1], cells[:, 0]), 1)
@@ -121,15 +135,15 @@ def test_every_pixel_of_a_large_picture_is_in_a_tile_at_half_size_or_more(
 def test_no_pixel_is_skipped_when_a_picture_is_reduced() -> None:
     picture = np.zeros((640, 640, 3), np.uint8)
     picture[::2, ::2] = 255
-    assert 50 < whole_view(picture).mean() < 80
+    assert 50 < whole_view(picture).squares().mean() < 80
     picture = np.roll(picture, 1, axis=(0, 1))
-    assert 50 < whole_view(picture).mean() < 80
+    assert 50 < whole_view(picture).squares().mean() < 80
 
 
 def test_the_whole_view_is_the_first_of_all() -> None:
     picture = half_and_half(300, 200)
-    assert (whole_view(picture)[0] == all_views(picture)[0]).all()
-    assert whole_view(picture).shape == (1, SIDE, SIDE, 3)
+    assert (whole_view(picture).squares()[0] == all_views(picture).squares()[0]).all()
+    assert whole_view(picture).squares().shape == (1, SIDE, SIDE, 3)
 
 
 def test_the_worst_view_counts() -> None:
@@ -141,7 +155,7 @@ def test_the_worst_view_counts() -> None:
         scores[:, LABELS.index("FACE_FEMALE")] = 0.9
         return scores
 
-    scores = worst_scores(CallStub(last_view_only), all_views(half_and_half(64, 64)))
+    scores = worst_scores(CallStub(last_view_only), NONE, all_views(half_and_half(64, 64)))
     assert (scores.genitalia, scores.bust_or_buttocks, scores.anus) == (0.5, 0.25, 0.125)
 
 
@@ -161,7 +175,7 @@ def test_the_worst_view_counts() -> None:
 def test_each_label_counts_and_an_impossible_score_is_one(
     label: str, kind: str, score: float, counts_as: float
 ) -> None:
-    scores = worst_scores(ScoreStub(**{label: score}), whole_view(half_and_half(64, 64)))
+    scores = worst_scores(ScoreStub(**{label: score}), NONE, whole_view(half_and_half(64, 64)))
     values = {name: getattr(scores, name) for name in ("genitalia", "anus", "bust_or_buttocks")}
     assert values == dict.fromkeys(values, 0.0) | {kind: counts_as}
 
@@ -169,7 +183,7 @@ def test_each_label_counts_and_an_impossible_score_is_one(
 @pytest.mark.parametrize("shape", [(0, 18), (3, 18), (4, 17), (4, 18, 1), (18,), ()])
 def test_missing_scores_count_as_one(shape: tuple[int, ...]) -> None:
     stub = CallStub(lambda views: np.zeros(shape, np.float32))
-    scores = worst_scores(stub, all_views(half_and_half(64, 64)))
+    scores = worst_scores(stub, NONE, all_views(half_and_half(64, 64)))
     assert (scores.genitalia, scores.anus, scores.bust_or_buttocks) == (1.0, 1.0, 1.0)
 
 
@@ -205,7 +219,7 @@ def test_a_region_is_seen_whole_and_large_enough(
     region: Region, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
     pixels = np.asarray(rgb(*size)).copy()
-    whole, views = all_views(pixels), views_with(region)(pixels)
+    whole, views = all_views(pixels).squares(), views_with(region)(pixels).squares()
     assert len(views) == len(whole) + 4
     assert (views[: len(whole)] == whole).all()
     shown = views[len(whole)].any(axis=2)
@@ -217,5 +231,52 @@ def test_a_region_is_seen_whole_and_large_enough(
 def test_a_small_region_is_inside_what_is_seen() -> None:
     pixels = np.zeros((512, 512, 3), np.uint8)
     pixels[3:9, 500:511] = 255
-    view = views_with(Region(500, 3, 511, 9))(pixels)[-4]
+    view = views_with(Region(500, 3, 511, 9))(pixels).squares()[-4]
     assert (view > 250).all(axis=2).sum() == pytest.approx(11 * 6 * (SIDE / 160) ** 2, rel=0.3)
+
+
+def test_classifiers_see_every_view_in_its_shape_and_no_larger_than_they_read() -> None:
+    pixels = np.asarray(rgb(1024, 768)).copy()
+    views = views_with(Region(0, 0, 200, 100))(pixels)
+    pieces = views.pieces()
+    assert len(pieces) == len(views.squares())
+    assert {max(piece.shape) for piece in pieces} == {FINE, 200}
+    whole, turned, inverted, swapped = (piece[0, 0].tolist() for piece in pieces[:4])
+    assert (whole, turned) == ([90, 150, 80], [90, 150, 80])
+    assert (inverted, swapped) == ([165, 105, 175], [80, 150, 90])
+    assert pieces[0].shape == (384, 512, 3)
+
+
+def test_portraits_are_the_natural_views_and_the_faces_in_them() -> None:
+    pixels = np.zeros((1280, 640, 3), np.uint8)
+    pixels[400:480, 200:280] = 255
+
+    def find(squares: Views) -> list[list[Region]]:
+        # The whole picture is seen at a quarter, so the white square lies here.
+        return [[Region(50, 100, 70, 120)], *([] for _ in squares[1:])]
+
+    views = all_views(pixels)
+    portraits = views.portraits(find)
+    tiles = len(views.parts) - 1
+    assert len(portraits) == 2 + tiles + 1
+    assert portraits[-1].shape == (120, 120, 3)
+    assert portraits[-1].mean() == pytest.approx(255 * (80 / 120) ** 2)
+
+
+@pytest.mark.parametrize(
+    "region", [Region(-20, -20, 30, 30), Region(300, 300, 400, 400), Region(-9, -9, -5, -5)]
+)
+def test_a_face_at_or_past_the_border_still_is_a_picture(region: Region) -> None:
+    portraits = whole_view(np.asarray(rgb(100, 50))).portraits(lambda squares: [[region]])
+    assert portraits[-1].size > 0
+
+
+def test_what_the_classifiers_saw_is_part_of_the_scores() -> None:
+    class Sees(Classifiers):
+        def see(self, views: Viewed) -> PictureScores:
+            assert len(views.pieces()) == 4
+            return PictureScores(explicit=0.1, nudity=0.2, suggestive=0.3, young=0.4)
+
+    scores = worst_scores(ScoreStub(), Sees(), all_views(half_and_half(64, 64)))
+    assert (scores.explicit, scores.nudity) == (0.1, 0.2)
+    assert (scores.suggestive, scores.young) == (0.3, 0.4)

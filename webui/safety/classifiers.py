@@ -25,7 +25,7 @@ from webui.safety.slots import FOLDERS, read_picture_model, read_text_model
 Pixels = NDArray[np.uint8]
 
 _PICTURE_SLOTS: tuple[Slot, ...] = ("nsfw", "explicit", "face age")
-_TOLERANCE = 1e-3
+_TOLERANCE = 0.02
 _TEXTS = ("a red chair on a meadow", "Seven boats in the harbour of a small town, at night.")
 
 _log = logging.getLogger(__name__)
@@ -230,7 +230,7 @@ class Classifiers:
 
 def _fixed_pictures() -> list[Pixels]:
     """Two neutral ones: slanting colours, and stripes."""
-    y, x = np.mgrid[0:96, 0:96]
-    slanting = np.stack([x * 2, y * 2, (x + y) % 96 * 2], axis=-1).astype(np.uint8)
+    y, x = np.mgrid[0:64, 0:96]
+    slanting = np.stack([x * 2, y * 3, (x + y) % 96 * 2], axis=-1).astype(np.uint8)
     stripes = np.where((x // 8 % 2 == 0)[..., None], (240, 200, 40), (30, 60, 120))
     return [slanting, stripes.astype(np.uint8)]

@@ -43,6 +43,9 @@ of 28 repainted shirts of 256-pixel mannequins 6 were refused at 64 pixels, none
 
 MOSAIC = 12
 _ORIENTATION = 0x0112
+_CHANGES_COLOURS = frozenset({"transparency", "icc_profile", "gamma", "chromaticity"})
+"""What in a file makes some viewers show other colours than the pixels say."""
+
 _GENITALIA = ("FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED")
 _ANUS = ("ANUS_EXPOSED",)
 _BUST_OR_BUTTOCKS = ("FEMALE_BREAST_EXPOSED", "BUTTOCKS_EXPOSED")
@@ -66,7 +69,7 @@ def decode(data: bytes) -> Picture:
 
 
 def _shows_only_its_pixels(picture: Image.Image) -> bool:
-    plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
+    plain = picture.mode in ("RGB", "L") and _CHANGES_COLOURS.isdisjoint(picture.info)
     still = getattr(picture, "n_frames", 1) == 1
     upright = picture.getexif().get(_ORIENTATION, 1) == 1
     return plain and still and upright and max(picture.size) <= MAX_SIDE
