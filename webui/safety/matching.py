@@ -22,6 +22,11 @@ _RUN = re.compile(r"(.)\1*")
 _KEY_SIZES = (2, 3)
 
 
+def as_letters(word: str) -> str:
+    """A word with its digits as the letters they look like."""
+    return word.translate(_LEET)
+
+
 class Word(NamedTuple):
     """A word of lower-case letters and digits, and whether white space is before it."""
 
@@ -70,10 +75,12 @@ class Matcher:
         line = _line(words)
         runs = [match.span() for match in _RUN.finditer(line.joined)]
         letters = "".join([line.joined[start] for start, _ in runs])
+        known: set[Cue] = set()
         for i, term in self._candidates(letters):
-            if not (backwards and term.short):
+            if term.cue not in known and not (backwards and term.short):
                 found = runs[i : i + len(term.letters)]
                 if _fits(term, found, line, fills_only=backwards or term.whole):
+                    known.add(term.cue)
                     yield term.cue
 
     def _candidates(self, letters: str) -> Iterator[tuple[int, Term]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,6 +27,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _BLOCK_WORD = re.compile(r"\b(?:BREAK|AND)\b")
 _WEIGHT = re.compile(r":\s*[-+]?[\d.]+\s*(?=[)\]])")
 _BRACKET = re.compile(r"[()\[\]{}\\]")
+_LETTERS = re.compile(r"[^\x00-\x7f]+")
 _APOSTROPHE = re.compile(r"(?<=[a-z0-9])['`](?=[a-z0-9])")
 _SYMBOL_LETTERS = (
     (re.compile(r"@(?=[a-z0-9])|(?<=[a-z0-9])@"), "a"),
@@ -74,18 +75,26 @@ class Normaliser:
 
     def readings(self, text: str) -> frozenset[str]:
         """Every way the text can be read: with and without prompt syntax, unquoted, folded."""
-        mended = text if text.isascii() and "&" not in text else _mend(text)
-        written = {mended}
-        if "%" in mended:
-            written.add(unquote(unquote(mended)))
-        written |= {without_syntax(one) for one in written}
-        return frozenset(folded for one in written for folded in self._folds(one))
+        latin = (one for written in _written(text) for one in self._latin(written))
+        return frozenset(folded for one in latin for folded in _folded(one))
 
-    def _folds(self, text: str) -> tuple[str, ...]:
-        by_sound = _plain(text)
+    def cased_readings(self, text: str) -> frozenset[str]:
+        """The same with its capitals kept, and with symbols and digits as they are."""
+        return frozenset(one for written in _written(text) for one in self._latin(written))
+
+    def _latin(self, text: str) -> tuple[str, ...]:
+        """The text in Latin letters: by sound, and by looks."""
         if text.isascii():
-            return (by_sound,)
-        return by_sound, _plain(text.translate(self.lookalikes))
+            return (text,)
+        return _ascii(text), _ascii(text.translate(self.lookalikes))
+
+
+def _written(text: str) -> set[str]:
+    mended = text if text.isascii() and "&" not in text else _mend(text)
+    written = {mended}
+    if "%" in mended:
+        written.add(unquote(unquote(mended)))
+    return written | {without_syntax(one) for one in written}
 
 
 def _mend(text: str) -> str:
@@ -93,15 +102,26 @@ def _mend(text: str) -> str:
     return fix_text(text, unescape_html=True, normalization=None)
 
 
-def _plain(text: str) -> str:
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        shown = "".join(filter(_is_shown, decomposed))
-        text = anyascii(shown.casefold())
+def _ascii(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text)
+    shown = "".join(filter(_is_shown, decomposed))
+    return _LETTERS.sub(_spelled, shown)
+
+
+def _spelled(word: re.Match[str]) -> str:
+    """A run of letters in Latin ones, capitalised where it was: many scripts have no capitals."""
+    latin = anyascii(word.group()).lower()
+    return latin.capitalize() if word.group()[0].isupper() else latin
+
+
+def _folded(text: str) -> Iterator[str]:
+    """The text in lower case, with symbols as the letters they look like, and as symbols."""
     text = _APOSTROPHE.sub("", _CONTROL.sub("", text.lower()))
+    yield text
+    lettered = text
     for pattern, letter in _SYMBOL_LETTERS:
-        text = pattern.sub(letter, text)
-    return text
+        lettered = pattern.sub(letter, lettered)
+    yield lettered
 
 
 def _is_shown(character: str) -> bool:
