@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from benchmarks.browser import driven_page
 from benchmarks.figures import Figure, Limit
 from benchmarks.measure import BenchmarkError
-from benchmarks.startup import ENGINE, running_server
+from benchmarks.startup import ENGINE
 from benchmarks.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ WARM_UP = 100
 """Pictures made before the first look: by then everything that is made once has been made."""
 
 MIB = 1024**2
-PATIENCE_MS = 60_000
 
 
 def run(bench: Workbench) -> list[Figure]:
@@ -30,28 +28,18 @@ def run(bench: Workbench) -> list[Figure]:
     Raises:
         BenchmarkError: Playwright is not installed.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise BenchmarkError(
-            "The development packages are needed to measure the page: launch.py test installs them."
-        ) from None
     count = bench.effort.generations
-    with running_server(bench.work / "page-outputs") as (url, pid), sync_playwright() as playwright:
-        path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(url)
+    with driven_page(bench.work / "page-outputs") as driven:
+        page = driven.page
+        page.goto(driven.address)
         page.wait_for_selector("#engine[data-phase=ready]", state="attached")
         page.locator("#input-steps").fill(str(bench.effort.generation_steps))
         session = page.context.new_cdp_session(page)
         press(page, WARM_UP)
-        looks = [look(session, pid)]
+        looks = [look(session, driven.server)]
         for _ in range(5):
             press(page, count // 5)
-            looks.append(look(session, pid))
-        browser.close()
+            looks.append(look(session, driven.server))
     return [
         _growth(name, [look[name] for look in looks], count, most)
         for name, most in (

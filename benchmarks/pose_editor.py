@@ -6,17 +6,15 @@ import bisect
 import itertools
 import json
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.browser import driven_page
 from benchmarks.figures import Figure, Limit
 from benchmarks.measure import BenchmarkError
-from benchmarks.startup import running_server
 from benchmarks.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ FRAME_MS = 16.0
 GAP_MS = 17.0
 """One picture of a screen with 60 a second takes 16.7 ms: a gap above that is a dropped one."""
 
-PATIENCE_MS = 60_000
 _TASKS = ("devtools.timeline", "disabled-by-default-devtools.timeline")
 _FRAME = "FireAnimationFrame"
 
@@ -75,27 +72,17 @@ def run(bench: Workbench) -> list[Figure]:
     Raises:
         BenchmarkError: Playwright is not installed.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise BenchmarkError(
-            "The development packages are needed to measure the page: launch.py test installs them."
-        ) from None
     figures: list[Figure] = []
-    with running_server(bench.work / "pose-outputs") as (url, _), sync_playwright() as playwright:
-        path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(PATIENCE_MS)
+    with driven_page(bench.work / "pose-outputs") as driven:
+        page = driven.page
         for count in (1, 8):
-            page.goto(url)
+            page.goto(driven.address)
             page.wait_for_selector("body[data-job]", state="attached")
             page.evaluate(_OPEN, {"side": SIDE, "count": count})
             page.wait_for_selector("dialog.pose .figure")
             for part in ("joint", "person"):
-                dragged = drag(browser, page, part, bench.effort.drag_seconds)
+                dragged = drag(driven.browser, page, part, bench.effort.drag_seconds)
                 figures += _rows(f"pose editor, {_people(count)}, a {part} dragged", dragged)
-        browser.close()
     return figures
 
 

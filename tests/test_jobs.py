@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from webui.errors import BusyError
+from webui.errors import BusyError, RefusedError
 from webui.events import Cancelled, Event, Failed, Finished, Preview, Queued, Terminal
 from webui.generator import Cancel, Session
 from webui.jobs import Job, Jobs
@@ -98,6 +98,29 @@ def test_a_full_queue_is_one_sentence(jobs: Jobs):
         submit(jobs, session, session)
     with pytest.raises(BusyError, match="The queue is full"):
         submit(jobs, "f", "f")
+
+
+def test_what_would_not_be_admitted_does_not_wait(generator: Gated):
+    considered: list[str] = []
+
+    def consider(request: GenerationRequest, session: Session) -> None:
+        considered.append(session.id)
+        if request.prompt == "no":
+            raise RefusedError("No.")
+
+    jobs = Jobs(generator, consider=consider, max_queued=4, max_per_session=1)
+    try:
+        with pytest.raises(RefusedError):
+            submit(jobs, "no", "a")
+        generator.gate.release()
+        assert isinstance(last(submit(jobs, "yes", "a")), Finished)
+        assert generator.order == ["yes"]
+        submit(jobs, "yes", "b")
+        with pytest.raises(BusyError):
+            submit(jobs, "yes", "b")
+        assert considered == ["a", "a", "b"]
+    finally:
+        jobs.close()
 
 
 def test_a_late_follower_sees_everything_but_old_previews(jobs: Jobs, generator: Gated):

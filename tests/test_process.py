@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from webui.errors import GuardError
+from webui.errors import (
+    EngineError,
+    GateError,
+    GuardError,
+    NotFoundError,
+    RefusedError,
+    WebuiError,
+    error_named,
+)
 from webui.events import Cancelled, Event, Failed, Finished, Notice, Preview, Step
 from webui.generator import Cancel, Session
 from webui.process import EngineProcess, Report
 from webui.request import GenerationRequest
 from webui.settings import Settings
+from webui.standing import Answer, Declare, LevelStanding, LogIn, Look, Question, Redirect, Standing
 
 SESSION = Session(id="tests")
 
@@ -48,9 +57,40 @@ class Stepping:
         yield Finished(saved=0, withheld=0, seconds=0)
 
 
+class Guarded(Stepping):
+    """Has a gate, too: it says who asks, and does what the question says."""
+
+    def consider(self, request: GenerationRequest, session: Session) -> None:
+        if request.prompt == "refuse":
+            raise RefusedError("No.", field="prompt")
+
+    def answer(self, question: Question, session: Session) -> Answer:
+        match question:
+            case Declare(token="no"):
+                raise GateError("This code is not valid.")
+            case Declare(token="raise"):
+                raise ZeroDivisionError("nobody foresaw this")
+            case Declare(token="exit"):
+                os._exit(7)
+            case LogIn(back=back):
+                return Redirect(address=f"{back}?{session.id}")
+            case _:
+                return Standing(level=1, levels=(LevelStanding(level=0),), guards=())
+
+
 def build(settings: Settings, report: Report) -> Stepping:
     report("ready", "ready")
     return Stepping()
+
+
+def build_guarded(settings: Settings, report: Report) -> Guarded:
+    report("ready", "ready")
+    return Guarded()
+
+
+def build_slowly(settings: Settings, report: Report) -> Guarded:
+    time.sleep(3)
+    return build_guarded(settings, report)
 
 
 def build_without_guard(settings: Settings, report: Report) -> Stepping:
@@ -161,3 +201,69 @@ def test_closing_ends_the_process_in_mid_job(engine: EngineProcess):
     assert time.monotonic() - began < 4
     assert pid is not None
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture
+def guarded() -> Iterator[EngineProcess]:
+    engine = EngineProcess(build_guarded, Settings())
+    wait_for(lambda: engine.status().phase == "ready")
+    yield engine
+    engine.close()
+
+
+def test_the_gate_answers_beside_a_job(guarded: EngineProcess):
+    job = ask(guarded, steps=150)
+    next(job)
+    assert guarded.answer(Look(), SESSION) == Standing(
+        level=1, levels=(LevelStanding(level=0),), guards=()
+    )
+    assert guarded.answer(LogIn(back="x"), SESSION) == Redirect(address="x?tests")
+    guarded.consider(GenerationRequest(prompt="fine"), SESSION)
+    assert isinstance(next(job), Step)
+
+
+def test_what_the_gate_raises_is_raised_here(guarded: EngineProcess):
+    with pytest.raises(GateError, match=r"This code is not valid\."):
+        guarded.answer(Declare(token="no"), SESSION)
+    with pytest.raises(RefusedError) as refused:
+        guarded.consider(GenerationRequest(prompt="refuse"), SESSION)
+    assert (refused.value.message, refused.value.field) == ("No.", "prompt")
+    with pytest.raises(EngineError, match="inside the engine"):
+        guarded.answer(Declare(token="raise"), SESSION)
+    assert isinstance(guarded.answer(Look(), SESSION), Standing)
+
+
+def test_a_question_whose_engine_dies_is_answered_at_once(guarded: EngineProcess):
+    began = time.monotonic()
+    with pytest.raises(EngineError, match="does not answer"):
+        guarded.answer(Declare(token="exit"), SESSION)
+    assert time.monotonic() - began < 5
+
+
+def test_while_the_engine_starts_only_the_gate_is_shut():
+    engine = EngineProcess(build_slowly, Settings())
+    try:
+        engine.consider(GenerationRequest(prompt="refuse"), SESSION)
+        with pytest.raises(EngineError, match="still starting"):
+            engine.answer(Look(), SESSION)
+    finally:
+        engine.close()
+
+
+def test_an_engine_that_cannot_be_built_opens_no_gate():
+    engine = EngineProcess(build_without_guard, Settings())
+    try:
+        wait_for(lambda: engine.status().phase == "failed")
+        for question in (
+            lambda: engine.answer(Look(), SESSION),
+            lambda: engine.consider(GenerationRequest(), SESSION),
+        ):
+            with pytest.raises(EngineError, match="The detector is missing"):
+                question()
+    finally:
+        engine.close()
+
+
+def test_errors_travel_by_their_names():
+    assert type(error_named("NotFoundError", "a", field="b")) is NotFoundError
+    assert type(error_named("Unheard", "a")) is WebuiError

@@ -55,6 +55,10 @@ class RefusedError(WebuiError):
     exit_code = 3
 
 
+class GateError(RefusedError):
+    """The gate does not open: a code, link or login was not accepted, or may not be used here."""
+
+
 class GuardError(WebuiError):
     """A guard that must be working is missing or failed, so nothing is made (fail closed)."""
 
@@ -95,3 +99,13 @@ class StartError(WebuiError):
     """The server cannot start as asked: port in use, folder not writable."""
 
     exit_code = 2
+
+
+def error_named(name: str, message: str, *, field: str | None = None) -> WebuiError:
+    """An error that has travelled as text, as one of its class again; `WebuiError` if unknown."""
+    kinds: list[type[WebuiError]] = [WebuiError]
+    for kind in kinds:
+        if kind.__name__ == name:
+            return kind(message, field=field)
+        kinds += kind.__subclasses__()
+    return WebuiError(message, field=field)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Event as Cancel
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from webui.events import Event
 from webui.levels import STRICT, Level
 from webui.request import GenerationRequest
+from webui.standing import Answer, Question
 
-__all__ = ["Cancel", "Generator", "Session"]
+__all__ = ["Cancel", "Gatekeeper", "Generator", "Session"]
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,28 @@ class Generator(Protocol):
         """Yields the events of one job, the last one a `Terminal`; never raises `WebuiError`.
 
         Setting `cancel` ends the job within one denoising step. Closing the iterator does too.
+        """
+        ...
+
+
+@runtime_checkable
+class Gatekeeper(Protocol):
+    """Who decides what a session may reach: `Engine`, and `EngineProcess` for it."""
+
+    def consider(self, request: GenerationRequest, session: Session) -> None:
+        """Passes a request that would be admitted now; at its turn it is judged again.
+
+        Raises:
+            RefusedError: The request asks for what the filter does not allow.
+            WebuiError: It names what is not there, or a guard does not work.
+        """
+        ...
+
+    def answer(self, question: Question, session: Session) -> Answer:
+        """What the gate says.
+
+        Raises:
+            GateError: It says no.
+            WebuiError: It cannot answer now.
         """
         ...

@@ -77,14 +77,22 @@ class Jobs:
 
     Args:
         generator: What makes the pictures.
+        consider: Passes a request that would be admitted, raises `WebuiError` for another; so that
+            nobody waits in vain. A job is judged again when its turn comes.
         max_queued: Most jobs that may wait over all sessions.
         max_per_session: Most unfinished jobs of one session. Its drafts leave it all of these.
     """
 
     def __init__(
-        self, generator: Generator, *, max_queued: int = 64, max_per_session: int = 3
+        self,
+        generator: Generator,
+        *,
+        consider: Callable[[GenerationRequest, Session], None] | None = None,
+        max_queued: int = 64,
+        max_per_session: int = 3,
     ) -> None:
         self._generator = generator
+        self._consider = consider
         self._max_queued = max_queued
         self._max_per_session = max_per_session
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
@@ -99,18 +107,15 @@ class Jobs:
 
         Raises:
             BusyError: The queue is full, or the session has too many unfinished jobs.
+            WebuiError: It would not be admitted.
         """
+        with self._changed:
+            self._check_room(session)
+        if self._consider is not None:
+            self._consider(request, session)
         job = Job(request, session, self._withdraw)
         with self._changed:
-            unfinished = self._unfinished(session.id)
-            if not session.draft:
-                unfinished = [known for known in unfinished if not known.session.draft]
-            if len(unfinished) >= self._max_per_session:
-                raise BusyError(
-                    f"{self._max_per_session} of your jobs are not finished yet: wait or stop one."
-                )
-            if sum(map(len, self._waiting.values())) >= self._max_queued:
-                raise BusyError("The queue is full: try again in a while.")
+            self._check_room(session)
             self._waiting.setdefault(session.id, deque()).append(job)
             self._tell_positions()
             self._changed.notify_all()
@@ -139,6 +144,17 @@ class Jobs:
             self._changed.notify_all()
         for job in jobs:
             job.add(failed(EngineError("The server was stopped before this job's turn came.")))
+
+    def _check_room(self, session: Session) -> None:
+        unfinished = self._unfinished(session.id)
+        if not session.draft:
+            unfinished = [known for known in unfinished if not known.session.draft]
+        if len(unfinished) >= self._max_per_session:
+            raise BusyError(
+                f"{self._max_per_session} of your jobs are not finished yet: wait or stop one."
+            )
+        if sum(map(len, self._waiting.values())) >= self._max_queued:
+            raise BusyError("The queue is full: try again in a while.")
 
     def _withdraw(self, job: Job) -> None:
         """Takes a cancelled job out of the queue; one that runs ends by itself."""

@@ -48,7 +48,7 @@ def _serve(options: argparse.Namespace) -> int:
     )
     listener = bind(server)
     engine = EngineProcess(build_warm_engine, settings)
-    jobs = Jobs(engine)
+    jobs = Jobs(engine, consider=engine.consider)
     backend = build_backend(settings, jobs, engine.status)
     try:
         serve(listener, server, backend)

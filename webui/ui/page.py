@@ -113,9 +113,9 @@ class _Desk:
         answer = {"ask": asked.get("ask")}
         try:
             wanted = parse_request(_object(asked.get("request")))
-            session = session_of(cast(Any, request.request))
+            session = session_of(cast(Any, request.request), level=asked.get("level"))
             self._brought.check_request(session, wanted)
-            job = self._backend.jobs.submit(wanted, session)
+            job = await asyncio.to_thread(self._backend.jobs.submit, wanted, session)
         except WebuiError as error:
             yield self._views.idle(problem=Problem.of(error)) | answer
             return

@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection, Request
 
 from webui.errors import WebuiError
 from webui.generator import Session
+from webui.levels import STRICT, as_level
 from webui.ui.front import LOCAL, SESSION_COOKIE
 
 
@@ -15,10 +16,14 @@ class NotHereError(WebuiError):
     status = 403
 
 
-def session_of(connection: HTTPConnection) -> Session:
-    """The session behind a request that came through `webui.ui.front.Front`."""
+def session_of(connection: HTTPConnection, level: object = STRICT) -> Session:
+    """The session behind a request that came through `webui.ui.front.Front`.
+
+    Args:
+        level: The filter level it asks for; what is none is strict.
+    """
     remote = not connection.scope.get(LOCAL, False)
-    return Session(id=connection.cookies[SESSION_COOKIE], remote=remote)
+    return Session(id=connection.cookies[SESSION_COOKIE], remote=remote, level=as_level(level))
 
 
 def at_this_machine(request: Request) -> None:

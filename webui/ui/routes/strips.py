@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
 from webui.errors import NotFoundError
+from webui.levels import STRICT
 from webui.request import parse_request
 from webui.ui.routes.pictures import PRIVATE
 from webui.ui.strips import Strips, shown
@@ -17,11 +18,17 @@ from webui.ui.visitor import session_of
 
 
 class Wanted(BaseModel):
-    """The body of `POST /strips`; `row` is the one that is swept, from 0."""
+    """The body of `POST /strips`.
+
+    Attributes:
+        row: The one that is swept, from 0.
+        level: The filter level asked for; what is none is strict.
+    """
 
     request: dict[str, Any]
     kind: Kind
     row: int = 0
+    level: Any = STRICT
 
 
 def add_strips_routes(app: FastAPI, strips: Strips) -> None:
@@ -31,7 +38,9 @@ def add_strips_routes(app: FastAPI, strips: Strips) -> None:
     def begin(wanted: Wanted, request: Request) -> dict[str, Any]:
         """Begins a strip and ends the session's one before."""
         asked = parse_request(wanted.request)
-        return shown(strips.start(session_of(request), asked, wanted.kind, wanted.row))
+        return shown(
+            strips.start(session_of(request, wanted.level), asked, wanted.kind, wanted.row)
+        )
 
     @app.get("/strips/{name}")
     def watch(name: str, request: Request) -> dict[str, Any]:
