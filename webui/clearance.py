@@ -7,12 +7,15 @@ trees and fails when one of them is made elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from webui.generator import Session
 from webui.levels import Level
 from webui.request import GenerationRequest
+from webui.standing import CeilingKind
 
 
 class Region(NamedTuple):
@@ -31,12 +34,17 @@ class Admitted:
     Attributes:
         level: Effective level; a missing grant, guard or setting makes it 0.
         notices: Sentences for the user, such as which kind of ceiling lowered the level.
+        held_by: The kind of ceiling that lowered it.
+        tainted: Whether a picture or a model has a part in it that is not known to be this
+            installation's own.
     """
 
     request: GenerationRequest
     session: Session
     level: Level
     notices: tuple[str, ...] = ()
+    held_by: CeilingKind | None = None
+    tainted: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,16 @@ class Cleared:
 
 @dataclass(frozen=True)
 class Discarded:
-    """A picture that did not pass. It keeps neither pixels nor scores."""
+    """A picture that did not pass. It keeps no pixels, and of the scores what the audit log may.
+
+    Attributes:
+        rule: "picture" when it was judged, "guard" when it could not be.
+        scores: In tenths, by the names of `webui.safety.policy.Scores`.
+    """
 
     level: Level
+    rule: Literal["picture", "guard"] = "guard"
+    scores: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)

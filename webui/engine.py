@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Lock
 from time import perf_counter
 from types import MappingProxyType
@@ -15,8 +14,8 @@ from types import MappingProxyType
 import torch
 
 from webui import __version__
-from webui.clearance import Admitted, Cleared, Region
-from webui.errors import NotFoundError, OutOfMemoryError, WebuiError
+from webui.clearance import Admitted, Cleared
+from webui.errors import NotFoundError, OutOfMemoryError, RefusedError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -41,19 +40,17 @@ from webui.generation.resolve import Plan, resolve
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
-from webui.levels import Level
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
-from webui.library.gallery import Gallery
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
-from webui.provenance import watermark
-from webui.provenance.c2pa import Signer
+from webui.minutes import Minutes
 from webui.provenance.recipe import Recipe, UsedLora
-from webui.provenance.sign import sign
+from webui.release import Release, changed_part
 from webui.request import GenerationRequest, pictures_of
+from webui.safety.gate import Gate
 from webui.safety.guard import Guard
-from webui.safety.pictures import decode
+from webui.standing import Answer, Question
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
@@ -95,20 +92,19 @@ class Engine:
         loras: LoraShelf,
         controlnets: ControlNetShelf,
         uploads: Uploads,
-        gallery: Gallery,
-        drafts: Gallery,
-        signer: Signer,
+        gate: Gate,
+        minutes: Minutes,
+        release: Release,
     ) -> None:
-        """`drafts` takes the pictures of sessions that ask for drafts."""
         self._painter = painter
         self._guard = guard
         self._shelf = shelf
         self._loras = loras
         self._controlnets = controlnets
         self._uploads = uploads
-        self._gallery = gallery
-        self._drafts = drafts
-        self._signer = signer
+        self._gate = gate
+        self._minutes = minutes
+        self._release = release
         self._pace = PreviewPace()
         self._lock = Lock()
         self._versions = {"easel": __version__} | {
@@ -136,7 +132,8 @@ class Engine:
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
         request, taken_out = rows_for_tags(request)
-        admitted = self._guard.admit(request, session)
+        admitted = self._admitted(request, session)
+        self._minutes.admitted(admitted)
         yield from (Notice(message=notice) for notice in (*admitted.notices, *taken_out))
         plan = self._resolved(admitted.request, self._bring(admitted.request))
         self._check_region(plan)
@@ -149,7 +146,7 @@ class Engine:
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)
         if session.previews:
-            yield from self._show_hints(steerings, admitted.level)
+            yield from self._show_hints(steerings, admitted)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         for batch, seeds in enumerate(plan.batches):
             painting = self._painter.paint(
@@ -164,7 +161,23 @@ class Engine:
             )
             pictures = yield from self._watch(painting, job, batch)
             for seed, picture in zip(seeds, pictures, strict=True):
-                yield from self._release(picture, seed, job, batch)
+                yield from self._let_out(picture, seed, job, batch)
+
+    def consider(self, request: GenerationRequest, session: Session) -> None:
+        """Passes a request that would be admitted now.
+
+        Raises:
+            WebuiError: Why it would not.
+        """
+        self._admitted(rows_for_tags(request)[0], session)
+
+    def answer(self, question: Question, session: Session) -> Answer:
+        """What the gate says.
+
+        Raises:
+            WebuiError: As the gate's.
+        """
+        return self._gate.answer(question, session)
 
     @property
     def description(self) -> str:
@@ -181,6 +194,16 @@ class Engine:
     def close(self) -> None:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
+
+    def _admitted(self, request: GenerationRequest, session: Session) -> Admitted:
+        try:
+            return self._guard.admit(request, session, tainted=self._is_tainted(request))
+        except RefusedError:
+            self._minutes.refused(request, session)
+            raise
+
+    def _is_tainted(self, request: GenerationRequest) -> bool:
+        return bool(pictures_of(request) or [lora for lora in request.loras if lora.has_effect])
 
     def _resolved(
         self,
@@ -213,7 +236,7 @@ class Engine:
         Raises:
             RefusedError: It may not be worked on.
         """
-        region = _changed(plan)
+        region = changed_part(plan)
         if plan.canvas is not None and region is not None:
             self._guard.check_brought(to_png(plan.canvas.picture), field="init", region=region)
 
@@ -234,7 +257,7 @@ class Engine:
                 if happened.frame is not None and job.pace is not None:
                     began = perf_counter()
                     jpeg = to_jpeg(happened.frame)
-                    cleared = self._guard.screen_preview(jpeg, job.admitted.level)
+                    cleared = self._preview(jpeg, job.admitted)
                     job.pace.spent(perf_counter() - began)
                     yield Preview(jpeg=cleared.data, step=happened.step)
         except StopIteration as end:
@@ -242,43 +265,39 @@ class Engine:
         finally:
             painting.close()
 
-    def _show_hints(self, steerings: Sequence[Steering], level: Level) -> Iterator[HintMade]:
+    def _show_hints(self, steerings: Sequence[Steering], admitted: Admitted) -> Iterator[HintMade]:
         """The hints as checked small pictures."""
         for steering in steerings:
-            cleared = self._guard.screen_preview(to_jpeg(steering.frame), level)
+            cleared = self._preview(to_jpeg(steering.frame), admitted)
             yield HintMade(control=steering.control.place, jpeg=cleared.data)
 
-    def _release(
+    def _preview(self, jpeg: bytes, admitted: Admitted) -> Cleared:
+        mosaic = self._guard.mosaics(admitted.session)
+        return self._guard.screen_preview(jpeg, admitted.level, mosaic=mosaic)
+
+    def _let_out(
         self, picture: bytes, seed: int, job: _Job, batch: int
     ) -> Generator[Event, None, None]:
-        """Marks, checks, signs and saves one picture; what does not pass is gone."""
+        """Lets one picture out; what does not pass is gone."""
         began = perf_counter()
-        # Marked before it is checked: the pixels that are sent are the pixels that passed.
-        marked = _marked(picture, job.plan)
-        verdict = self._guard.screen(marked, job.admitted.level, _changed(job.plan))
+        verdict = self._release.check(picture, job.plan, job.admitted)
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
             job.tally.withheld += 1
+            self._painter.forget(job.plan, batch)
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        signed = sign(verdict, self._recipe(job, seed), self._signer, self._parent(job.plan))
-        gallery = self._drafts if job.admitted.session.draft else self._gallery
-        path = gallery.save(signed, seed=seed, now=datetime.now())
+        released = self._release.save(verdict, self._recipe(job, seed), job.plan, job.admitted)
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
         yield Saved(
-            path=str(path),
+            path=str(released.path),
             seed=seed,
-            sha256=signed.sha256,
+            sha256=released.sha256,
             width=job.plan.width,
             height=job.plan.height,
         )
-
-    def _parent(self, plan: Plan) -> bytes | None:
-        """The file of the picture it began from."""
-        name = plan.request.init
-        return self._uploads.read(name) if name else None
 
     def _recipe(self, job: _Job, seed: int) -> Recipe:
         device = self._painter.device
@@ -290,7 +309,7 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
-            tainted=bool(pictures_of(job.plan.request) or job.plan.loras),
+            tainted=job.admitted.tainted,
             loras=tuple(
                 UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
                 for lora in job.plan.loras
@@ -309,17 +328,6 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
         )
-
-
-def _marked(picture: bytes, plan: Plan) -> bytes:
-    """The picture with the watermark, where a part is kept only in what was painted."""
-    where = None if plan.canvas is None else plan.canvas.alpha
-    return to_png(watermark.embed(decode(picture), where))
-
-
-def _changed(plan: Plan) -> Region | None:
-    """The part of a picture brought in that is painted anew; `None` where all is."""
-    return None if plan.canvas is None else plan.canvas.changed
 
 
 def _step(done: StepDone, plan: Plan, batch: int) -> Step:

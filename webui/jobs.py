@@ -133,6 +133,16 @@ class Jobs:
             jobs = [job for waiting in self._waiting.values() for job in waiting]
             return [job.request for job in (*jobs, self._running) if job is not None]
 
+    def cancel_where(self, which: Callable[[Session], bool]) -> None:
+        """Cancels the unfinished jobs of all sessions that `which` names."""
+        with self._changed:
+            jobs = [job for waiting in self._waiting.values() for job in waiting]
+            if self._running is not None:
+                jobs.append(self._running)
+        for job in jobs:
+            if which(job.session):
+                job.cancel()
+
     def close(self) -> None:
         """Cancels everything and stops taking jobs on."""
         with self._changed:

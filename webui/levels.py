@@ -10,6 +10,9 @@ Level = Literal[0, 1, 2]
 LEVELS = cast(tuple[Level, ...], get_args(Level))
 STRICT: Level = 0
 
+NEVER_TAKEN = "It names a filter level, which is never taken from outside: that was left out."
+"""Said of a preset, a link, or a picture's recipe with a level in it."""
+
 
 def as_level(value: object) -> Level:
     """The level a value names. `True`, `"2"`, `2.0`, 3 and all else that is none are strict."""

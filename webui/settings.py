@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from webui.levels import Level
+
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: the folder that holds `webui/`, `models/` and `launch.py`."""
 
@@ -29,6 +31,8 @@ class Settings:
         device: Device the engine computes on; "auto" takes a GPU where there is one.
         dtype: Number format of the weights; "auto" takes the fastest the device has units for.
         cache_bytes: Bound of the stage cache in bytes.
+        max_level: Holds the filter's level lower than the operator's settings do, never higher.
+        exposed: Whether others than the person at this machine can reach the page.
     """
 
     models: Path = ROOT / "models"
@@ -40,6 +44,8 @@ class Settings:
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     cache_bytes: int = GIB
+    max_level: Level | None = None
+    exposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,14 @@ class ServerSettings:
         port: TCP port.
         open_browser: Whether the default browser is opened on the page.
         allowed_hosts: Further host names the server may be called by, such as a proxy's.
+        password: Visitors who are not at this machine need it; `None`: made up for a share link,
+            otherwise nobody needs one.
+        share_hours: How long a share link lasts.
     """
 
     host: str = "127.0.0.1"
     port: int = 7860
     open_browser: bool = True
     allowed_hosts: tuple[str, ...] = ()
+    password: str | None = None
+    share_hours: float = 8.0

@@ -8,6 +8,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from webui.errors import BadRequestError
+from webui.levels import NEVER_TAKEN
 from webui.library.presetfile import MAX_BYTES, Draft, make_draft, read_draft, write_draft
 
 GOOD: dict[str, Any] = {"schema": 1, "name": "Wide", "about": "Wide.", "request": {"width": 1216}}
@@ -23,6 +24,14 @@ HOSTILE = (
 
 def test_a_preset_is_read():
     assert read_draft(json.dumps(GOOD).encode()) == Draft("Wide", "Wide.", {"width": 1216})
+
+
+@pytest.mark.parametrize("change", [{"level": 2}, {"request": {"width": 1216, "level": 2}}])
+def test_a_filter_level_is_left_out_and_told(change: dict[str, Any]):
+    draft = read_draft(json.dumps(GOOD | change).encode())
+    assert draft.request == {"width": 1216}
+    assert draft.notices == (NEVER_TAKEN,)
+    assert b"level" not in write_draft(draft)
 
 
 def test_the_sentence_may_be_left_out_and_editors_may_write_a_mark():
@@ -41,7 +50,7 @@ def test_the_sentence_may_be_left_out_and_editors_may_write_a_mark():
         ({"request": {"cfg": float("nan")}}, "cfg is nan"),
         ({"request": {"prompt": "{prompt} and {prompt}"}}, "prompt may hold {prompt} only once."),
         ({"request": {"prompt": "\ud800"}}, "prompt is '\\ud800'"),
-        ({"request": {"level": "any"}}, "Unknown key 'level'"),
+        ({"request": {"levels": "any"}}, "Unknown key 'levels'"),
         ({"request": {}}, "must name at least one field"),
         ({"request": []}, "must name at least one field"),
         ({"request": None}, "must name at least one field"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from webui.cli.benching import add_bench
 from webui.cli.generating import add_generate
+from webui.cli.policy import add_policy
 from webui.cli.serving import add_serve
 from webui.cli.verifying import add_verify
 from webui.errors import WebuiError
@@ -45,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "verify",
             help="say what pictures tell about how they were made, and what of it is certain",
+            allow_abbrev=False,
+        )
+    )
+    add_policy(
+        commands.add_parser(
+            "policy",
+            help="what this installation allows: settings, invitations, the audit log",
             allow_abbrev=False,
         )
     )

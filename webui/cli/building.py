@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from webui.engine import Engine
     from webui.jobs import Jobs
     from webui.process import EngineStatus, Report
+    from webui.provenance.certificate import Trust
     from webui.ui.server import Backend
 
 
@@ -92,6 +93,11 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
     def in_use() -> set[str]:
         return {name for request in jobs.requests() for _, name in pictures_of(request)}
 
+    def trust() -> Trust | None:
+        from webui.provenance.certificate import trust_in
+
+        return trust_in(settings.state)
+
     history.start()
     return Backend(
         jobs=jobs,
@@ -104,6 +110,7 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         presets=PresetShelf(shipped, own),
         words=WordLists(shipped / "words", own / "words"),
         uploads=Uploads(settings.state / "uploads", in_use=in_use),
+        trust=trust,
     )
 
 

@@ -1,4 +1,4 @@
-"""Flags that say where things are, shared by the commands that make pictures."""
+"""Flags that say where things are and how far they may go, for commands that make pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from webui.errors import StartError
+from webui.levels import LEVELS
 from webui.settings import DeviceName, DtypeName, Settings
 
 
@@ -34,6 +35,12 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="number format of the weights; auto: the fastest the device has units for",
     )
+    parser.add_argument(
+        "--max-level",
+        type=int,
+        choices=LEVELS,
+        help="hold the filter at this level or a stricter one, whatever the policy allows",
+    )
 
 
 def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
@@ -50,4 +57,5 @@ def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
         outputs=outputs,
         device=options.device,
         dtype=options.dtype,
+        max_level=options.max_level,
     )

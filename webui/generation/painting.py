@@ -208,6 +208,11 @@ class Painter:
         self._cache.put(pictures_key, pictures)
         return pictures
 
+    def forget(self, plan: Plan, batch: int) -> None:
+        """Drops what is held of a batch: of a picture that was withheld nothing stays."""
+        for key in keys_of(plan, plan.batches[batch]):
+            self._cache.drop(key)
+
     def close(self) -> None:
         """Ends the device thread once its work is done."""
         self._thread.close()

@@ -240,6 +240,11 @@ class StageCache:
             _, (_, freed) = self._entries.popitem(last=False)
             self._bytes -= freed
 
+    def drop(self, key: Key[Any]) -> None:
+        """Forgets the result of that key, if it is held."""
+        if key in self._entries:
+            self._bytes -= self._entries.pop(key)[1]
+
 
 def _size(value: object) -> int:
     """Bytes a stage's result takes."""

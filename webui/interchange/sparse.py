@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
 from webui.errors import BadRequestError
+from webui.levels import NEVER_TAKEN
 from webui.request import GenerationRequest, field_names, parse_partial
 
 MAX_NAMES = 12
@@ -21,7 +22,8 @@ def keep_valid(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     """The values that `webui.request.parse_partial` passes, and sentences about the others.
 
     Args:
-        values: JSON values by field name; unknown names are reported in one sentence.
+        values: JSON values by field name; unknown names are reported in one sentence, a filter
+            level, which is no field, in its own.
 
     Returns:
         A sparse request of JSON values in the fields' order, and the report.
@@ -32,7 +34,9 @@ def keep_valid(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
         if name in values:
             known[name], notice = _cut(name, values[name])
             report.extend(notice)
-    unknown = values.keys() - known.keys()
+    if "level" in values:
+        report.append(NEVER_TAKEN)
+    unknown = values.keys() - known.keys() - {"level"}
     if unknown:
         names = listed(name for name in values if name in unknown)
         report.append(f"Not known here and left out: {names}.")

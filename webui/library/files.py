@@ -12,11 +12,14 @@ from webui.errors import StorageError
 PREFIX = ".writing-"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Writes `data` to a temporary file beside `path`, then renames it into place.
 
     An error leaves neither a half-written file nor a temporary one, and an older file at
     `path` stays as it was.
+
+    Args:
+        mode: The file's rights.
 
     Raises:
         StorageError: Disk full, folder read-only or missing permission.
@@ -29,7 +32,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:

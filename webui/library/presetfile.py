@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
 
 from webui.comparison import PLACE, TEXTS
 from webui.errors import BadRequestError
+from webui.levels import NEVER_TAKEN
 from webui.library.lines import is_plain_line
 from webui.request import nearest, parse_partial
 
@@ -22,6 +23,7 @@ MAX_NAME_CHARACTERS = 80
 MAX_ABOUT_CHARACTERS = 300
 
 _KEYS = ("schema", "name", "about", "request")
+_LEVEL = "level"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,14 @@ class Draft:
         about: One sentence, may be empty.
         request: Sparse request in canonical form (`webui.request.parse_partial`). Its texts may
             hold `{prompt}` once (`webui.comparison.PLACE`).
+        notices: What of its file was left out, a sentence each.
     """
 
     name: str
     about: str
     request: Mapping[str, Any]
+    _: KW_ONLY
+    notices: tuple[str, ...] = ()
 
 
 def make_draft(name: object, about: object, request: object) -> Draft:
@@ -75,10 +80,12 @@ def read_draft(data: bytes) -> Draft:
         raise BadRequestError("It must hold one JSON object.")
     content = cast(dict[str, Any], parsed)
     _check_schema(content)
+    content, notices = _without_level(content)
     for key in content:
         if key not in _KEYS:
             raise BadRequestError(f"Unknown key {key[:60]!r}: {nearest(key, _KEYS)}")
-    return make_draft(content.get("name", ""), content.get("about", ""), content.get("request"))
+    draft = make_draft(content.get("name", ""), content.get("about", ""), content.get("request"))
+    return replace(draft, notices=notices)
 
 
 def write_draft(draft: Draft) -> bytes:
@@ -97,6 +104,16 @@ def write_draft(draft: Draft) -> bytes:
     if len(data) > MAX_BYTES:
         raise BadRequestError(f"A preset may have at most {MAX_BYTES // 1024} KiB.")
     return data
+
+
+def _without_level(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The content without a filter level, wherever one is asked for; and a notice then."""
+    request = content.get("request")
+    kept = {key: value for key, value in content.items() if key != _LEVEL}
+    if isinstance(request, dict):
+        fields = cast(dict[str, Any], request)
+        kept["request"] = {key: value for key, value in fields.items() if key != _LEVEL}
+    return kept, () if kept == content else (NEVER_TAKEN,)
 
 
 def _line(value: object, key: str, most: int) -> str:

@@ -10,7 +10,7 @@ import stat
 import threading
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -162,7 +162,7 @@ class PresetShelf:
             files = self._taken_files(more=len(drafts))
             try:
                 for draft in drafts:
-                    named = Draft(_free_name(draft.name, names), draft.about, draft.request)
+                    named = replace(draft, name=_free_name(draft.name, names))
                     file = _free_file(named.name, files)
                     write_atomically(self._own / file, write_draft(named))
                     added.append(_shelved(named, file, own=True))
@@ -268,7 +268,8 @@ def _shown(path: Path) -> str:
 
 def _shelved(draft: Draft, file: str, *, own: bool) -> Preset:
     digest = hashlib.sha256(b"own " * own + os.fsencode(file)).hexdigest()
-    return Preset(draft.name, draft.about, draft.request, digest[:16], file, own)
+    about = draft.name, draft.about, draft.request
+    return Preset(*about, digest[:16], file, own, notices=draft.notices)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

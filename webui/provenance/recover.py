@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal, cast
 from webui.errors import BrokenFileError, NotFoundError
 from webui.interchange.infotext import read_infotext
 from webui.interchange.sparse import keep_valid
+from webui.levels import NEVER_TAKEN
 from webui.provenance.exif import MAKE, MAKER_NOTE, MODEL, USER_COMMENT, read_tags
 from webui.provenance.heads import Head, jpeg_head, webp_head
 from webui.provenance.pngtext import read_size, text_chunks
@@ -161,10 +162,9 @@ def _from_json(text: str, width: int, height: int) -> Recovered:
     report: list[str] = []
     if recipe.get("schema", SCHEMA) != SCHEMA:
         report.append("The recipe is of another version of Easel: what is known here was taken.")
-    if "level" in recipe or "level" in request:
-        report.append("The recipe names a filter level, which is never taken from a file.")
-    values = {name: value for name, value in request.items() if name != "level"}
-    kept, refused = keep_valid(values)
+    if "level" in recipe and "level" not in request:
+        report.append(NEVER_TAKEN)
+    kept, refused = keep_valid(request)
     sha256 = str((_object_in(recipe, "model") or {}).get("sha256"))
     model_hash = sha256 if _SHA256.fullmatch(sha256) else None
     return Recovered("easel", kept, (*report, *refused), width, height, model_hash)

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock, Thread
 
 import numpy as np
@@ -17,16 +18,20 @@ from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 from webui.request import GenerationRequest, pictures_of
 from webui.safety import pictures, selftest
-from webui.safety.detector import Detector, NudeNet, Views
+from webui.safety.audit_facts import buckets
+from webui.safety.ceilings import Ceiling, effective, notice
+from webui.safety.classifiers import Classifiers
+from webui.safety.detector import Detector, NudeNet
+from webui.safety.operator import Policy
 from webui.safety.policy import (
     Cue,
-    GuardName,
-    highest_level,
+    Scores,
     prompt_ceiling,
     refuses,
     withholds,
 )
 from webui.safety.prompts import Lexicon, has_negative_weight
+from webui.standing import CeilingKind
 
 REFUSED = "This request was refused by the safety check; change what it asks for and try again."
 """The one answer to every refusal: it names no rule, score or word."""
@@ -34,13 +39,20 @@ REFUSED = "This request was refused by the safety check; change what it asks for
 BROUGHT_REFUSED = "A picture that was brought in was refused by the safety check: choose another."
 """The one answer to a picture that may not be worked on."""
 
-_LOADED: frozenset[GuardName] = frozenset({"detector", "words"})
+Look = Callable[[pictures.Picture], pictures.PictureViews]
+Ceilings = Callable[[Session], Sequence[Ceiling]]
+"""What holds a session's jobs down, whatever they ask for: `webui.safety.gate.Gate.ceilings`."""
+
 _CLOTHING: frozenset[Cue] = frozenset({"clothing"})
 _TIME_LIMIT = 10.0
 _SELF_TEST_EVERY = 3600.0
 _PASSES_REMEMBERED = 1_000
 
 _log = logging.getLogger(__name__)
+
+
+def _strict_for_all(session: Session) -> Sequence[Ceiling]:
+    return (Ceiling("asked", session.level), Ceiling("operator", STRICT))
 
 
 class Guard:
@@ -50,14 +62,26 @@ class Guard:
         self,
         detector: Detector,
         lexicon: Lexicon,
+        classifiers: Classifiers | None = None,
         *,
+        ceilings: Ceilings = _strict_for_all,
+        policy: Callable[[], Policy] = Policy,
         self_test: Callable[[Detector, Lexicon], None] = selftest.check,
         clock: Callable[[], float] = time.monotonic,
         time_limit: float = _TIME_LIMIT,
     ) -> None:
-        """`time_limit` is how many seconds the check of one picture may take."""
+        """Without `ceilings` everybody is held at the strict level.
+
+        Args:
+            ceilings: What holds a session down.
+            policy: The operator's settings as they are now.
+            time_limit: How many seconds the check of one picture may take.
+        """
         self._detector = detector
         self._lexicon = lexicon
+        self._ceilings = ceilings
+        self._policy = policy
+        self._classifiers = Classifiers() if classifiers is None else classifiers
         self._self_test = self_test
         self._clock = clock
         self._time_limit = time_limit
@@ -92,6 +116,7 @@ class Guard:
                 return
             try:
                 self._self_test(self._detector, self._lexicon)
+                self._classifiers.check()
             except Exception as error:
                 raise GuardError(
                     "The safety check does not work as it should, so nothing is made; run"
@@ -99,20 +124,40 @@ class Guard:
                 ) from error
             self._tested_at = now
 
-    def admit(self, request: GenerationRequest, session: Session) -> Admitted:
+    def admit(
+        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+    ) -> Admitted:
         """Lets a request in, at the level it may run at.
 
+        Args:
+            tainted: Whether a picture or a model that is not known to be this installation's own
+                would have a part in it.
+
         Raises:
-            RefusedError: The request asks for what the filter does not allow.
+            RefusedError: The request asks for what the filter does not allow; or a picture would
+                be painted over at a stricter level than was asked for.
             GuardError: A guard does not work.
         """
         self.keep_healthy()
         cues = self._cues(request, request.prompt, request.negative_prompt)
+        level, held_by = self._level(session, cues, tainted=tainted)
         brings_picture = _brings_picture(request)
-        level = _level(cues, brings_picture=brings_picture)
         if refuses(cues, level, brings_picture=brings_picture):
             raise RefusedError(REFUSED)
-        return Admitted(request, session, level)
+        if held_by is not None and request.mask is not None:
+            raise RefusedError(notice(held_by), field="mask")
+        notices = () if held_by is None else (notice(held_by),)
+        return Admitted(request, session, level, notices, held_by, tainted)
+
+    def readmit(self, admitted: Admitted) -> Admitted:
+        """The request at the level that it may run at by now, which is never a higher one.
+
+        Raises:
+            RefusedError: The level has fallen below what it asks for.
+            GuardError: A guard does not work.
+        """
+        now = self.admit(admitted.request, admitted.session, tainted=admitted.tainted)
+        return replace(now, level=lowest(now.level, admitted.level))
 
     def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
         """The rules of `admit` once more on what the tokenizer made of the two prompts.
@@ -150,7 +195,7 @@ class Guard:
                 self._passed.move_to_end(known)
                 return
         views = pictures.all_views if region is None else pictures.views_of(region)
-        if not self._in_time(lambda: self._passes(views, data, STRICT)):
+        if not self._passes_strictly(views, data):
             raise RefusedError(BROUGHT_REFUSED, field=field)
         with self._remembering:
             self._passed[known] = None
@@ -172,10 +217,14 @@ class Guard:
         """
         level = as_level(level)
         views = pictures.all_views if region is None else pictures.views_with(region)
-        passed = self._in_time(lambda: self._passes(views, data, level))
-        return Cleared(data, level) if passed else Discarded(level)
+        scores = self._in_time(lambda: self._scores(views, data))
+        if scores is None:
+            return Discarded(level, "guard")
+        if self._withholds(scores, level):
+            return Discarded(level, "picture", buckets(scores))
+        return Cleared(data, level)
 
-    def screen_preview(self, data: bytes, level: Level) -> Cleared:
+    def screen_preview(self, data: bytes, level: Level, *, mosaic: bool = False) -> Cleared:
         """A small frame as it is if it passes the strict thresholds, a coarse mosaic otherwise.
 
         Never raises; bytes that are no picture become a grey one.
@@ -183,9 +232,14 @@ class Guard:
         Args:
             data: A whole PNG or JPEG file.
             level: Level of the job. Frames are judged as strict at every level.
+            mosaic: Whether it becomes a mosaic in any case.
         """
-        passed = self._in_time(lambda: self._passes(pictures.whole_view, data, STRICT))
+        passed = not mosaic and self._passes_strictly(pictures.whole_view, data)
         return Cleared(data if passed else _mosaic(data), as_level(level))
+
+    def mosaics(self, session: Session) -> bool:
+        """Whether the session sees pictures in the making as mosaics only."""
+        return session.remote or self._policy().mosaic_previews
 
     def _cues(self, request: GenerationRequest, prompt: str, negative: str) -> frozenset[Cue]:
         """What the prompts ask for: a negative prompt counts where it can act as a positive."""
@@ -200,20 +254,35 @@ class Guard:
         avoided = frozenset[Cue]().union(*map(self._lexicon.cues, unwanted))
         return (cues - _CLOTHING) | (avoided & _CLOTHING)
 
-    def _passes(
-        self, views: Callable[[pictures.Picture], Views], data: bytes, level: Level
-    ) -> bool:
-        self.keep_healthy()
-        scores = pictures.worst_scores(self._detector, views(pictures.decode(data)))
-        return not withholds(scores, level)
+    def _level(
+        self, session: Session, cues: frozenset[Cue], *, tainted: bool
+    ) -> tuple[Level, CeilingKind | None]:
+        """The level of a job, and what holds it below the one that was asked for."""
+        own = (
+            Ceiling("taint", STRICT if tainted else LEVELS[-1]),
+            Ceiling("prompt", prompt_ceiling(cues)),
+        )
+        return effective((*self._ceilings(session), *own))
 
-    def _in_time(self, judge: Callable[[], bool]) -> bool:
-        """Whether `judge` says yes before the time is over; an exception is a no."""
-        verdict: list[bool] = []
+    def _scores(self, views: Look, data: bytes) -> Scores:
+        self.keep_healthy()
+        seen = views(pictures.decode(data))
+        return pictures.worst_scores(self._detector, self._classifiers, seen)
+
+    def _withholds(self, scores: Scores, level: Level) -> bool:
+        return withholds(scores, level, self._policy().thresholds)
+
+    def _passes_strictly(self, views: Look, data: bytes) -> bool:
+        scores = self._in_time(lambda: self._scores(views, data))
+        return scores is not None and not self._withholds(scores, STRICT)
+
+    def _in_time(self, judge: Callable[[], Scores]) -> Scores | None:
+        """What was seen; `None` when the time was over or something went wrong."""
+        seen: list[Scores] = []
 
         def run() -> None:
             try:
-                verdict.append(judge())
+                seen.append(judge())
             except Exception:  # noqa: BLE001
                 # Nothing may turn a failing check into a picture that is shown.
                 _log.exception("The picture check failed, so the picture does not pass.")
@@ -222,13 +291,7 @@ class Guard:
         thread = Thread(target=run, name="picture check", daemon=True)
         thread.start()
         thread.join(self._time_limit)
-        return verdict == [True]
-
-
-def _level(cues: frozenset[Cue], *, brings_picture: bool) -> Level:
-    """The level of a new job. Everybody is strict until a session can hold an adult grant."""
-    taint_ceiling = STRICT if brings_picture else LEVELS[-1]
-    return lowest(STRICT, highest_level(_LOADED), prompt_ceiling(cues), taint_ceiling)
+        return seen[0] if seen else None
 
 
 def _brings_picture(request: GenerationRequest) -> bool:

@@ -6,7 +6,9 @@ allows more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
@@ -22,6 +24,26 @@ CUES = cast(tuple[Cue, ...], get_args(Cue))
 
 GuardName = Literal["detector", "words", "nsfw", "face age", "explicit", "text"]
 
+GUARDS = cast(tuple[GuardName, ...], get_args(GuardName))
+
+Threshold = Literal[
+    "genitalia",
+    "anus",
+    "bust_or_buttocks",
+    "explicit",
+    "suggestive",
+    "genitalia_share",
+    "genitalia_explicit",
+]
+"""The numbers of the table, each of which an operator may lower."""
+
+THRESHOLDS = cast(tuple[Threshold, ...], get_args(Threshold))
+
+Tightened = Mapping[tuple[Level, Threshold], float]
+"""Thresholds in place of the table's. One counts for its level and for every stricter one."""
+
+AS_SHIPPED: Tightened = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -34,6 +56,9 @@ class Scores:
         genitalia_share: Share of the picture's area that the box covers; 1 when not measured.
         explicit: The explicit classifier's score, `None` when none is loaded.
         suggestive: The suggestive classifier's score, `None` when none is loaded.
+        nudity: The score of a classifier that does not tell nudity from sexual acts, `None` when
+            none is loaded.
+        young: Somebody looks under 25, `None` when no estimator of age is loaded.
     """
 
     genitalia: float
@@ -42,6 +67,8 @@ class Scores:
     genitalia_share: float = 1.0
     explicit: float | None = None
     suggestive: float | None = None
+    nudity: float | None = None
+    young: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,7 @@ class _Rules:
     bust_or_buttocks: float | None
     explicit: float
     suggestive: float | None
+    nudity: float | None
     genitalia_share: float = 0.0
     genitalia_explicit: float = 0.0
 
@@ -68,6 +96,7 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=0.20,
         explicit=0.15,
         suggestive=0.45,
+        nudity=0.15,
     ),
     _Rules(
         blocks=frozenset({"sexual", "nudity", "undress"}),
@@ -77,6 +106,7 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=0.35,
         explicit=0.20,
         suggestive=None,
+        nudity=0.20,
     ),
     _Rules(
         blocks=frozenset({"sexual"}),
@@ -86,15 +116,20 @@ _RULES: tuple[_Rules, _Rules, _Rules] = (
         bust_or_buttocks=None,
         explicit=0.30,
         suggestive=None,
+        nudity=None,
         genitalia_share=0.02,
         genitalia_explicit=0.20,
     ),
 )
 
+_YOUNG = 0.20
+_YOUNG_NUDITY = 0.10
+"""Where somebody looks young, this much of any kind is too much."""
+
 
 def highest_level(loaded: frozenset[GuardName]) -> Level:
     """The highest level whose guards, and those of every level below it, are all loaded."""
-    reached = [n for n in LEVELS if all(_RULES[m].needs <= loaded for m in LEVELS[: n + 1])]
+    reached = [level for level in LEVELS if guards_needed(level) <= loaded]
     return as_level(max(reached, default=STRICT))
 
 
@@ -117,9 +152,25 @@ def prompt_ceiling(cues: frozenset[Cue]) -> Level:
     return LEVELS[-1] if cues.isdisjoint({"youth", "person", "fuzzy"}) else STRICT
 
 
-def withholds(scores: Scores, level: object) -> bool:
-    """Whether a picture with these scores may not be shown."""
-    rules = _RULES[as_level(level)]
+def guards_needed(level: Level) -> frozenset[GuardName]:
+    """The guards that must be loaded for a level: its own and those of every level below it."""
+    return frozenset[GuardName]().union(*(_RULES[n].needs for n in LEVELS if n <= level))
+
+
+def shipped_threshold(level: Level, name: Threshold) -> float | None:
+    """The table's threshold, 0..1; `None` where the level allows all."""
+    return cast(float | None, getattr(_RULES[level], name))
+
+
+def withholds(scores: Scores, level: object, tightened: Tightened = AS_SHIPPED) -> bool:
+    """Whether a picture with these scores may not be shown.
+
+    Args:
+        scores: What the guards saw.
+        level: Level of the job; one that is none is strict.
+        tightened: The operator's thresholds. One that is higher than the table's does nothing.
+    """
+    rules = _rules(as_level(level), tightened)
     explicit = None if scores.explicit is None else trusted(scores.explicit)
     large = trusted(scores.genitalia_share) >= rules.genitalia_share
     acts = explicit is None or explicit >= rules.genitalia_explicit
@@ -129,12 +180,35 @@ def withholds(scores: Scores, level: object) -> bool:
         or _over(scores.bust_or_buttocks, rules.bust_or_buttocks)
         or _over(scores.explicit, rules.explicit)
         or _over(scores.suggestive, rules.suggestive)
+        or _over(scores.nudity, rules.nudity)
+        or _shows_young(scores)
+    )
+
+
+def _shows_young(scores: Scores) -> bool:
+    """Whether somebody who looks young is shown with any nudity, or as is never shown at strict:
+    the same at every level."""
+    bare = (scores.genitalia, scores.anus, scores.bust_or_buttocks, scores.explicit, scores.nudity)
+    return _over(scores.young, _YOUNG) and (
+        any(_over(score, _YOUNG_NUDITY) for score in bare)
+        or _over(scores.suggestive, _RULES[STRICT].suggestive)
     )
 
 
 def trusted(score: float) -> float:
     """The score itself, or 1 for one that no working guard gives (NaN, below 0, above 1)."""
     return score if 0.0 <= score <= 1.0 else 1.0
+
+
+def _rules(level: Level, tightened: Tightened) -> _Rules:
+    """The table's column with the operator's thresholds where they are lower."""
+    lowered: dict[str, float] = {}
+    for (until, name), value in tightened.items():
+        bound = lowered.get(name, shipped_threshold(level, name))
+        # Asked this way round, NaN lowers nothing.
+        if until >= level and (bound is None or value < bound):
+            lowered[name] = value
+    return replace(_RULES[level], **lowered)
 
 
 def _over(score: float | None, threshold: float | None) -> bool:

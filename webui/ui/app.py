@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from webui.errors import WebuiError
 from webui.generation.facts import trained_size
 from webui.library.history import History
-from webui.provenance.recover import recover
+from webui.provenance.recover import Recovered, recover
 from webui.ui.brought import BroughtIn
 from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
@@ -26,9 +26,11 @@ from webui.ui.routes.pictures import add_pictures_routes
 from webui.ui.routes.poses import add_poses_routes
 from webui.ui.routes.presets import add_presets_routes
 from webui.ui.routes.reading import add_reading_routes
+from webui.ui.routes.share import add_share_routes
 from webui.ui.routes.static import add_static_routes
 from webui.ui.routes.strips import add_strips_routes
 from webui.ui.routes.uploads import add_uploads_routes
+from webui.ui.routes.verifying import add_verify_routes
 from webui.ui.routes.words import add_words_routes
 from webui.ui.server import Backend
 from webui.ui.strips import Strips
@@ -49,6 +51,7 @@ _STYLES = (
     "brief",
     "drop",
     "history",
+    "check",
 )
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
@@ -65,7 +68,7 @@ def build_app(backend: Backend) -> FastAPI:
     answer_errors(app)
     add_static_routes(app, catalogue)
     add_pictures_routes(app, pictures, thumbnail=history.thumbnail_of, recipe=_recipe)
-    add_history_routes(app, history, lambda preset: presets.find(preset).request)
+    add_history_routes(app, history, lambda preset: presets.find(preset).request, _notices)
     add_presets_routes(app, presets)
     add_words_routes(app, backend.words)
     add_poses_routes(app)
@@ -75,6 +78,8 @@ def build_app(backend: Backend) -> FastAPI:
     add_loras_routes(app, backend.loras)
     add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
     add_reading_routes(app, backend.models.known_hashes)
+    add_share_routes(app, backend.share)
+    add_verify_routes(app, backend.trust)
     answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.
     mount: Any = cast(Any, gr).mount_gradio_app
@@ -106,6 +111,10 @@ def _trained(backend: Backend, model: str) -> int:
     return trained_size(backend.models.folder(model))
 
 
-def _recipe(picture: Path) -> dict[str, Any]:
+def _notices(picture: Path) -> tuple[str, ...]:
+    return _recipe(picture).report
+
+
+def _recipe(picture: Path) -> Recovered:
     with picture.open("rb") as file:
-        return recover(file).request
+        return recover(file)

@@ -1,4 +1,4 @@
-"""What every request passes before it reaches the page: host, origin, session, headers.
+"""What every request passes before it reaches the page: host, origin, password, session, headers.
 
 Imports neither Gradio nor FastAPI: this answers while they are still being imported.
 """
@@ -6,28 +6,58 @@ Imports neither Gradio nor FastAPI: this answers while they are still being impo
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
-import secrets
-import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from webui.ui.asking import ASKING, ENTER, asked
+from webui.ui.bodies import (
+    MAX_BODY_BYTES,
+    MAX_FILE_BYTES,
+    FileTurns,
+    NoTurnError,
+    body_refusal,
+)
+from webui.ui.door import Door
+from webui.ui.hosts import allowed_host, known_names, name_in
+from webui.ui.origins import come_again, is_foreign, may_be_foreign
+from webui.ui.refusals import refused
+from webui.ui.sessions import (
+    LOCAL,
+    SESSION_COOKIE,
+    SHARED,
+    cookie_of,
+    new_session,
+    session_in,
+    with_session,
+)
+from webui.ui.share import Share
+from webui.ui.streams import of_own
 from webui.ui.texts import Catalogue
 
-SESSION_COOKIE = "easel_session"
-LOCAL = "easel.local"
-"""Key of the scope: whether the asker is known to sit at this machine."""
+__all__ = [
+    "LOCAL",
+    "MAX_BODY_BYTES",
+    "MAX_FILE_BYTES",
+    "OWN_PATHS",
+    "SESSION_COOKIE",
+    "Front",
+    "Status",
+    "allowed_host",
+    "known_names",
+]
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+MOST_REQUESTS = 32
+"""Requests of one session at the same time, streams of events included."""
 
 _STARTING_PAGE = Path(__file__).parent / "assets" / "starting.html"
 _STARTING_WORDS = (
@@ -38,16 +68,6 @@ _STARTING_WORDS = (
     "engine.loading",
 )
 
-MAX_BODY_BYTES = 1024**2
-"""Largest body taken, where it is no file: a request is text."""
-
-MAX_FILE_BYTES = 64 * 1024**2
-"""Largest file that can be brought in."""
-
-_FILES = frozenset({"/read", "/presets/import", "/uploads", "/poses/read"})
-"""Where files are brought in."""
-
-_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SOURCES = (
     # Gradio's page evaluates its components' templates and styles, hence the two "unsafe" words;
     # what matters here is that nothing is fetched from, or sent to, another host.
@@ -70,17 +90,21 @@ _HEADERS = (
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )
-_FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip")
 
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
-    *("poses", "loras", "controlnets", "strips"),
+    *("poses", "loras", "controlnets", "strips", "share", "verify"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 
+_SAME_FOR_ALL = re.compile(
+    r"/(theme\.css|manifest\.json|favicon\.ico|icon\.svg|(assets|static|page|texts)/.+)"
+)
+"""What is nobody's in particular and may be kept by browsers."""
+
 _OPEN_PATHS = re.compile(
-    r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|(assets|static)/.+"
+    r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|enter|(assets|static)/.+"
     r"|gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|app_id)"
     rf"|({'|'.join(OWN_PATHS)})(/.+)?)?"
 )
@@ -105,28 +129,6 @@ class Status(Protocol):
         ...
 
 
-def allowed_host(header: str, names: frozenset[str]) -> bool:
-    """Whether a request's Host header is one this server goes by.
-
-    A page of another site can make a name of its own point at this machine (DNS rebinding) and
-    then read what it likes; it cannot do that with an address, so addresses are always fine.
-    """
-    name = header.rpartition(":")[0] if re.search(r":\d*$", header) else header
-    name = name.casefold().removesuffix(".")
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return name in names
-    return True
-
-
-def known_names(*more: str) -> frozenset[str]:
-    """Names this server may be called by: localhost, the machine's own, and `more`."""
-    machine = socket.gethostname().casefold()
-    own = ("localhost", machine, f"{machine.partition('.')[0]}.local")
-    return frozenset({*own, *(name.casefold() for name in more)})
-
-
 class Front:
     """The ASGI application: a starting page at once, the real page as soon as it is built.
 
@@ -134,6 +136,8 @@ class Front:
         names: Host names the server goes by (`known_names`).
         status: How far the engine is.
         build: Returns the real application; awaited once, at start.
+        door: Lets visitors in who are not at this machine; `None`: they all are.
+        share: Knows the host name of what comes in with `SHARED` in the scope.
     """
 
     def __init__(
@@ -142,20 +146,35 @@ class Front:
         names: frozenset[str],
         status: Callable[[], Status],
         build: Callable[[], Awaitable[Starlette]],
+        door: Door | None = None,
+        share: Share | None = None,
     ) -> None:
         self._names = names
         self._status = status
         self._build = build
+        self._door = door
+        self._share = share
         self._page: ASGIApp | None = None
+        self._open: Counter[str] = Counter()
+        self._turns = FileTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one HTTP request; see the ASGI specification."""
-        answer = _refusal(scope, self._names)
-        session, is_new = _session_of(scope)
+        known = session_in(scope)
+        session = known or new_session()
+        scope = with_session(scope, session)
+        answer: ASGIApp | None = self._wrong_host(scope)
+        given = None
+        if answer is None and self._is_outside(scope, session):
+            answer, given = await self._answer_outside(scope, receive, session)
+        answer = answer or _refusal(scope)
         if answer is None:
-            scope = _with_session(scope, session)
-            answer = self._own_answer(scope["path"]) or self._page or _not_yet
-        await answer(scope, receive, _with_headers(send, session if is_new else None))
+            foreign = known is None and is_foreign(scope)
+            given = session if given is None and known is None and not foreign else given
+            answer = come_again() if foreign else self._answer_of_page(scope, session)
+        secure = self._share is not None and bool(scope.get(SHARED)) and self._share.is_secure
+        cookie = None if given is None else cookie_of(given, secure=secure)
+        await answer(scope, receive, _with_headers(send, scope, cookie))
 
     async def run_page(self) -> None:
         """Builds the page and keeps it running until cancelled.
@@ -168,7 +187,33 @@ class Front:
             self._page = page
             await asyncio.Event().wait()
 
-    def _own_answer(self, path: str) -> Response | None:
+    def _wrong_host(self, scope: Scope) -> Response | None:
+        host = Headers(scope=scope).get("host", "")
+        if scope.get(SHARED, False):
+            names = self._share.names if self._share is not None else frozenset[str]()
+            return None if name_in(host) in names else refused("There is nothing here.", 421)
+        if allowed_host(host, self._names):
+            return None
+        return PlainTextResponse(
+            f"This server does not go by the name {host!r}: use its address, or start it with"
+            " --allow-host and that name.",
+            421,
+        )
+
+    def _is_outside(self, scope: Scope, session: str) -> bool:
+        return self._door is not None and not (scope[LOCAL] or self._door.is_open_to(session))
+
+    async def _answer_outside(
+        self, scope: Scope, receive: Receive, session: str
+    ) -> tuple[Response, str | None]:
+        """The answer to a visitor without the password; and the session of one who gave it."""
+        assert self._door is not None
+        if scope["path"] in ASKING and (answer := _refusal(scope)) is not None:
+            return answer, None
+        return await asked(Request(scope, receive), self._door, session)
+
+    def _answer_of_page(self, scope: Scope, session: str) -> ASGIApp:
+        path = scope["path"]
         if path == "/status":
             status = self._status()
             content = {
@@ -176,10 +221,39 @@ class Front:
                 "phase": status.phase,
                 "message": status.message,
             }
-            return JSONResponse(content, headers={"cache-control": "no-store"})
-        if path == "/" and self._page is None:
-            return HTMLResponse(_starting_page(), headers={"cache-control": "no-store"})
-        return None
+            return JSONResponse(content)
+        if path == ENTER:
+            return refused("There is nothing here.", 404)
+        if self._page is None:
+            return HTMLResponse(_starting_page()) if path == "/" else _not_yet
+        return self._bounded(of_own(self._page, session), session)
+
+    def _bounded(self, page: ASGIApp, session: str) -> ASGIApp:
+        """The page, within what one session may do at the same time."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if self._open[session] >= MOST_REQUESTS:
+                await refused(_TOO_MANY, 429)(scope, receive, send)
+                return
+            self._open[session] += 1
+            try:
+                async with self._turns.turn(scope, local=scope[LOCAL]):
+                    await page(scope, receive, send)
+            except NoTurnError:
+                await refused(_NO_TURN, 503)(scope, receive, send)
+            except ClientDisconnect:
+                # Who has gone away needs no answer.
+                pass
+            finally:
+                self._open[session] -= 1
+                if not self._open[session]:
+                    del self._open[session]
+
+        return answer
+
+
+_TOO_MANY = "Too many requests of yours are open: close a tab of this page."
+_NO_TURN = "Too many files are being brought in: try again in a moment."
 
 
 def _starting_page() -> str:
@@ -197,92 +271,27 @@ async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(sentence, 503, {"retry-after": "1"})(scope, receive, send)
 
 
-def _refusal(scope: Scope, names: frozenset[str]) -> Response | None:
+def _refusal(scope: Scope) -> Response | None:
     """The answer to a request that must not reach the page; `None` when it may."""
-    headers = Headers(scope=scope)
-    host = headers.get("host", "")
-    if not allowed_host(host, names):
-        return PlainTextResponse(
-            f"This server does not go by the name {host!r}: use its address, or start it with"
-            " --allow-host and that name.",
-            421,
-        )
     if not _OPEN_PATHS.fullmatch(scope["path"]):
-        return _refused("There is nothing here.", 404)
-    if scope["method"] not in _WRITES:
-        return None
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].casefold() != host.casefold():
-        return _refused("This request comes from a page of another site.", 403)
-    length = headers.get("content-length", "")
-    if not length.isdecimal():
-        return _refused("The length of the request must be given.", 411)
-    most = MAX_FILE_BYTES if scope["path"] in _FILES else MAX_BODY_BYTES
-    if int(length) > most:
-        return _refused(f"This is too large: at most {most // 1024**2} MiB can be sent.", 413)
-    return None
+        return refused("There is nothing here.", 404)
+    if is_foreign(scope) and not may_be_foreign(scope):
+        return refused("This request comes from a page of another site.", 403)
+    return body_refusal(scope)
 
 
-def _refused(sentence: str, status: int) -> Response:
-    """In the form of `webui.ui.routes.answers`, which the page's script reads."""
-    return JSONResponse({"message": sentence, "field": None}, status)
-
-
-def _session_of(scope: Scope) -> tuple[str, bool]:
-    """The session's id from its cookie, or a new one; and whether it is new."""
-    try:
-        cookie = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(SESSION_COOKIE)
-    except CookieError:
-        cookie = None
-    if cookie is not None and _SESSION_ID.fullmatch(cookie.value):
-        return cookie.value, False
-    return secrets.token_urlsafe(32), True
-
-
-def _with_session(scope: Scope, session: str) -> Scope:
-    """The scope as the page gets it: our cookie alone, and no word of a proxy's.
-
-    `LOCAL` in it says whether the asker is known to sit at this machine.
-    """
-    headers = [
-        (name, value)
-        for name, value in scope["headers"]
-        if name != b"cookie" and not _FORWARDED.fullmatch(name)
-    ]
-    headers.append((b"cookie", f"{SESSION_COOKIE}={session}".encode()))
-    return {**scope, "headers": headers, LOCAL: _is_local(scope)}
-
-
-def _is_local(scope: Scope) -> bool:
-    """Whether nobody but a person at this machine can be asking.
-
-    A tunnel connects from this machine too, but goes by another name or says whom it forwards.
-    """
-    forwarded = any(_FORWARDED.fullmatch(name) for name, _ in scope["headers"])
-    client = scope.get("client")
-    host = Headers(scope=scope).get("host", "")
-    name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
-    return not forwarded and client is not None and _loopback(client[0]) and _loopback(name)
-
-
-def _loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name.casefold().removesuffix(".") == "localhost"
-
-
-def _with_headers(send: Send, new_session: str | None) -> Send:
+def _with_headers(send: Send, scope: Scope, cookie: str | None) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS:
-                headers[name] = value
-            if new_session is not None:
-                headers.append(
-                    "set-cookie",
-                    f"{SESSION_COOKIE}={new_session}; Path=/; HttpOnly; SameSite=Strict",
-                )
+                headers.setdefault(name, value)
+            if not _SAME_FOR_ALL.fullmatch(scope["path"]) and not (
+                scope[LOCAL] and "cache-control" in headers
+            ):
+                headers["cache-control"] = "no-store"
+            if cookie is not None:
+                headers.append("set-cookie", cookie)
         await send(message)
 
     return send_with_headers

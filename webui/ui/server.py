@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
-import ipaddress
 import logging
 import os
 import signal
@@ -18,9 +16,10 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,16 +34,20 @@ from webui.library.presets import PresetShelf
 from webui.library.uploads import Uploads
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
+from webui.ui.connections import config_of
+from webui.ui.door import Door, make_password
 from webui.ui.front import Front, Status, known_names
+from webui.ui.listening import Listener, bind
+from webui.ui.share import Share, Tunnel, keep_shared
+from webui.ui.threads import in_daemon
 
-GRACE_SECONDS = 1
-"""How long open connections may go on once the server is told to end."""
+__all__ = ["Backend", "bind", "serve", "share_one_arena"]
 
-_LAST_PORT = 65_535
+if TYPE_CHECKING:
+    from webui.provenance.certificate import Trust
+
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
-
-_PORTS_TRIED = 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Backend:
     Attributes:
         status: How far the engine is.
         annotators: Folders with the weights of what draws hints.
+        trust: Whose signatures are known; `None` before anything was signed.
+        share: The share link, where one was asked for; `serve` puts it in.
     """
 
     jobs: Jobs
@@ -66,29 +71,8 @@ class Backend:
     presets: PresetShelf
     words: WordLists
     uploads: Uploads
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A bound, listening socket and the address to open in a browser."""
-
-    socket: socket.socket
-    address: str
-
-
-def bind(settings: ServerSettings) -> Listener:
-    """Takes the port; connections wait in its backlog until `serve` answers them.
-
-    Raises:
-        StartError: The port is taken or not allowed, or the address is not this machine's.
-    """
-    if not 0 <= settings.port <= _LAST_PORT:
-        raise StartError(f"Port {settings.port} does not exist: choose one from 1024 to 65535.")
-    try:
-        bound = _listen(settings.host, settings.port)
-    except (OSError, UnicodeError) as error:
-        raise StartError(_why_not(error, settings)) from None
-    return Listener(socket=bound, address=_address(settings.host, bound.getsockname()[1]))
+    trust: Callable[[], Trust | None]
+    share: Share | None = None
 
 
 def serve(
@@ -97,20 +81,35 @@ def serve(
     backend: Backend,
     *,
     announce: Callable[[str], object] = print,
+    tunnel: Callable[[], Tunnel] | None = None,
 ) -> None:
     """Serves the page until Ctrl+C or SIGTERM, ends the jobs and returns.
 
     The engine behind the jobs is the caller's to close.
 
     Args:
-        announce: Is given the line with the address, once.
+        announce: Is given the line with the address, once; then what becomes of the share link.
+        tunnel: Makes the share link's, where the settings ask for one.
 
     Raises:
         StartError: The page could not be built; the log has the details.
     """
     names = known_names(settings.host, *settings.allowed_hosts)
-    front = Front(names=names, status=backend.status, build=lambda: _in_thread(backend))
-    server = _Server(front, backend.jobs)
+    password = settings.password or (make_password() if tunnel is not None else None)
+    door = None if password is None else Door(password)
+    if tunnel is not None:
+        share = Share(tunnel, hours=settings.share_hours, out=lambda: _put_out(door, backend.jobs))
+        backend = replace(backend, share=share)
+    front = Front(
+        names=names,
+        status=backend.status,
+        build=lambda: in_daemon(lambda: _build(backend), "build-page"),
+        door=door,
+        share=backend.share,
+    )
+    server = _Server(
+        front, backend.jobs, lambda: _shared(front, backend, settings, password, announce)
+    )
     announce(f"Easel: {listener.address}")
     if settings.open_browser and _has_browser():
         threading.Thread(target=webbrowser.open, args=(listener.address,), daemon=True).start()
@@ -118,6 +117,25 @@ def serve(
         server.run(sockets=[listener.socket])
     if server.failure is not None:
         raise StartError("The page could not be built: the lines above say why.")
+
+
+def _put_out(door: Door | None, jobs: Jobs) -> None:
+    """Ends what visitors from elsewhere have here."""
+    if door is not None:
+        door.forget()
+    jobs.cancel_where(lambda session: session.remote)
+
+
+async def _shared(
+    front: Front,
+    backend: Backend,
+    settings: ServerSettings,
+    password: str | None,
+    announce: Callable[[str], object],
+) -> None:
+    if backend.share is not None:
+        unknown = password if settings.password is None else None
+        await keep_shared(backend.share, front, unknown, announce)
 
 
 def share_one_arena() -> None:
@@ -138,28 +156,25 @@ class _Server(uvicorn.Server):
         failure: What kept the page from being built, once that is known.
     """
 
-    def __init__(self, front: Front, jobs: Jobs) -> None:
-        super().__init__(
-            uvicorn.Config(
-                front,
-                # Behind a proxy that is not configured, anyone can write these headers.
-                proxy_headers=False,
-                server_header=False,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+    def __init__(
+        self,
+        front: Front,
+        jobs: Jobs,
+        beside: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`beside`: what goes on for as long as the server does."""
+        super().__init__(config_of(front))
         self.failure: BaseException | None = None
         self._front = front
         self._jobs = jobs
+        self._beside = beside
+        self._goes_on: asyncio.Task[None] | None = None
 
     async def main_loop(self) -> None:
         """Serves until told to end."""
         page = asyncio.create_task(self._front.run_page())
         page.add_done_callback(self._page_ended)
+        self._goes_on = asyncio.create_task(self._beside())
         await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -168,6 +183,9 @@ class _Server(uvicorn.Server):
         self._jobs.close()
         # Every open tab holds one more stream, which never ends by itself: cutting it is no error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        if self._goes_on is not None:
+            self._goes_on.cancel()
+            await asyncio.gather(self._goes_on, return_exceptions=True)
         await super().shutdown(sockets)
 
     def _page_ended(self, page: asyncio.Task[None]) -> None:
@@ -178,37 +196,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _in_thread(backend: Backend) -> Starlette:
-    """Imports Gradio and builds the page off the loop, which goes on answering meanwhile.
+def _build(backend: Backend) -> Starlette:
+    """Imports Gradio and builds the page, off the loop, which goes on answering meanwhile."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from webui.ui.app import build_app
 
-    The thread is a daemon: `asyncio.to_thread` would keep Ctrl+C waiting for the import's end.
-    """
-    loop = asyncio.get_running_loop()
-    built: asyncio.Future[Starlette] = loop.create_future()
-
-    def settle(page: Starlette | None, error: BaseException | None) -> None:
-        if built.cancelled():
-            return
-        if page is not None:
-            built.set_result(page)
-        elif error is not None:
-            built.set_exception(error)
-
-    def build() -> None:
-        page, error = None, None
-        try:
-            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-            from webui.ui.app import build_app
-
-            page = build_app(backend)
-        except Exception as raised:  # noqa: BLE001  (handed to whoever awaits the page)
-            error = raised
-        # The loop may be closed already when the server was ended during the import.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, page, error)
-
-    threading.Thread(target=build, name="build-page", daemon=True).start()
-    return await built
+    return build_app(backend)
 
 
 @contextlib.contextmanager
@@ -228,47 +221,6 @@ def _ended_by_signals(server: uvicorn.Server) -> Generator[None, None, None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, *_, where = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.create_server(where[:2], family=family, backlog=128)
-    # Only where the protocol is named does asyncio send at once; else most answers take 40 ms.
-    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=bound.detach())
-
-
-def _why_not(error: OSError | UnicodeError, settings: ServerSettings) -> str:
-    host, port = settings.host, settings.port
-    match error:
-        case OSError(errno=errno.EADDRINUSE):
-            return (
-                f"Port {port} is in use: end the program that has it, or start with"
-                f" --port {_free_port(host, port)}."
-            )
-        case OSError(errno=errno.EACCES | errno.EPERM):
-            return f"Port {port} may not be used by this account: choose one above 1024."
-        case _:
-            return f"{host!r} is not an address of this machine: use --host 127.0.0.1."
-
-
-def _free_port(host: str, taken: int) -> int:
-    """The first free port after `taken`."""
-    for port in range(taken + 1, min(taken + _PORTS_TRIED, _LAST_PORT) + 1):
-        with contextlib.suppress(OSError), _listen(host, port):
-            return port
-    return 0
-
-
-def _address(host: str, port: int) -> str:
-    """The address to open: listening everywhere includes this machine."""
-    try:
-        everywhere = ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        everywhere = not host
-    name = "127.0.0.1" if everywhere else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _has_browser() -> bool:

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection, Request
 from webui.errors import WebuiError
 from webui.generator import Session
 from webui.levels import STRICT, as_level
-from webui.ui.front import LOCAL, SESSION_COOKIE
+from webui.ui.sessions import LOCAL, SESSION_COOKIE
 
 
 class NotHereError(WebuiError):

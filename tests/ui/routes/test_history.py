@@ -31,6 +31,10 @@ def presets_request(name: str) -> Mapping[str, Any]:
     return {"steps": 4}
 
 
+def notices(picture: Path) -> tuple[str, ...]:
+    return (f"Something in {picture.name} was left out.",)
+
+
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[History]:
     with closing(History(tmp_path / "outputs", Reader())) as history:
@@ -46,7 +50,7 @@ def history(tmp_path: Path) -> Iterator[History]:
 @pytest.fixture
 def app(history: History) -> FastAPI:
     app = FastAPI()
-    add_history_routes(app, history, presets_request)
+    add_history_routes(app, history, presets_request, notices)
     return app
 
 
@@ -137,15 +141,21 @@ def test_a_picture_its_thumbnail_and_its_recipe(client: TestClient, history: His
     assert "immutable" in small.headers["cache-control"]
     with Image.open(io.BytesIO(small.content)) as picture:
         assert picture.size == (320, 240)
-    recipe = client.get(f"/history/{item['id']}/recipe").json()["request"]
-    assert recipe == {"prompt": "hill 2", "seed": 2, "model": "postcard", "steps": 4}
+    recipe = client.get(f"/history/{item['id']}/recipe").json()
+    assert recipe["request"] == {
+        "prompt": "hill 2",
+        "seed": 2,
+        "model": "postcard",
+        "steps": 4,
+    }
+    assert recipe["report"] == ["Something in 2.png was left out."]
 
 
 def test_a_picture_without_a_recipe_and_one_that_is_broken(client: TestClient, history: History):
     bare = history.add(write_picture(history.folder / "bare.jpg.png", made=NOON))
     (history.folder / "broken.webp").write_bytes(b"<svg onload=alert(1)>")
     history.add(history.folder / "broken.webp")
-    assert client.get(f"/history/{bare}/recipe").json() == {"request": None}
+    assert client.get(f"/history/{bare}/recipe").json() == {"request": None, "report": []}
     (item,) = ask(client, search="broken")["items"]
     assert item["broken"] == "broken.webp is not a picture."
     answer = client.get("/" + item["thumbnail"])

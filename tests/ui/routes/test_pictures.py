@@ -10,6 +10,7 @@ from tests.ui.routes.client import client_of
 from webui.events import Saved
 from webui.generator import Session
 from webui.jobs import Job
+from webui.provenance.recover import Recovered
 from webui.request import GenerationRequest
 from webui.ui.pictures import Pictures
 from webui.ui.routes.pictures import add_pictures_routes
@@ -29,7 +30,7 @@ def app(tmp_path: Path) -> FastAPI:
         app,
         pictures,
         thumbnail=lambda path: path.with_suffix(".webp").read_bytes(),
-        recipe=lambda path: {"prompt": path.stem},
+        recipe=lambda path: Recovered("easel", {"prompt": path.stem}, ("b",), 8, 8, None),
     )
     return app
 
@@ -41,7 +42,7 @@ def test_a_session_gets_its_list_its_files_and_their_recipes(app: FastAPI) -> No
     whole = mine.get("/" + listed[1]["url"])
     assert (whole.content, whole.headers["cache-control"]) == (b"whole", "private, no-store")
     assert mine.get("/" + listed[1]["thumbnail"]).content == b"small"
-    assert mine.get("/pictures/a/recipe").json() == {"request": {"prompt": "a"}}
+    assert mine.get("/pictures/a/recipe").json() == {"request": {"prompt": "a"}, "report": ["b"]}
 
 
 @pytest.mark.parametrize("path", ["a.png", "a/thumbnail.webp", "a/recipe"])

@@ -56,6 +56,7 @@ def test_presets_and_broken_files_are_listed(client: TestClient):
     assert wide == {
         "name": "Wide",
         "about": "Wide.",
+        "notices": [],
         "own": False,
         "request": {"width": 1216, "steps": 30},
         "groups": ["size", "sampling"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -28,16 +29,20 @@ class Selection(BaseModel):
 
 
 def add_history_routes(
-    app: FastAPI, history: History, presets_request: Callable[[str], Mapping[str, Any]]
+    app: FastAPI,
+    history: History,
+    presets_request: Callable[[str], Mapping[str, Any]],
+    notices: Callable[[Path], Sequence[str]],
 ) -> None:
     """Adds `/history` and what lies below it.
 
     Args:
         presets_request: A preset's sparse request by the preset's name; raises `NotFoundError`.
+        notices: A sentence for each thing in a picture's recipe that is not taken over.
     """
     router = APIRouter(prefix="/history", dependencies=[Depends(at_this_machine)])
     _add_pages(router, history, presets_request)
-    _add_pictures(router, history)
+    _add_pictures(router, history, notices)
     _add_trash(router, history)
     app.include_router(router)
 
@@ -81,7 +86,9 @@ def _add_pages(
         }
 
 
-def _add_pictures(router: APIRouter, history: History) -> None:
+def _add_pictures(
+    router: APIRouter, history: History, notices: Callable[[Path], Sequence[str]]
+) -> None:
     @router.get("/{id}/thumbnail.webp")
     def thumbnail(id: str) -> Response:
         """A small copy; another picture's id never comes to mean this one, so it may be kept."""
@@ -101,8 +108,10 @@ def _add_pictures(router: APIRouter, history: History) -> None:
 
     @router.get("/{id}/recipe")
     def recipe(id: str) -> dict[str, Any]:
-        """What the file says it was asked for."""
-        return {"request": history.request(id)}
+        """What the file says it was asked for, and a sentence for each thing that is not taken."""
+        request = history.request(id)
+        report = () if request is None else notices(history.file(id))
+        return {"request": request, "report": list(report)}
 
 
 def _add_trash(router: APIRouter, history: History) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
 from webui.errors import NotFoundError
+from webui.provenance.recover import Recovered
 from webui.ui.pictures import Picture, Pictures
 from webui.ui.view import shown
 from webui.ui.visitor import session_of
@@ -22,13 +23,13 @@ def add_pictures_routes(
     pictures: Pictures,
     *,
     thumbnail: Callable[[Path], bytes],
-    recipe: Callable[[Path], dict[str, Any]],
+    recipe: Callable[[Path], Recovered],
 ) -> None:
     """Routes that only the session that made a picture can use for it.
 
     Args:
         thumbnail: A small copy of a picture's file, WebP.
-        recipe: The request that a picture's file carries.
+        recipe: What a picture's file carries; raises `NotFoundError`.
     """
 
     def mine(request: Request, name: str) -> Picture:
@@ -62,5 +63,6 @@ def add_pictures_routes(
 
     @app.get("/pictures/{name}/recipe")
     def made_with(name: str, request: Request) -> dict[str, Any]:
-        """The request in the file."""
-        return {"request": recipe(mine(request, name).path)}
+        """The request in the file, and a sentence for each thing in it that is not taken."""
+        found = recipe(mine(request, name).path)
+        return {"request": found.request, "report": list(found.report)}

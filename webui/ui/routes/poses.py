@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from webui.interchange.openpose import MAX_BYTES, read_openpose, write_openpose
 from webui.poses import MAX_SIDE, Pose
+from webui.ui.routes.bodies import read_up_to
 
 _Side = Annotated[int, Query(ge=8, le=MAX_SIDE)]
 
@@ -28,13 +29,8 @@ def add_poses_routes(app: FastAPI) -> None:
     @app.post("/poses/read")
     async def read(request: Request, width: _Side, height: _Side) -> dict[str, Any]:
         """Takes the canvas of the picture to be made, for a file that does not tell its own."""
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BYTES:
-                # The reader's own sentence, without having taken all of it.
-                break
-        return await run_in_threadpool(read_now, bytes(body), width, height)
+        data = await read_up_to(request, MAX_BYTES)
+        return await run_in_threadpool(read_now, data, width, height)
 
     @app.post("/poses/write")
     def write(pose: Pose) -> Response:

@@ -14,6 +14,7 @@ from webui.interchange.styles import Styles, read_styles
 from webui.library.presetfile import Draft, make_draft
 from webui.library.presets import Preset, PresetShelf, file_name
 from webui.request import GROUPS, group_of, parse_request
+from webui.ui.routes.bodies import read_up_to
 from webui.ui.visitor import at_this_machine
 
 MAX_FILE_BYTES = 4 * 1024**2
@@ -52,18 +53,12 @@ async def file_sent(request: Request) -> bytes:
     Raises:
         BadRequestError: It is larger than `MAX_FILE_BYTES`.
     """
-    data = bytearray()
-    too_large = False
-    async for piece in request.stream():
-        # Read to its end all the same: a browser shows no answer that comes before.
-        too_large = too_large or len(data) + len(piece) > MAX_FILE_BYTES
-        if not too_large:
-            data += piece
-    if too_large:
+    data = await read_up_to(request, MAX_FILE_BYTES)
+    if len(data) > MAX_FILE_BYTES:
         raise BadRequestError(
             f"This file is larger than the {MAX_FILE_BYTES // 1024**2} MiB that presets may have."
         )
-    return bytes(data)
+    return data
 
 
 def add_presets_routes(app: FastAPI, shelf: PresetShelf) -> None:
@@ -94,7 +89,8 @@ def add_presets_routes(app: FastAPI, shelf: PresetShelf) -> None:
     @app.post("/presets/import", dependencies=[Depends(at_this_machine)])
     def bring_in(name: str, data: Annotated[bytes, Depends(file_sent)]) -> dict[str, Any]:
         if not name.casefold().endswith(".csv"):
-            return {"added": [shelf.import_file(data, name).id], "report": []}
+            preset = shelf.import_file(data, name)
+            return {"added": [preset.id], "report": list(preset.notices)}
         drafts, report = _drafts(read_styles(data))
         return {"added": [preset.id for preset in shelf.add(drafts)], "report": report}
 
@@ -116,6 +112,7 @@ def _json(preset: Preset) -> dict[str, Any]:
         "id": preset.id,
         "name": preset.name,
         "about": preset.about,
+        "notices": list(preset.notices),
         "own": preset.own,
         "request": dict(preset.request),
         "groups": [group for group in GROUPS if group in named],

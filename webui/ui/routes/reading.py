@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from webui.interchange.links import read_link
 from webui.interchange.sparse import shortened
 from webui.provenance.recover import Recovered, recover, recover_text
 
@@ -29,10 +30,16 @@ class PastedText(BaseModel):
     text: str
 
 
-def add_reading_routes(app: FastAPI, models: Models) -> None:
-    """Adds `POST /read` (a picture's file as the body) and `POST /read/text`.
+class LinkedRecipe(BaseModel):
+    """What a link to a recipe holds."""
 
-    Both answer {source, request, report, width, height}: a sparse request for this machine's shelf,
+    request: dict[str, Any]
+
+
+def add_reading_routes(app: FastAPI, models: Models) -> None:
+    """Adds `POST /read` (a picture's file as the body), `POST /read/text` and `POST /read/link`.
+
+    All answer {source, request, report, width, height}: a sparse request for this machine's shelf,
     with a sentence for each thing that was changed, dropped or not understood.
     """
 
@@ -47,6 +54,11 @@ def add_reading_routes(app: FastAPI, models: Models) -> None:
     @app.post("/read/text")
     def read_pasted(pasted: PastedText) -> dict[str, Any]:
         return _answer(recover_text(pasted.text), models)
+
+    @app.post("/read/link")
+    def read_linked(linked: LinkedRecipe) -> dict[str, Any]:
+        read = read_link(linked.request)
+        return _answer(Recovered("easel", read.request, read.report, None, None, None), models)
 
 
 def _answer(recovered: Recovered, models: Models) -> dict[str, Any]:

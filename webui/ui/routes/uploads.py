@@ -15,6 +15,7 @@ from webui.errors import BrokenFileError, NotFoundError
 from webui.library.uploads import MAX_FILE_BYTES, Kind, Upload, Uploads
 from webui.ui.brought import BroughtIn
 from webui.ui.pictures import Pictures
+from webui.ui.routes.bodies import read_up_to
 from webui.ui.visitor import at_this_machine, session_of
 
 _KEPT = {"cache-control": "private, max-age=3600, immutable"}
@@ -45,13 +46,8 @@ def add_uploads_routes(
     @app.post("/uploads")
     async def bring(request: Request, kind: Kind = "picture") -> dict[str, Any]:
         """Takes a picture, or with `?kind=mask` a mask (white or opaque = repaint)."""
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_FILE_BYTES:
-                # The shelf's own sentence, without having read all of it.
-                break
-        return await run_in_threadpool(take, bytes(body), kind, request)
+        data = await read_up_to(request, MAX_FILE_BYTES)
+        return await run_in_threadpool(take, data, kind, request)
 
     @app.post("/uploads/picture/{name}")
     def bring_own(name: str, request: Request) -> dict[str, Any]:

@@ -75,8 +75,9 @@ export class Differences extends EventTarget {
 
 /**
  * Makes the sheet of differences. It gives a function that opens it over a recipe:
- * `{title, request, report = [], picture = null, other = null}`, where `picture` is the address of one
- * to show and `other` what else can be done with it, in `words` and by `act`.
+ * `{title, request, report = [], picture = null, other = null, head}`, where `picture` is the address
+ * of one to show, `other` what else can be done with it, in `words` and by `act`, and `head` stands
+ * over its values.
  */
 export function makeCompare(desk, look) {
   const sheet = new Sheet("comparison", "");
@@ -97,7 +98,8 @@ export function makeCompare(desk, look) {
     if (done) sheet.close();
   };
   sheet.onEnter(take);
-  return async ({ title, request, report: sentences = [], picture: address = null, other = null }) => {
+  return async ({ title, request, report: sentences = [], picture: address = null, other = null, head = say("diff.picture") }) => {
+    differences.table.heads = [say("diff.now"), head];
     sheet.title.textContent = title;
     otherwise.replaceChildren(...(other ? [button(other.words, () => { sheet.close(); other.act(); })] : []));
     picture.hidden = !address;
@@ -116,8 +118,8 @@ export function makeCompare(desk, look) {
 export function whyDifferent(picture, compare) {
   const open = async () => {
     try {
-      const { request } = await ask(`pictures/${picture.id}/recipe`);
-      await compare({ title: say("diff.why.title"), request, picture: picture.thumbnail });
+      const { request, report } = await ask(`pictures/${picture.id}/recipe`);
+      await compare({ title: say("diff.why.title"), request, report, picture: picture.thumbnail });
     } catch (problem) {
       toast(problem.message);
     }

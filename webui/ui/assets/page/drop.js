@@ -7,11 +7,11 @@ const INFOTEXT = /(^|\n)Steps: \d+,[^\n]*\bSampler: /;
 
 export class Drop {
   /**
-   * `compare` opens the sheet of differences, `bringIn` adds the presets in files, and `start` makes
-   * a file's picture the one to start from.
+   * `compare` opens the sheet of differences, `bringIn` adds the presets in files, `start` makes
+   * a file's picture the one to start from, and `check` (see check.js) takes those that are for it.
    */
-  constructor(compare, bringIn, start) {
-    Object.assign(this, { compare, bringIn, start });
+  constructor({ compare, bringIn, start, check }) {
+    Object.assign(this, { compare, bringIn, start, check });
     this.zone = document.getElementById("drop");
     this.#listenToDrags();
     document.addEventListener("paste", (event) => this.#paste(event));
@@ -38,6 +38,7 @@ export class Drop {
       if (!files(event)) return;
       event.preventDefault();
       entered = event.target;
+      this.zone.firstElementChild.textContent = say(this.check.here ? "check.drop" : "drop.here");
       this.zone.togglePopover(true);
     });
     document.addEventListener("dragover", (event) => {
@@ -61,8 +62,9 @@ export class Drop {
     const text = board?.getData("text/plain") ?? "";
     if (pictures.length && !text) {
       event.preventDefault();
+      if (this.check.here) this.check.look(pictures[0]);
       // Into a text goes what can be written: the picture's recipe. Elsewhere it is the picture itself.
-      if (event.target.closest?.("input, textarea, dialog")) this.#take(pictures);
+      else if (event.target.closest?.("input, textarea, dialog")) this.#take(pictures);
       else this.start(pictures[0]);
     } else if (event.target.id === "input-prompt" && INFOTEXT.test(text)) {
       this.#offer(text, event.target);
@@ -85,7 +87,13 @@ export class Drop {
     const presets = files.filter((file) => /\.(json|csv)$/i.test(file.name));
     const picture = files.find((file) => !presets.includes(file));
     if (presets.length) await this.bringIn(presets);
-    if (picture) await this.#read(ask("read", { method: "POST", body: picture }), picture);
+    if (picture && this.check.here) await this.check.look(picture);
+    else if (picture) await this.read(picture);
+  }
+
+  /** Shows what the recipe in a picture's file would change. */
+  read(file) {
+    return this.#read(ask("read", { method: "POST", body: file }), file);
   }
 
   async #read(answer, file = null) {

@@ -14,7 +14,7 @@ const INDEXING = 1500; // Milliseconds between two looks at how far the index is
 
 /**
  * Builds the place when it is first shown, and brings it up to date each time it is shown again.
- * `page` has `desk`, `look`, `places`, `job` and `compare` (see differences.js).
+ * `page` has `desk`, `look`, `places`, `job`, `start`, `check` and `compare` (see differences.js).
  */
 export function buildHistory(root, page) {
   let place = null;

@@ -3,6 +3,7 @@
 import { Brief } from "./brief.js";
 import { ControlStack } from "./controls.js";
 import { Brought } from "./brought.js";
+import { Check } from "./check.js";
 import { Desk } from "./desk.js";
 import { makeCompare, whyDifferent } from "./differences.js";
 import { button, el, sayLost } from "./dom.js";
@@ -12,6 +13,7 @@ import { buildFields } from "./fields.js";
 import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
+import { copyLinkOf, openLinks } from "./link.js";
 import { Look, showAdvice } from "./look.js";
 import { LoraMeasures } from "./lorachart.js";
 import { LoraStack } from "./loras.js";
@@ -52,15 +54,19 @@ export async function start({ element, props, ...channel }) {
   const controls = new ControlStack(element.querySelector("#controls"), { desk, look, job, viewer, init });
   const compare = makeCompare(desk, look);
   const presets = new Presets(desk, look, () => drop.choose());
-  const drop = new Drop(compare, (files) => presets.bringIn(files), (file) => start.from("", file));
+  const check = new Check(element.querySelector("#check"), places, (file) => drop.read(file));
+  const drop = new Drop({ compare, bringIn: (files) => presets.bringIn(files), start: (file) => start.from("", file), check });
   new Brief();
   viewer.deeds = (picture) => [
     button(say("deed.init"), () => start.from(`/picture/${picture.id}`), { class: "link" }),
     button(say("deed.repaint"), () => start.repaint(`/picture/${picture.id}`), { class: "link" }),
     button(say("control.use"), () => controls.addPicture(`/picture/${picture.id}`), { class: "link" }),
     whyDifferent(picture, compare),
+    button(say("deed.link"), () => copyLinkOf(`pictures/${picture.id}`, desk.defaults), { class: "link" }),
+    button(say("deed.check"), () => check.own(picture), { class: "link" }),
   ];
-  buildHistory(element.querySelector("#history"), { desk, look, places, job, compare, start });
+  buildHistory(element.querySelector("#history"), { desk, look, places, job, compare, start, check });
+  openLinks(desk, compare);
   showAdvice(desk, look);
   showJob(element, job);
   showProblem(element, job, look);

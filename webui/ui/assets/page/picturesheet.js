@@ -2,6 +2,7 @@
 
 import { number, whenMade } from "./dates.js";
 import { ask, button, download, el, icon, toast } from "./dom.js";
+import { copyLink } from "./link.js";
 import { recipeRows, useRecipe } from "./recipe.js";
 import { say } from "./texts.js";
 import { nameOf } from "./tile.js";
@@ -11,8 +12,8 @@ export class PictureSheet {
    * `deeds` has `remove(ids)` and `restore(ids)`, both telling which were done, `closed(at)`, and
    * `compare({title, request, picture})`, which tells in what the page differs.
    */
-  constructor(found, { desk, look, places, start }, deeds) {
-    Object.assign(this, { found, desk, look, places, start, deeds });
+  constructor(found, { desk, look, places, start, check }, deeds) {
+    Object.assign(this, { found, desk, look, places, start, check, deeds });
     this.#build();
   }
 
@@ -81,11 +82,12 @@ export class PictureSheet {
     this.#drawPlace();
     this.mat.replaceChildren(item.broken ? el("p", { class: "reason" }, item.broken) : this.#picture(item));
     this.facts.replaceChildren(fileRow(item));
-    this.#drawDeeds(item, null);
-    const request = await this.#recipe(item);
+    this.#drawDeeds(item, { request: null });
+    const recipe = await this.#recipe(item);
+    const { request } = recipe;
     if (this.shown !== item.id) return; // Gone on to another one meanwhile.
     this.facts.replaceChildren(request ? recipeRows(request) : el("p", { class: "none" }, say("history.norecipe")), fileRow(item));
-    this.#drawDeeds(item, request);
+    this.#drawDeeds(item, recipe);
     for (const near of [this.found.items[this.at + 1], this.found.items[this.at - 1]]) if (near && !near.broken) new Image().src = near.url;
   }
 
@@ -102,16 +104,16 @@ export class PictureSheet {
   }
 
   async #recipe(item) {
-    if (item.broken) return null;
+    if (item.broken) return { request: null };
     try {
-      return (await ask(`history/${item.id}/recipe`)).request;
+      return await ask(`history/${item.id}/recipe`);
     } catch (problem) {
       toast(problem.message);
-      return null;
+      return { request: null };
     }
   }
 
-  #drawDeeds(item, request) {
+  #drawDeeds(item, { request, report }) {
     // Whoever pressed one of them by keyboard stays on the one that takes its place.
     const held = [...this.foot.children].indexOf(document.activeElement);
     const trashed = this.found.query.trash;
@@ -119,17 +121,24 @@ export class PictureSheet {
       trashed ? button(say("history.restore"), () => this.deeds.restore([item.id]).then(() => this.#after())) : button(say("history.delete"), () => this.#remove(), { class: "delete" }),
       button(say("deed.save"), () => download(item.url, item.name)),
       ...(!item.broken && this.look.model && !this.look.hidden.has("init") ? [button(say("deed.init"), () => this.#init(item)), button(say("deed.repaint"), () => this.#init(item, true))] : []),
-      request ? button(say("diff.why"), () => this.deeds.compare({ title: say("diff.why.title"), request, picture: item.thumbnail })) : null,
+      request ? button(say("diff.why"), () => this.deeds.compare({ title: say("diff.why.title"), request, report, picture: item.thumbnail })) : null,
+      request ? button(say("deed.link"), () => copyLink(request, this.desk.defaults)) : null,
+      item.broken ? null : button(say("deed.check"), () => this.#check(item)),
       item.seed === null ? null : button(say("deed.seed"), () => this.#seed(item)),
-      request ? button(say("history.use"), () => this.#use(request), { class: "primary" }) : null,
+      request ? button(say("history.use"), () => this.#use({ request, report }), { class: "primary" }) : null,
     ].filter(Boolean));
     if (held >= 0) (this.foot.children[held] ?? this.mat).focus();
   }
 
-  #use(request) {
+  #use(recipe) {
     this.dialog.close();
     this.places.go("create");
-    useRecipe(request, this.desk, this.look);
+    useRecipe(recipe, this.desk, this.look);
+  }
+
+  #check(item) {
+    this.dialog.close();
+    this.check.own(item);
   }
 
   #seed(item) {

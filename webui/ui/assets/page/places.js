@@ -1,6 +1,6 @@
-// Create and History: two places of one page, one shown at a time.
+// Create, History and Check: places of one page, one shown at a time.
 
-const NAMES = ["create", "history"];
+const NAMES = ["create", "history", "check"];
 
 export class Places extends EventTarget {
   constructor(root) {
@@ -10,8 +10,9 @@ export class Places extends EventTarget {
     for (const [at, tab] of this.tabs.entries()) {
       tab.addEventListener("click", () => this.go(NAMES[at]));
       tab.addEventListener("keydown", (event) => {
-        if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-        const other = NAMES[(at + 1) % NAMES.length];
+        const by = { ArrowRight: 1, ArrowLeft: NAMES.length - 1 }[event.key];
+        if (!by) return;
+        const other = NAMES[(at + by) % NAMES.length];
         this.go(other);
         root.querySelector(`#to-${other}`).focus();
       });

@@ -2,6 +2,7 @@
 
 import { ask, button, download, el, icon, settled, toast } from "./dom.js";
 import { compared, Differences, labelApply } from "./differences.js";
+import { copyLink } from "./link.js";
 import { PresetList } from "./presetlist.js";
 import { SaveAs } from "./saveas.js";
 import { Sheet } from "./sheet.js";
@@ -78,8 +79,8 @@ export class Presets {
     this.differences.clear();
     if (!preset) return;
     this.name.textContent = preset.name;
-    this.about.textContent = preset.about;
-    this.about.hidden = !preset.about;
+    this.about.textContent = [preset.about, ...preset.notices].filter(Boolean).join(" ");
+    this.about.hidden = !this.about.textContent;
     this.delete.hidden = !preset.own;
     this.showing = this.sheet.attempt(() => this.differences.show(preset.request));
     await this.showing;
@@ -121,7 +122,8 @@ export class Presets {
     const open = button(say("preset.open"), () => this.open(), { class: "presets-open", "aria-haspopup": "dialog" });
     open.append(named);
     const picture = button(icon("picture"), read, { class: "icon", id: "read-picture", "aria-label": say("drop.choose"), title: say("drop.choose") });
-    document.getElementById("preset-bar").append(open, picture);
+    const link = button(icon("link"), () => copyLink(this.desk.request, this.desk.defaults), { class: "icon", id: "copy-link", "aria-label": say("link.copy"), title: say("link.copy") });
+    document.getElementById("preset-bar").append(open, picture, link);
     this.named = named;
     this.applied = stored();
     this.#name();

@@ -22,11 +22,11 @@ export function recipeRows(request) {
 }
 
 /** Puts the recipe onto the desk; says what had to be left out, and offers to take it back. */
-export function useRecipe(request, desk, look) {
+export function useRecipe({ request, report }, desk, look) {
   const { values, left } = usable(request, desk, look);
   const changed = desk.change(values);
   const words = left.length ? say("history.used.without", { fields: left.map(fieldName).join(", ") }) : say(changed ? "history.used" : "history.used.same");
-  toast(words, changed ? { words: say("history.undo"), act: () => desk.undo() } : null);
+  toast([words, ...report].join(" "), changed ? { words: say("history.undo"), act: () => desk.undo() } : null);
 }
 
 /**

@@ -1,0 +1,10 @@
+"""Refusals of the front, in the form of `webui.ui.routes.answers`, which the script reads."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse, Response
+
+
+def refused(sentence: str, status: int) -> Response:
+    """One sentence with a status."""
+    return JSONResponse({"message": sentence, "field": None}, status)
