@@ -27,6 +27,13 @@ _TAG = re.compile(r"<[^<>]*>")
 _BLOCK_WORD = re.compile(r"\b(?:BREAK|AND)\b")
 _WEIGHT = re.compile(r":\s*[-+]?[\d.]+\s*(?=[)\]])")
 _BRACKET = re.compile(r"[()\[\]{}\\]")
+_QUOTE = re.compile(r"[%&]")
+_UNCASED = re.compile(r"[\u0590-\u109f\u1100-\u11ff\u3040-\u318f\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of Chinese and Japanese."""
+
+_NO_LETTERS = re.compile(r"[\s\d_!-/:-@\[-`{-~\u2000-\u206f\u3000-\u303f]+")
+
 _LETTERS = re.compile(r"[^\x00-\x7f]+")
 _APOSTROPHE = re.compile(r"(?<=[a-z0-9])['`](?=[a-z0-9])")
 _SYMBOL_LETTERS = (
@@ -82,18 +89,48 @@ class Normaliser:
         """The same with its capitals kept, and with symbols and digits as they are."""
         return frozenset(one for written in _written(text) for one in self._latin(written))
 
+    def native_readings(self, text: str) -> frozenset[str]:
+        """The words of a text, unquoted, in scripts without capitals; none where it has none."""
+        if text.isascii() and not _QUOTE.search(text):
+            return frozenset()
+        return frozenset(in_own_script(one) for one in _written(text) if is_uncased(one))
+
     def _latin(self, text: str) -> tuple[str, ...]:
         """The text in Latin letters: by sound, and by looks."""
         if text.isascii():
             return (text,)
-        return _ascii(text), _ascii(text.translate(self.lookalikes))
+        return by_sound(text), by_sound(text.translate(self.lookalikes))
+
+
+def is_uncased(text: str) -> bool:
+    """Whether there are letters of a script that has no capitals, such as Arabic or Chinese."""
+    return _UNCASED.search(text) is not None
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether there are letters of a script that puts no space between words."""
+    return _UNSPACED.search(text) is not None
+
+
+def in_own_script(text: str) -> str:
+    """The words of a text without their marks, one space between them."""
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    return _NO_LETTERS.sub(" ", "".join(filter(_is_shown, decomposed))).strip()
+
+
+def by_sound(text: str) -> str:
+    """A text in Latin letters, without marks and what is not shown, with capitals kept."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    shown = "".join(filter(_is_shown, decomposed))
+    return _LETTERS.sub(_spelled, shown)
 
 
 def _written(text: str) -> set[str]:
     mended = text if text.isascii() and "&" not in text else _mend(text)
     written = {mended}
-    if "%" in mended:
-        written.add(unquote(unquote(mended)))
+    compatible = mended if mended.isascii() else unicodedata.normalize("NFKC", mended)
+    if "%" in compatible:
+        written.add(unquote(unquote(compatible)))
     return written | {without_syntax(one) for one in written}
 
 
@@ -102,15 +139,11 @@ def _mend(text: str) -> str:
     return fix_text(text, unescape_html=True, normalization=None)
 
 
-def _ascii(text: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", text)
-    shown = "".join(filter(_is_shown, decomposed))
-    return _LETTERS.sub(_spelled, shown)
-
-
 def _spelled(word: re.Match[str]) -> str:
-    """A run of letters in Latin ones, capitalised where it was: many scripts have no capitals."""
+    """A run of letters in Latin ones, with capitals where it has some: many scripts have none."""
     latin = anyascii(word.group()).lower()
+    if word.group().isupper():
+        return latin.upper()
     return latin.capitalize() if word.group()[0].isupper() else latin
 
 

@@ -13,19 +13,26 @@ from typing import NamedTuple
 from webui.errors import BadRequestError, GuardError
 from webui.request import MAX_PROMPT_CHARACTERS
 from webui.safety.matching import BARRIER, Matcher, Term, Word, as_letters
-from webui.safety.normaliser import Normaliser
+from webui.safety.normaliser import (
+    Normaliser,
+    by_sound,
+    in_own_script,
+    is_uncased,
+    is_unspaced,
+)
 from webui.safety.persons import Persons
 from webui.safety.policy import CUES, Cue, trusted
 from webui.safety.slips import Slips
 
-TextJudge = Callable[[str], float]
-"""How likely it is that a text asks for what the lists are about, 0..1."""
+TextJudge = Callable[[str], float | None]
+"""How surely a text asks for what the lists are about, 0..1; `None` from a judge who is not there:
+`webui.safety.classifiers.Classifiers.read`."""
 
 LISTED: tuple[Cue, ...] = tuple(cue for cue in CUES if cue != "fuzzy")
 """The cues that have a list."""
 
 SUSPECT = 0.5
-"""From this score of a text judge on, a slip is taken for the term it is near to."""
+"""From this score of a judge on, a slip is taken for the term it is near to."""
 
 FOLDER = Path(__file__).parent
 """Holds `words/<cue>.txt`, `words/benign.txt`, `words/common.txt` and `lookalikes.txt`."""
@@ -55,7 +62,14 @@ _UP_TO_THREE_WORDS = r"(?: \w+){0,3} "
 _LONE_ONE = re.compile(r"(?<![\d.])1(?![\d.])")
 _REPEATED = re.compile(r"(.)\1+")
 _STRETCHED = re.compile(r"(.)\1{2,}")
+_ARTICLE = "(?:\u0627\u0644|\u05d4)?"
+"""The Arabic and the Hebrew one, which are written together with the word."""
+
 _EDGE_DIGITS = re.compile(r"(?<![a-z0-9])\d+|\d+(?![a-z0-9])")
+
+
+def _nobody(_: str) -> None:
+    """The judge who is not there."""
 
 
 class _Phrase(NamedTuple):
@@ -80,7 +94,8 @@ class Lexicon:
     """Word lists, each of one cue, made ready for matching. Immutable.
 
     A line of a list is one term: words of letters. `a|b c|d` stands for every combination;
-    `a ... b` allows up to three words between; `=word` counts only as a whole word.
+    `a ... b` allows up to three words between; `=word` counts only as a whole word. Cyrillic
+    and Greek are read by sound; other scripts as they are, at the beginning of a word.
     """
 
     def __init__(
@@ -99,9 +114,11 @@ class Lexicon:
             normaliser: Reads what is disguised.
             common: Ordinary words: neither somebody's name nor a slip of the finger.
         """
-        found: list[tuple[Cue, str]] = [
+        given: list[tuple[Cue, str]] = [
             (cue, line) for cue, lines in terms.items() if cue != "person" for line in lines
         ]
+        self._native = tuple((cue, _native(line)) for cue, line in given if is_uncased(line))
+        found = [(cue, _read_aloud(line)) for cue, line in given if not is_uncased(line)]
         self._matcher = Matcher(term for cue, line in found for term in _terms(cue, line))
         self._phrases = tuple(_Phrase.of(cue, line) for cue, line in found if _GAP in line)
         self._benign = frozenset(benign)
@@ -109,7 +126,8 @@ class Lexicon:
         plain: list[tuple[Cue, str]] = [
             (cue, line.lstrip("=")) for cue, line in found if line.lstrip("=").isalpha()
         ]
-        self._slips = Slips(plain)
+        # Clothing is a cue only with a picture, and with a picture every job is strict.
+        self._slips = Slips((cue, term) for cue, term in plain if cue != "clothing")
         names = tuple(terms.get("person", ()))
         self._persons = Persons.of(names, frozenset(common) | self._benign)
         self._known = self._persons.ordinary.union(
@@ -137,15 +155,15 @@ class Lexicon:
             common=read_terms(words / "common.txt"),
         )
 
-    def cues(self, text: str, judge: TextJudge | None = None) -> frozenset[Cue]:
+    def cues(self, text: str, judge: TextJudge = _nobody) -> frozenset[Cue]:
         """The cues in a fully expanded prompt, however it is spelled.
 
-        A word that is one slip away from a term is "fuzzy" until a judge decides on it: it is then
+        A word that is one slip away from a term is "fuzzy" unless a judge decides on it: it is then
         the term, or nothing. Time grows with the length of the text alone.
 
         Args:
             text: The prompt.
-            judge: Decides on slips; `None`: nobody does.
+            judge: Decides on slips; asked only where there is one.
 
         Raises:
             BadRequestError: The text is longer than `MAX_CHARACTERS`, or in Latin letters longer
@@ -155,10 +173,14 @@ class Lexicon:
         readings = self._normaliser.readings(text)
         _check_length(max(map(len, readings)), MAX_LETTERS)
         cues = {cue for one in readings for cue in self._read(one)}
+        for own in self._normaliser.native_readings(text):
+            cues |= {cue for cue, term in self._native if term.search(own)}
         if any(map(self._persons.are_named, self._normaliser.cased_readings(text))):
             cues.add("person")
-        slips = {cue for one in readings for cue in self._slipped(one)} - cues
-        return frozenset(cues | _decided(slips, readings, judge))
+        for one in readings:
+            if slipped := set(self._slipped(one)) - cues:
+                cues |= _decided(slipped, judge(one))
+        return frozenset(cues)
 
     def _examples(self, plain: Sequence[tuple[Cue, str]], given: frozenset[str]) -> dict[Cue, str]:
         """Examples of the cues that are not simply terms."""
@@ -204,15 +226,12 @@ def _check_length(length: int, most: int) -> None:
         )
 
 
-def _decided(
-    slips: set[Cue], readings: Iterable[str], judge: TextJudge | None
-) -> frozenset[Cue]:
-    """What slips come to. About youth nobody decides: judges of texts know nothing of it."""
-    undecided = slips & {"youth"} if judge else slips
-    found: frozenset[Cue] = frozenset({"fuzzy"} if undecided else ())
-    if judge and slips - undecided and max(map(trusted, map(judge, readings))) >= SUSPECT:
-        return found | (slips - undecided)
-    return found
+def _decided(slipped: set[Cue], score: float | None) -> set[Cue]:
+    """What slips come to by a judge's score. Of youth no judge knows anything."""
+    if score is None:
+        return {"fuzzy"}
+    undecided: set[Cue] = {"fuzzy"} if "youth" in slipped else set()
+    return undecided | (slipped - {"youth"} if trusted(score) >= SUSPECT else set())
 
 
 def has_negative_weight(prompt: str) -> bool:
@@ -237,6 +256,18 @@ def read_terms(file: Path) -> tuple[str, ...]:
             " `python launch.py setup` again."
         )
     return terms
+
+
+def _native(term: str) -> re.Pattern[str]:
+    """A term of a script without capitals, to be searched for in words of that script."""
+    letters = in_own_script(term)
+    if is_unspaced(term):
+        return re.compile(" ?".join(letters))
+    return re.compile(rf"(?<!\S){_ARTICLE}{letters}")
+
+
+def _read_aloud(line: str) -> str:
+    return line if line.isascii() else by_sound(line).replace("'", "").replace("`", "").lower()
 
 
 def _terms(cue: Cue, line: str) -> Iterator[Term]:
