@@ -1,3 +1,5 @@
+# ruff: noqa: RUF001
+# Look-alike letters are what is tested here.
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,26 @@ from webui.safety.prompts import FOLDER, Lexicon, read_terms
 
 PERSONS = Persons.of(
     ("morvyn", "zandrel", "=pebble"),
-    frozenset("in a the chair red stone walking garden of photo like as i queen golden hour".split()),
+    frozenset(
+        [
+            "in",
+            "a",
+            "the",
+            "chair",
+            "red",
+            "stone",
+            "walking",
+            "garden",
+            "of",
+            "photo",
+            "like",
+            "as",
+            "i",
+            "queen",
+            "golden",
+            "hour",
+        ]
+    ),
 )
 SHIPPED = Lexicon.load()
 

@@ -221,7 +221,11 @@ def test_another_number_is_no_youth_cue(written: str) -> None:
 
 
 NATIVE = Lexicon(
-    {"sexual": ("блорпиш", "βλορπις"), "nudity": ("椅子机", "ビルバ"), "youth": ("كرسيات", "의자들")},
+    {
+        "sexual": ("блорпиш", "βλορπις"),
+        "nudity": ("椅子机", "ビルバ"),
+        "youth": ("كرسيات", "의자들"),
+    },
     (),
     Normaliser.load(FOLDER / "lookalikes.txt"),
 )

@@ -1,3 +1,5 @@
+# ruff: noqa: RUF001
+# Look-alike letters are what is tested here.
 from __future__ import annotations
 
 from itertools import pairwise

@@ -32,6 +32,10 @@ _UNCASED = re.compile(r"[\u0590-\u109f\u1100-\u11ff\u3040-\u318f\u3400-\u9fff\ua
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 """Letters of Chinese and Japanese."""
 
+_PICTOGRAM = re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]+")
+_TAGS = re.compile(r"[\U000e0020-\U000e007e]")
+"""Characters that are not shown, each of which stands for an ASCII one."""
+
 _NO_LETTERS = re.compile(r"[\s\d_!-/:-@\[-`{-~\u2000-\u206f\u3000-\u303f]+")
 
 _LETTERS = re.compile(r"[^\x00-\x7f]+")
@@ -96,10 +100,10 @@ class Normaliser:
         return frozenset(in_own_script(one) for one in _written(text) if is_uncased(one))
 
     def _latin(self, text: str) -> tuple[str, ...]:
-        """The text in Latin letters: by sound, and by looks."""
+        """The text in Latin letters: by sound, where a pictogram is its name, and by looks."""
         if text.isascii():
             return (text,)
-        return by_sound(text), by_sound(text.translate(self.lookalikes))
+        return by_sound(text), by_sound(_PICTOGRAM.sub(" ", text.translate(self.lookalikes)))
 
 
 def is_uncased(text: str) -> bool:
@@ -126,16 +130,20 @@ def by_sound(text: str) -> str:
 
 
 def _written(text: str) -> set[str]:
-    mended = text if text.isascii() and "&" not in text else _mend(text)
+    mended = _mend(text)
     written = {mended}
     compatible = mended if mended.isascii() else unicodedata.normalize("NFKC", mended)
     if "%" in compatible:
-        written.add(unquote(unquote(compatible)))
+        written.add(_mend(unquote(unquote(compatible))))
+    if _TAGS.search(mended):
+        written.add(_TAGS.sub(lambda tag: chr(ord(tag.group()) & 0x7F), mended))
     return written | {without_syntax(one) for one in written}
 
 
 def _mend(text: str) -> str:
     """Undoes mojibake and HTML entities; compatibility forms are left for later."""
+    if text.isascii() and "&" not in text:
+        return text
     return fix_text(text, unescape_html=True, normalization=None)
 
 

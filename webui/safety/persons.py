@@ -24,26 +24,31 @@ _ALL_CAPITALISED = 0.6
 
 _SHORTEST = 3
 
-_LIGHT = frozenset(
+
+def _words(line: str) -> frozenset[str]:
+    return frozenset(line.split())
+
+
+_LIGHT = _words(
     "a about above after again against all alone along among an and are around as at away back be"
     " before behind below beneath beside between beyond but by can close down during each facing"
     " for from front full had has have he her here his in inside into is it its like made near"
     " next not of off on one onto or out outside over reads she sits so some stands such than that"
     " the their them then there they this through to together too towards two under until up upon"
     " very walks was wears were when where which while who whose with within without you your"
-    " alt old young portrait photo picture style".split()
+    " alt old young portrait photo picture style"
 )
 """Words that a given name stands beside without being the first half of a name."""
 
 _ENDINGS = ("ing", "ed", "s")
-_LEADS = frozenset(
+_LEADS = _words(
     "actor actress as by celebrity chancellor doctor dr emperor empress famous footballer king lady"
     " like lord madam minister mister miss model mr mrs ms named played politician pope president"
-    " prime prince princess professor queen rapper saint senator singer sir star starring".split()
+    " prime prince princess professor queen rapper saint senator singer sir star starring"
 )
-_LIKENESSES = frozenset(
+_LIKENESSES = _words(
     "body drawing face image likeness lookalike painting photo photograph picture portrait selfie"
-    " sketch version".split()
+    " sketch version"
 )
 
 

@@ -13,9 +13,7 @@ from typing import Literal, cast, get_args
 
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 
-Cue = Literal[
-    "sexual", "nudity", "swimwear", "undress", "clothing", "youth", "person", "fuzzy"
-]
+Cue = Literal["sexual", "nudity", "swimwear", "undress", "clothing", "youth", "person", "fuzzy"]
 """What a word list is about. "undress" is the wish to take clothing off somebody; "clothing"
 is found only where a prompt steers away from it; "person" is somebody's name. "fuzzy" has no list:
 it is a word that is one slip away from a term of the others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby, pairwise, product
+from itertools import chain, groupby, pairwise, product
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -118,7 +118,9 @@ class Lexicon:
             (cue, line) for cue, lines in terms.items() if cue != "person" for line in lines
         ]
         self._native = tuple((cue, _native(line)) for cue, line in given if is_uncased(line))
-        found = [(cue, _read_aloud(line)) for cue, line in given if not is_uncased(line)]
+        found: list[tuple[Cue, str]] = [
+            (cue, _read_aloud(line)) for cue, line in given if not is_uncased(line)
+        ]
         self._matcher = Matcher(term for cue, line in found for term in _terms(cue, line))
         self._phrases = tuple(_Phrase.of(cue, line) for cue, line in found if _GAP in line)
         self._benign = frozenset(benign)
@@ -133,7 +135,7 @@ class Lexicon:
         self._known = self._persons.ordinary.union(
             (name.lstrip("=") for name in names), (term for _, term in plain)
         )
-        examples = {**dict(plain), **self._examples(plain, self._persons.given)}
+        examples = dict(plain) | self._examples(plain, self._persons.given)
         self.examples: Mapping[Cue, str] = MappingProxyType(examples)
         """A plain example of each cue without white space, for the self-test."""
 
@@ -172,7 +174,7 @@ class Lexicon:
         _check_length(len(text), MAX_CHARACTERS)
         readings = self._normaliser.readings(text)
         _check_length(max(map(len, readings)), MAX_LETTERS)
-        cues = {cue for one in readings for cue in self._read(one)}
+        cues: set[Cue] = set(chain.from_iterable(map(self._read, readings)))
         for own in self._normaliser.native_readings(text):
             cues |= {cue for cue, term in self._native if term.search(own)}
         if any(map(self._persons.are_named, self._normaliser.cased_readings(text))):
@@ -230,8 +232,10 @@ def _decided(slipped: set[Cue], score: float | None) -> set[Cue]:
     """What slips come to by a judge's score. Of youth no judge knows anything."""
     if score is None:
         return {"fuzzy"}
-    undecided: set[Cue] = {"fuzzy"} if "youth" in slipped else set()
-    return undecided | (slipped - {"youth"} if trusted(score) >= SUSPECT else set())
+    decided: set[Cue] = {"fuzzy"} if "youth" in slipped else set()
+    if trusted(score) >= SUSPECT:
+        decided |= slipped - {"youth"}
+    return decided
 
 
 def has_negative_weight(prompt: str) -> bool:
