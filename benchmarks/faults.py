@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +187,7 @@ class Trial:
         level = random.choice(LEVELS[:2])
         if fault == "grant is revoked":
             level = LEVELS[1]
-        self._run = run = _Run(random, fault, random.randrange(12), level)
+        self._run = run = _Run(random, fault, random.randrange(5), level)
         session = Session("trial", previews=random.random() < 0.3, draft=seed % 7 == 0, level=level)
         prompt = f"a {_WORD} by the sea" if level else "a house by the sea"
         request = GenerationRequest(
@@ -397,7 +397,7 @@ class _RedSeer:
         if run.strikes("detector hangs"):
             time.sleep(2 * TIME_LIMIT)
         if run.strikes("detector gives NaN"):
-            scores[-1, 0] = np.nan
+            scores[-1, LABELS.index("ANUS_EXPOSED")] = np.nan
         if run.strikes("detector gives scores above 1"):
             scores[-1, LABELS.index("ANUS_EXPOSED")] = 1.5
         if run.strikes("detector gives another shape"):
@@ -426,20 +426,25 @@ class _NoisePainter(Painter):
         pace: PreviewPace | None = options["pace"]
         yield StepDone(1, 0.0, None if pace is None else run.picture()[:8, :8])
         yield StageDone(name="denoise", seconds=0, reused=False, batch=batch)
-        return tuple(self._file(run.picture()) for _ in plan.batches[batch])
+        as_file = self._as_file()
+        return tuple(as_file(run.picture()) for _ in plan.batches[batch])
 
-    def _file(self, pixels: Pixels) -> bytes:
-        run, file = self._trial.run, io.BytesIO()
+    def _as_file(self) -> Callable[[Pixels], bytes]:
+        """How the pictures of a batch are written."""
+        run = self._trial.run
         if run.strikes("painter gives no PNG"):
-            return pixels.tobytes()
+            return lambda pixels: pixels.tobytes()
         if run.strikes("painter gives two frames"):
-            frames = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
-            frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
-            return file.getvalue()
+            return _animated
         if run.strikes("painter gives transparency"):
-            Image.fromarray(pixels).convert("RGBA").save(file, "PNG")
-            return file.getvalue()
-        return to_png(pixels)
+            return lambda pixels: to_png(np.dstack([pixels, pixels[..., 0]]))
+        return to_png
+
+
+def _animated(pixels: Pixels) -> bytes:
+    frames, file = [Image.fromarray(pixels), Image.fromarray(255 - pixels)], io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    return file.getvalue()
 
 
 @contextmanager
@@ -448,7 +453,8 @@ def _logged() -> Generator[io.StringIO, None, None]:
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     root = logging.getLogger()
-    before, root.handlers = root.handlers, [handler]
+    before = root.handlers
+    root.handlers = cast(list[logging.Handler], [handler])
     try:
         yield log
     finally:

@@ -190,7 +190,7 @@ def _png(side: int) -> bytes:
 
 def _client(history: History) -> TestClient:
     app = FastAPI()
-    add_history_routes(app, history, lambda _: PRESET)
+    add_history_routes(app, history, lambda _: PRESET, lambda _: ())
 
     async def fronted(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, LOCAL: True}, receive, send)

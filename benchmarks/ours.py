@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import BenchmarkError, Run, between
+from webui.cli.building import build_safety
 from webui.engine import Engine
 from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, StageName, Step
 from webui.generation.devices import Device
@@ -27,11 +28,12 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Kind, Uploads
+from webui.minutes import Minutes
 from webui.provenance.c2pa import Signer
 from webui.provenance.certificate import identity_in
+from webui.release import Release
 from webui.request import GenerationRequest
-from webui.safety.guard import Guard
-from webui.settings import GIB
+from webui.settings import GIB, Settings
 
 R = TypeVar("R")
 
@@ -56,16 +58,25 @@ class Ours:
         self._controlnets = ControlNetShelf(tuple(models), hashes)
         self._uploads = Uploads(work / "uploads")
         self._painter = Painter(device, cache_bytes=GIB, annotators=tuple(models))
+        guard, gate = build_safety(Settings(state=work))
+        minutes = Minutes(gate)
         self._engine = Engine(
             painter=self._painter,
-            guard=Guard.load(),
+            guard=guard,
             shelf=self._shelf,
             loras=self._loras,
             controlnets=self._controlnets,
             uploads=self._uploads,
-            gallery=Gallery(work / "outputs"),
-            drafts=Gallery(work / "drafts"),
-            signer=Signer(identity_in(work)),
+            gate=gate,
+            minutes=minutes,
+            release=Release(
+                guard=guard,
+                signer=Signer(identity_in(work)),
+                minutes=minutes,
+                uploads=self._uploads,
+                gallery=Gallery(work / "outputs"),
+                drafts=Gallery(work / "drafts"),
+            ),
         )
 
     def __enter__(self) -> Ours:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.faults import FAULTS, Trial
-from webui.clearance import Admitted, Cleared, Discarded
+from webui.clearance import Admitted, Cleared
 from webui.library.gallery import Gallery
 from webui.release import Release
 

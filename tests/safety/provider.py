@@ -1,6 +1,6 @@
 """A real OpenID Connect provider on this machine, whose answers can be made wrong.
 
-Authlib's own authorization server: the code grant with PKCE. It logs everybody in at once.
+Authlib's own authorization server: the code grant with PKCE. It asks nobody for a password.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from html import escape
 from socketserver import ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -29,7 +30,7 @@ from authlib.oidc.core.grants import OpenIDCode
 from joserfc import jwt
 from joserfc.jwk import KeySet, OKPKey, RSAKey
 
-from webui.safety.issuer import IssuerPolicy
+from webui.safety.operator import IssuerPolicy
 
 CLIENT = "easel"
 SECRET = "the secret of a test"
@@ -92,6 +93,7 @@ class Provider:
         discovery: What its discovery document says instead.
         forge: Gets every ID token and returns the one that is given out.
         answer: Gets a path and may answer there itself: status, headers and body.
+        shows_a_page: Whether it has people press a button before it sends them back.
         auth_method: How clients prove who they are.
         requests: Paths that were asked for.
         forms: What was posted to the token endpoint.
@@ -103,6 +105,7 @@ class Provider:
     discovery: dict[str, Any] = field(default_factory=dict[str, Any])
     forge: Callable[[str], str] = str
     answer: Callable[[str], tuple[str, list[tuple[str, str]], bytes] | None] = lambda _: None
+    shows_a_page: bool = False
     auth_method: str = "client_secret_basic"
     keys: KeySet = field(default_factory=lambda: KeySet([_usual_key()]))
     algorithm: str = "RS256"
@@ -346,9 +349,7 @@ class _Application:
             return [other[2]]
         status, body, headers = self._answer(path, environ)
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        kind = [] if isinstance(body, str) else [("Content-Type", "application/json")]
-        given = [pair for pair in headers if pair[0] != "Content-Type"]
-        start(f"{status} Whatever", [*given, *kind, ("Content-Length", str(len(content)))])
+        start(f"{status} Whatever", [*headers, ("Content-Length", str(len(content)))])
         return [content]
 
     def _answer(self, path: str, environ: dict[str, Any]) -> tuple[int, Any, list[Any]]:
@@ -359,6 +360,8 @@ class _Application:
                 return 200, self._provider.keys.as_dict(private=False), []
             case "/authorize":
                 request = _WsgiRequest(environ)
+                if self._provider.shows_a_page and "pressed" not in request.payload.data:
+                    return 200, _form(request.payload.data), [("Content-Type", "text/html")]
                 grant = self._server.get_consent_grant(request, "somebody")
                 return self._server.create_authorization_response(request, "somebody", grant)
             case "/token":
@@ -386,6 +389,12 @@ class _Application:
         if self._provider.userinfo is not None:
             said["userinfo_endpoint"] = f"{address}/userinfo"
         return {**said, **self._provider.discovery}
+
+
+def _form(asked: dict[str, str]) -> str:
+    """A page whose only button goes on with the login."""
+    fields = (f'<input type="hidden" name="{n}" value="{escape(v)}">' for n, v in asked.items())
+    return f'<form>{"".join(fields)}<button name="pressed" value="1">Log in</button></form>'
 
 
 def query_of(address: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from tests.ui.hostile import (
     write_own,
 )
 from tests.ui.served import Served
+from tests.ui.stand_in import StandInGate
 from webui.cli.building import build_backend
 from webui.jobs import Jobs
 from webui.request import GenerationRequest
@@ -85,7 +86,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, lis
 
     folder = tmp_path_factory.mktemp("routes")
     jobs = Jobs(FakeGenerator(folder))
-    backend = build_backend(Settings(outputs=folder), jobs, lambda: READY)
+    backend = build_backend(Settings(outputs=folder), jobs, lambda: READY, StandInGate().answer)
     api = build_app(backend).openapi()
     backend.history.close()
     jobs.close()

@@ -16,6 +16,7 @@ import pytest
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
 from tests.ui.served import Served, start
+from tests.ui.stand_in import StandInGate
 from webui.cli.building import build_backend
 from webui.errors import StartError
 from webui.jobs import Jobs
@@ -121,7 +122,7 @@ def test_a_page_that_cannot_be_built_ends_the_server_with_one_sentence(tmp_path:
     settings = ServerSettings(port=0, open_browser=False)
     jobs = Jobs(FakeGenerator(tmp_path))
     said: list[str] = []
-    whole = build_backend(Settings(outputs=tmp_path), jobs, lambda: READY)
+    whole = build_backend(Settings(outputs=tmp_path), jobs, lambda: READY, StandInGate().answer)
     backend = replace(whole, history=cast(Any, None))
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StartError, match="could not be built"):

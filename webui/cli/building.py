@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from webui.generation.annotator_files import FOLDER as ANNOTATORS
+from webui.generator import Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
@@ -15,12 +16,15 @@ from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
+from webui.standing import Answer, Question
 
 if TYPE_CHECKING:
     from webui.engine import Engine
     from webui.jobs import Jobs
     from webui.process import EngineStatus, Report
     from webui.provenance.certificate import Trust
+    from webui.safety.gate import Gate
+    from webui.safety.guard import Guard
     from webui.ui.server import Backend
 
 
@@ -41,13 +45,15 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Drafts, Gallery
+    from webui.minutes import Minutes
     from webui.provenance.c2pa import Signer
     from webui.provenance.certificate import identity_in
-    from webui.safety.guard import Guard
+    from webui.release import Release
 
     quiet_libraries()
     report("loading", "Loading the content filter")
-    guard = Guard.load(threads=min(4, os.cpu_count() or 1))
+    guard, gate = build_safety(settings)
+    minutes, uploads = Minutes(gate), Uploads(settings.state / "uploads")
     remove_leftovers(settings.outputs)
     remove_leftovers(settings.state / "drafts")
     drafts = Drafts(settings.state / "drafts")
@@ -62,11 +68,68 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         shelf=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
-        uploads=Uploads(settings.state / "uploads"),
-        gallery=Gallery(settings.outputs, by_date=by_date),
-        drafts=drafts,
-        signer=Signer(identity_in(settings.state)),
+        uploads=uploads,
+        gate=gate,
+        minutes=minutes,
+        release=Release(
+            guard=guard,
+            signer=Signer(identity_in(settings.state)),
+            minutes=minutes,
+            uploads=uploads,
+            gallery=Gallery(settings.outputs, by_date=by_date),
+            drafts=drafts,
+        ),
     )
+
+
+def build_safety(settings: Settings) -> tuple[Guard, Gate]:
+    """The guard, and the gate that tells it what each session may reach.
+
+    Raises:
+        GuardError: A guard that must be loaded is missing or does not work.
+        BadRequestError: The operator's login provider cannot be used.
+    """
+    from webui.safety.audit import FOLDER, Audit
+    from webui.safety.classifiers import Classifiers
+    from webui.safety.detector import NudeNet
+    from webui.safety.gate import Gate
+    from webui.safety.grants import EPOCH_FILE, Epoch, Grants
+    from webui.safety.guard import Guard
+    from webui.safety.invitations import Invitations, OwnerLinks
+    from webui.safety.issuer import Issuer
+    from webui.safety.operator import FILE, PolicyWatcher, highest_bound
+    from webui.safety.prompts import Lexicon
+    from webui.safety.slots import FOLDERS
+
+    bound = highest_bound(os.environ, settings.max_level)
+    watcher = PolicyWatcher(settings.state / FILE, bound=bound)
+    policy = watcher.policy()
+    detector = NudeNet.load(threads=min(4, os.cpu_count() or 1))
+    classifiers = Classifiers.load(
+        ROOT / "models" / "guards",
+        {FOLDERS[slot]: policy.guards[slot] for slot in FOLDERS if slot in policy.guards},
+        find_faces=detector.faces,
+    )
+    epoch = Epoch(settings.state / EPOCH_FILE)
+    epoch.begin()
+    gate = Gate(
+        watcher=watcher,
+        grants=Grants(epoch),
+        invitations=Invitations(settings.state, epoch),
+        links=OwnerLinks(),
+        issuer=None if policy.issuer is None else Issuer(policy.issuer),
+        health=lambda: {
+            "detector": None,
+            "words": None,
+            **{slot: classifiers.troubles.get(slot) for slot in FOLDERS},
+        },
+        log=Audit(settings.state / FOLDER),
+        exposed=settings.exposed,
+        announce=lambda link: print(f"For the owner, once: {link}", flush=True),
+    )
+    guard = Guard(detector, Lexicon.load(), classifiers, ceilings=gate.ceilings, policy=gate.policy)
+    guard.keep_healthy()
+    return guard, gate
 
 
 def build_warm_engine(settings: Settings, report: Report) -> Engine:
@@ -79,8 +142,17 @@ def build_warm_engine(settings: Settings, report: Report) -> Engine:
     return engine
 
 
-def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineStatus]) -> Backend:
-    """What the page works with, over an engine of any kind."""
+def build_backend(
+    settings: Settings,
+    jobs: Jobs,
+    status: Callable[[], EngineStatus],
+    ask: Callable[[Question, Session], Answer],
+) -> Backend:
+    """What the page works with, over an engine of any kind.
+
+    Args:
+        ask: Carries a session's question to the engine's gate.
+    """
     from webui.library.history import History
     from webui.library.presets import PresetShelf
     from webui.library.wordlists import WordLists
@@ -111,6 +183,7 @@ def build_backend(settings: Settings, jobs: Jobs, status: Callable[[], EngineSta
         words=WordLists(shipped / "words", own / "words"),
         uploads=Uploads(settings.state / "uploads", in_use=in_use),
         trust=trust,
+        ask=ask,
     )
 
 

@@ -12,7 +12,6 @@ from webui.cli.places import add_places, settings_of
 from webui.errors import StartError
 from webui.settings import ServerSettings, Settings
 
-
 MOST_HOURS = 168.0
 """A share link that lasts longer than a week was forgotten."""
 
@@ -72,7 +71,7 @@ def _serve(options: argparse.Namespace) -> int:
     listener = bind(server)
     engine = EngineProcess(build_warm_engine, settings)
     jobs = Jobs(engine, consider=engine.consider)
-    backend = build_backend(settings, jobs, engine.status)
+    backend = build_backend(settings, jobs, engine.status, engine.answer)
     try:
         serve(
             listener,

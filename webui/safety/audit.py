@@ -104,6 +104,7 @@ class Audit:
         """`folder` is that of the log alone; its keys lie beside it. `clock` knows its zone."""
         self._folder = folder
         self._clock = clock
+        self._day_key = "", b""
 
     def record(self, event: str, **facts: object) -> None:
         """Writes one line; it is on the disk when this returns.
@@ -139,8 +140,13 @@ class Audit:
         Raises:
             StorageError: The day's key cannot be kept.
         """
-        with alone_in(self._folder):
-            key = self._key_of(self._clock().astimezone(UTC).date().isoformat())
+        day = self._clock().astimezone(UTC).date().isoformat()
+        # Within a day the key never changes.
+        known, key = self._day_key
+        if known != day:
+            with alone_in(self._folder):
+                key = self._key_of(day)
+            self._day_key = day, key
         return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     def _head(self) -> tuple[bytes, Head]:

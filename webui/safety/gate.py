@@ -224,6 +224,14 @@ class Gate:
             raise StorageError(LOG_FAILS) from error
         self._log_fails = False
 
+    def pseudonym(self, text: str) -> str:
+        """A name for a text that only tells, within one day, whether two are the same.
+
+        Raises:
+            StorageError: It cannot be given one.
+        """
+        return self._log.pseudonym(text)
+
     def _send_link(self, address: str, session: Session) -> None:
         self._allow("owner", session)
         page = _page_at(address)

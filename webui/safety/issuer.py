@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ from webui.safety.fetching import (
     is_safe,
     object_in,
 )
+from webui.safety.operator import IssuerPolicy
 
 NOT_ACCEPTED = "The login was not accepted."
 """The one answer to every login that ends without a grant."""
@@ -55,30 +56,6 @@ _ABSENT: Final = object()
 _LEEWAY_SECONDS = 60
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class IssuerPolicy:
-    """A login provider the operator trusts to know who is of age.
-
-    Attributes:
-        url: The issuer, exactly as its discovery document and its tokens name it.
-        client_id: What Easel is registered as there.
-        client_secret: Empty for a public client.
-        claim: Name of the claim that says so; where there is none of that name, its dots lead
-            into objects.
-        value: What the claim must be, of the same JSON type: `True` is neither "true" nor 1.
-        level: What such a login is good for.
-        name: The provider's name for the page.
-    """
-
-    url: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    claim: str
-    value: bool | int | float | str
-    level: Level
-    name: str
 
 
 class _Discovery(BaseModel):

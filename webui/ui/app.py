@@ -19,6 +19,7 @@ from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.controlnets import add_controlnets_routes
+from webui.ui.routes.gate import add_gate_routes
 from webui.ui.routes.history import add_history_routes
 from webui.ui.routes.looking import add_looking_routes
 from webui.ui.routes.loras import add_loras_routes
@@ -40,6 +41,7 @@ from webui.ui.theme import make_theme
 _STYLES = (
     "base",
     "create",
+    "filter",
     "panel",
     "start",
     "pose",
@@ -79,6 +81,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
     add_reading_routes(app, backend.models.known_hashes)
     add_share_routes(app, backend.share)
+    add_gate_routes(app, backend.ask)
     add_verify_routes(app, backend.trust)
     answer_the_rest(app, OWN_PATHS)
     # Part of the function's own signature is untyped.

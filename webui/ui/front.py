@@ -94,7 +94,7 @@ _HEADERS = (
 OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
-    *("poses", "loras", "controlnets", "strips", "share", "verify"),
+    *("poses", "loras", "controlnets", "strips", "share", "verify", "gate"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 
@@ -102,6 +102,9 @@ _SAME_FOR_ALL = re.compile(
     r"/(theme\.css|manifest\.json|favicon\.ico|icon\.svg|(assets|static|page|texts)/.+)"
 )
 """What is nobody's in particular and may be kept by browsers."""
+
+BACK = "/gate/back"
+"""Where login providers send browsers to: a request from another site, so without our cookie."""
 
 _OPEN_PATHS = re.compile(
     r"/(config|theme\.css|manifest\.json|favicon\.ico|icon\.svg|status|enter|(assets|static)/.+"
@@ -165,13 +168,16 @@ class Front:
         scope = with_session(scope, session)
         answer: ASGIApp | None = self._wrong_host(scope)
         given = None
+        if answer is None and known is None and is_foreign(scope):
+            # The cookie may be there and was not sent; asked from here, it will be.
+            answer = _refusal(scope) or come_again()
         if answer is None and self._is_outside(scope, session):
             answer, given = await self._answer_outside(scope, receive, session)
         answer = answer or _refusal(scope)
         if answer is None:
-            foreign = known is None and is_foreign(scope)
-            given = session if given is None and known is None and not foreign else given
-            answer = come_again() if foreign else self._answer_of_page(scope, session)
+            is_new = known is None and scope["path"] != BACK
+            given = session if given is None and is_new else given
+            answer = self._answer_of_page(scope, session)
         secure = self._share is not None and bool(scope.get(SHARED)) and self._share.is_secure
         cookie = None if given is None else cookie_of(given, secure=secure)
         await answer(scope, receive, _with_headers(send, scope, cookie))

@@ -25,6 +25,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from webui.errors import StartError
+from webui.generator import Session
 from webui.jobs import Jobs
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
@@ -34,6 +35,7 @@ from webui.library.presets import PresetShelf
 from webui.library.uploads import Uploads
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
+from webui.standing import Answer, Question
 from webui.ui.connections import config_of
 from webui.ui.door import Door, make_password
 from webui.ui.front import Front, Status, known_names
@@ -56,6 +58,7 @@ class Backend:
 
     Attributes:
         status: How far the engine is.
+        ask: Carries a session's question to the engine's gate.
         annotators: Folders with the weights of what draws hints.
         trust: Whose signatures are known; `None` before anything was signed.
         share: The share link, where one was asked for; `serve` puts it in.
@@ -72,6 +75,7 @@ class Backend:
     words: WordLists
     uploads: Uploads
     trust: Callable[[], Trust | None]
+    ask: Callable[[Question, Session], Answer]
     share: Share | None = None
 
 

@@ -11,11 +11,12 @@ export class Job extends EventTarget {
   #last = "";
   #named;
 
-  constructor({ props, watch, generate, resume, stop }, desk) {
+  constructor({ props, watch, generate, resume, stop }, desk, standing) {
     super();
     this.view = IDLE;
     this.stopping = false;
     this.desk = desk;
+    this.standing = standing;
     this.#named = ownTab().then((tab) => { this.tab = tab; });
     this.#channel = { generate, resume, stop };
     watch("value", () => this.#receive(props.value));
@@ -44,7 +45,8 @@ export class Job extends EventTarget {
     await this.#named;
     const { request } = this.desk;
     this.#last = JSON.stringify(request);
-    this.#channel.generate({ ...this.#asked(true), request });
+    // Beside the request, never in it: a recipe carries no level.
+    this.#channel.generate({ ...this.#asked(true), request, level: this.standing.level });
   }
 
   stop() {

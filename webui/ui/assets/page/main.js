@@ -10,6 +10,7 @@ import { button, el, sayLost } from "./dom.js";
 import { Drop } from "./drop.js";
 import { Engine } from "./engine.js";
 import { buildFields } from "./fields.js";
+import { FilterPanel } from "./filterpanel.js";
 import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
@@ -20,11 +21,15 @@ import { LoraStack } from "./loras.js";
 import { Places } from "./places.js";
 import { Presets } from "./presets.js";
 import { buildPrompts } from "./prompt.js";
+import { ShareBar } from "./sharebar.js";
+import { Standing } from "./standing.js";
 import { StartPanel } from "./startpanel.js";
+import { Statement } from "./statement.js";
 import { Strips } from "./strips.js";
 import { chooseLanguage, currentLanguage, fillTexts, loadTexts, say } from "./texts.js";
 import { startTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
+import { Ways } from "./ways.js";
 
 const DOUBLE_CLICK = 500; // Milliseconds between its two halves, at most.
 
@@ -38,15 +43,17 @@ export async function start({ element, props, ...channel }) {
   const desk = new Desk(props.fields);
   const look = new Look(desk);
   const engine = new Engine(element.querySelector("#engine"));
-  const job = new Job({ props, ...channel }, desk);
+  const standing = new Standing();
+  const job = new Job({ props, ...channel }, desk, standing);
   const viewer = new Viewer(element.querySelector(".viewer"), desk, job, engine);
+  startFilter(element, { standing, engine, job }, brought);
   const places = new Places(element);
   buildPrompts(desk, look);
   const init = new Brought(desk, "init");
   buildFields(desk, look, init);
   const start = new StartPanel(element.querySelector("#start"), desk, look, init);
   const loras = new LoraStack(element.querySelector("#loras"), desk, look, job);
-  const strips = new Strips(element.querySelector(".viewer"), { desk, viewer, job });
+  const strips = new Strips(element.querySelector(".viewer"), { desk, viewer, job, standing });
   const measures = new LoraMeasures(job, desk);
   loras.rowDeeds = (row) => strips.rowDeeds(row);
   loras.panelDeeds = () => [measures.lines(), ...strips.panelDeeds()];
@@ -77,6 +84,27 @@ export async function start({ element, props, ...channel }) {
   engine.addEventListener("back", () => { job.resume(); viewer.refresh(); look.refresh(); loras.refresh(); controls.refresh(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) for (const seen of [look, loras, controls]) seen.refresh(); });
   job.resume();
+}
+
+/** The level beside Generate, the ways to another one, and the line of a shared page. */
+function startFilter(root, { standing, engine, job }, brought) {
+  const ways = new Ways(standing);
+  const panel = new FilterPanel(root.querySelector("#filter"), standing, (level) => ways.open(level));
+  const share = new ShareBar(root.querySelector("#share"), standing);
+  const refresh = () => { standing.refresh(); share.refresh(); };
+  let [ready, busy] = [engine.ready, job.busy];
+  engine.addEventListener("status", () => {
+    if (engine.ready && !ready) standing.refresh();
+    ready = engine.ready;
+  });
+  job.addEventListener("view", () => {
+    // A job that was held down says that there is less to be had than this tab knows.
+    if (busy && !job.busy && standing.level) standing.refresh();
+    busy = job.busy;
+  });
+  engine.addEventListener("back", refresh);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  new Statement(standing, panel);
 }
 
 function languages(select, names) {

@@ -15,8 +15,8 @@ export class Strips {
   #asking = 0;
 
   /** Stands above the session's pictures in `root`, the section of the picture. */
-  constructor(root, { desk, viewer, job }) {
-    Object.assign(this, { desk, viewer, job });
+  constructor(root, { desk, viewer, job, standing }) {
+    Object.assign(this, { desk, viewer, job, standing });
     this.title = el("h2", { id: "lineup-title" });
     this.note = el("p", { class: "note" });
     this.count = el("p", { class: "unseen", role: "status" });
@@ -58,7 +58,7 @@ export class Strips {
     // The picture that is looked at is the one to be compared with.
     const seed = request.seed ?? this.viewer.picture?.seed ?? null;
     try {
-      const strip = await ask("strips", { method: "POST", json: { request: { ...request, seed }, kind, row } });
+      const strip = await ask("strips", { method: "POST", json: { request: { ...request, seed }, kind, row, level: this.standing.level } });
       if (asking !== this.#asking) return;
       this.#rows = request.loras;
       this.#open(kind, row, strip);

@@ -108,7 +108,14 @@ export class Viewer {
     const line = stopping ? say("job.stopping") : waits ? say("job.engine", { engine: this.engine.message }) : view.headline;
     setText(this.find(".headline"), line);
     setText(this.find(".stages"), view.stages);
-    setText(this.find(".notices"), view.notices.join(" "));
+    this.#drawNotices(view.notices);
+  }
+
+  #drawNotices(notices) {
+    const lines = this.find(".notices");
+    // Told anew only when they change: a screen reader reads what is set.
+    const same = notices.length === lines.children.length && notices.every((words, at) => lines.children[at].textContent === words);
+    if (!same) lines.replaceChildren(...notices.map((words) => el("p", {}, words)));
   }
 
   #drawStrip() {
