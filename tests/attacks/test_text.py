@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from tests.safety.disguises import DISGUISES
+from benchmarks.disguises import DISGUISES
 from tests.safety.stubs import COMMON, PLACEHOLDERS, ScoreStub, always_healthy, placeholder_lexicon
 from webui.clearance import Admitted
 from webui.errors import BadRequestError, RefusedError, WebuiError

@@ -69,6 +69,7 @@ class Matcher:
             key = term.letters[: _KEY_SIZES[-1]]
             index[key] = (*index.get(key, ()), term)
         self._index: Mapping[str, tuple[Term, ...]] = MappingProxyType(index)
+        self._openings = frozenset(key[: _KEY_SIZES[0]] for key in index)
 
     def cues(self, words: Sequence[Word], *, backwards: bool = False) -> Iterator[Cue]:
         """The cues of all terms found; `backwards` says that the words are turned round."""
@@ -85,11 +86,12 @@ class Matcher:
 
     def _candidates(self, letters: str) -> Iterator[tuple[int, Term]]:
         """Where the letters of a term begin, repeats aside."""
-        for size in _KEY_SIZES:
-            for i in range(len(letters) - size + 1):
-                for term in self._index.get(letters[i : i + size], ()):
-                    if letters.startswith(term.letters, i):
-                        yield i, term
+        for i, opening in enumerate(map(str.__add__, letters, letters[1:])):
+            if opening in self._openings:
+                for size in _KEY_SIZES:
+                    for term in self._index.get(letters[i : i + size], ()):
+                        if letters.startswith(term.letters, i):
+                            yield i, term
 
 
 @dataclass(frozen=True)

@@ -166,4 +166,6 @@ def _folded(text: str) -> Iterator[str]:
 
 
 def _is_shown(character: str) -> bool:
-    return character not in _FILLERS and unicodedata.category(character) not in ("Mn", "Me", "Cf")
+    return character.isascii() or (
+        character not in _FILLERS and unicodedata.category(character) not in ("Mn", "Me", "Cf")
+    )

@@ -117,7 +117,9 @@ class Lexicon:
         given: list[tuple[Cue, str]] = [
             (cue, line) for cue, lines in terms.items() if cue != "person" for line in lines
         ]
-        self._native = tuple((cue, _native(line)) for cue, line in given if is_uncased(line))
+        self._native: tuple[tuple[Cue, re.Pattern[str]], ...] = tuple(
+            (cue, _native(line)) for cue, line in given if is_uncased(line)
+        )
         found: list[tuple[Cue, str]] = [
             (cue, _read_aloud(line)) for cue, line in given if not is_uncased(line)
         ]
@@ -174,9 +176,9 @@ class Lexicon:
         _check_length(len(text), MAX_CHARACTERS)
         readings = self._normaliser.readings(text)
         _check_length(max(map(len, readings)), MAX_LETTERS)
-        cues: set[Cue] = set(chain.from_iterable(map(self._read, readings)))
+        cues = set[Cue](chain.from_iterable(map(self._read, readings)))
         for own in self._normaliser.native_readings(text):
-            cues |= {cue for cue, term in self._native if term.search(own)}
+            cues.update(cue for cue, term in self._native if term.search(own))
         if any(map(self._persons.are_named, self._normaliser.cased_readings(text))):
             cues.add("person")
         for one in readings:
