@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fakes import gradient
+from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, psnr, reused, saved, silent
 from webui.cli.building import build_engine
 from webui.engine import Engine
@@ -90,14 +91,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(built: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(built.engine, "_guard", Scripted())
+    use_guard(built.engine, monkeypatch, Scripted())
     return built
 
 
 @pytest.fixture(scope="module")
 def plain(built: Desk) -> NDArray[Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(built.engine, "_guard", Scripted())
+        use_guard(built.engine, patch, Scripted())
         return built.made()
 
 
@@ -206,7 +207,7 @@ def test_a_picture_is_judged_before_anything_is_made_of_it(
         def check_brought(self, data: bytes, *, field: str, **_: object) -> None:
             raise RefusedError("Refused.", field=field)
 
-    monkeypatch.setattr(desk.engine, "_guard", Suspicious())
+    use_guard(desk.engine, monkeypatch, Suspicious())
     picture = desk.bring(gradient(64, 64, 2))
     events = desk.run(controls=[{"kind": "canny", "picture": picture}])
     assert [type(event) for event in events][-1] is Failed

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.guards import use_guard
 from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.cli.building import build_engine
 from webui.engine import Engine
@@ -67,10 +68,18 @@ class Scripted:
         self._refuses = refuses
         self._screened = 0
 
-    def admit(self, request: GenerationRequest, session: Session) -> Admitted:
+    def admit(
+        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+    ) -> Admitted:
         if self._refuses:
             raise RefusedError("Refused.")
-        return Admitted(request, session, 0, ("A notice.",))
+        return Admitted(request, session, 0, ("A notice.",), None, tainted)
+
+    def readmit(self, admitted: Admitted) -> Admitted:
+        return admitted
+
+    def mosaics(self, session: Session) -> bool:
+        return False
 
     def check_decoded(
         self,
@@ -91,7 +100,7 @@ class Scripted:
         self._screened += 1
         return Discarded(level) if self._screened in self._withheld else Cleared(data, level)
 
-    def screen_preview(self, data: bytes, level: Level) -> Cleared:
+    def screen_preview(self, data: bytes, level: Level, *, mosaic: bool = False) -> Cleared:
         return Cleared(data, level)
 
 
@@ -108,7 +117,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 @pytest.fixture
 def studio(guarded: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
     """The same engine with a guard that lets everything through."""
-    monkeypatch.setattr(guarded.engine, "_guard", Scripted())
+    use_guard(guarded.engine, monkeypatch, Scripted())
     return guarded
 
 
@@ -151,7 +160,7 @@ def test_a_draft_is_checked_signed_and_marked_and_kept_apart(
 ):
     request, session = with_(QUICK, seed=70), Session(id="tests", previews=False, draft=True)
     before = set(guarded.outputs.rglob("*"))
-    monkeypatch.setattr(guarded.engine, "_guard", Scripted(1))
+    use_guard(guarded.engine, monkeypatch, Scripted(1))
     withheld = guarded.run(request, session)
     assert not saved(withheld)
     assert any(isinstance(event, Withheld) for event in withheld)
@@ -223,7 +232,7 @@ def test_the_same_request_gives_the_same_pixels_in_another_engine(
     studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     again = build_engine(Settings(outputs=tmp_path, state=tmp_path / "state"), silent)
-    monkeypatch.setattr(again, "_guard", Scripted())
+    use_guard(again, monkeypatch, Scripted())
     fresh = saved(list(again.generate(QUICK, SESSION, Cancel())))[0]
     again.close()
     assert psnr(pixels(fresh), pixels(saved(studio.run(QUICK))[0])) == float("inf")
@@ -334,7 +343,7 @@ def test_an_empty_prompt_makes_a_picture(studio: Studio):
 
 
 def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(studio.engine, "_guard", Scripted(2))
+    use_guard(studio.engine, monkeypatch, Scripted(2))
     files = set(studio.outputs.rglob("*"))
     events = studio.run(with_(QUICK, batch=3, seed=700))
     assert [event.seed for event in saved(events)] == [700, 702]
@@ -349,7 +358,7 @@ def test_a_withheld_picture_is_never_written(studio: Studio, monkeypatch: pytest
 
 
 def test_a_refused_request_is_not_begun(studio: Studio, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(studio.engine, "_guard", Scripted(refuses=True))
+    use_guard(studio.engine, monkeypatch, Scripted(refuses=True))
     (event,) = studio.run(with_(QUICK, seed=750))
     assert isinstance(event, Failed)
     assert (event.kind, event.exit_code) == ("RefusedError", 3)

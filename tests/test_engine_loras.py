@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from tests.guards import use_guard
 from tests.test_engine import QUICK, SESSION, Scripted, Studio, pixels, psnr, saved, silent, with_
 from webui.cli.building import build_engine
 from webui.events import (
@@ -60,7 +61,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 @pytest.fixture
 def studio(real: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    monkeypatch.setattr(real.engine, "_guard", Scripted())
+    use_guard(real.engine, monkeypatch, Scripted())
     return real
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, saved, silent
 from webui.cli.building import build_engine
 from webui.engine import Engine
@@ -41,7 +42,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(built: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    monkeypatch.setattr(built, "_guard", Scripted())
+    use_guard(built, monkeypatch, Scripted())
     return built
 
 

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from tests.fakes import gradient
+from tests.guards import use_guard
 from tests.test_engine import QUICK, Scripted, Studio, saved, with_
 from tests.test_engine import guarded as guarded
 from tests.test_engine import studio as studio
 from tests.test_starting_pictures import PROMPT, Desk
 from tests.test_starting_pictures import built as built
 from tests.test_starting_pictures import desk as desk
-from webui import engine as module
+from webui import release as module
 from webui.clearance import Cleared, Discarded, Region
 from webui.cli import main
 from webui.errors import MarkError
@@ -65,7 +66,7 @@ def test_what_is_sent_is_what_was_checked(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     guard = Watching()
-    monkeypatch.setattr(studio.engine, "_guard", guard)
+    use_guard(studio.engine, monkeypatch, guard)
     (picture,) = saved(studio.run(QUICK))
     (tmp_path / "a.png").write_bytes(guard.seen[0])
     checked, sent = (np.asarray(Image.open(file)) for file in (tmp_path / "a.png", picture.path))
@@ -84,7 +85,7 @@ def test_a_picture_that_cannot_be_marked_is_not_released(
         return picture
 
     if part == "signer":
-        monkeypatch.setattr(studio.engine._signer, "sign", broken)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(studio.engine._release._signer, "sign", broken)  # pyright: ignore[reportPrivateUsage]
     else:
         monkeypatch.setattr(module, "_marked", unmarked)
     before = set(studio.outputs.rglob("*"))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.fakes import gradient
+from tests.guards import use_guard
 from tests.test_controls import OTHER_POSE, POSE, write_controlnet
 from tests.test_engine import Scripted, reused, silent
 from tests.test_engine_loras import loaded_by, write_loras
@@ -103,7 +104,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     desk = Desk(engine, Uploads(settings.state / "uploads"))
     made = Counter[str]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_guard", Scripted())
+        use_guard(engine, patch, Scripted())
         for maker, name in MAKERS.items():
             patch.setattr(painting, maker, counted(made, name, getattr(painting, maker)))
         names = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fakes import gradient
+from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, psnr, saved, silent
 from webui.cli.building import build_engine
 from webui.engine import Engine
@@ -69,7 +70,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(built: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(built.engine, "_guard", Scripted())
+    use_guard(built.engine, monkeypatch, Scripted())
     return built
 
 
@@ -77,7 +78,7 @@ def desk(built: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
 def scene(built: Desk) -> Picture:
     """A picture of the model's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(built.engine, "_guard", Scripted())
+        use_guard(built.engine, patch, Scripted())
         return built.made(prompt=PROMPT, seed=11, steps=16)
 
 
@@ -362,7 +363,7 @@ def test_everything_brought_in_is_checked_before_anything_else(
 ) -> None:
     asked = {"init": desk.bring(scene), "mask": desk.bring(disc(256, 256, *A), "mask")}
     guard = Watching()
-    monkeypatch.setattr(desk.engine, "_guard", guard)
+    use_guard(desk.engine, monkeypatch, guard)
     assert saved(desk.run(prompt=PROMPT, **asked))
     (_, whole), (_, of_mask), (_, region) = guard.asked
     assert [field for field, _ in guard.asked] == ["init", "mask", "init"]
@@ -370,7 +371,7 @@ def test_everything_brought_in_is_checked_before_anything_else(
     assert region == guard.regions[0]
     assert region.left <= 60 < 180 <= region.right
     for number in (1, 2, 3):
-        monkeypatch.setattr(desk.engine, "_guard", Watching(refused=number))
+        use_guard(desk.engine, monkeypatch, Watching(refused=number))
         events = desk.run(prompt=PROMPT, seed=900 + number, **asked)
         assert isinstance(events[-1], Failed)
         assert events[-1].kind == "RefusedError"

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes import gradient
 from tests.generation.test_starting import write_inpainting_model
+from tests.guards import use_guard
 from tests.test_controls import POSE, write_controlnet
 from tests.test_engine import Scripted, psnr, silent
 from tests.test_engine_loras import loaded_by, write_loras
@@ -33,7 +34,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     engine = build_engine(settings, silent)
     write_loras(folder / "loras", loaded_by(engine, folder))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_guard", Scripted())
+        use_guard(engine, patch, Scripted())
         yield Desk(engine, Uploads(settings.state / "uploads"))
     engine.close()
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.fakes import gradient
 from tests.generation.test_samplers import MODEL
+from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, saved, silent
 from tests.test_starting_pictures import Desk, disc
 from webui.cli.building import build_engine
@@ -126,7 +127,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     )
     engine = build_engine(settings, silent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_guard", Scripted())
+        use_guard(engine, patch, Scripted())
         yield Desk(engine, Uploads(settings.state / "uploads"))
     engine.close()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -21,18 +21,22 @@ from tests.safety.stubs import (
 from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.errors import GuardError, RefusedError
 from webui.generator import Session
+from webui.levels import LEVELS, Level
 from webui.request import ControlChoice, GenerationRequest
 from webui.safety import guard as guards
+from webui.safety.ceilings import Ceiling, notice
 from webui.safety.detector import LABELS, Detector, NudeNet, Views
 from webui.safety.guard import BROUGHT_REFUSED, REFUSED, Guard
+from webui.safety.operator import Policy
 from webui.safety.pictures import MOSAIC, decode
 from webui.safety.prompts import Lexicon
+from webui.standing import CeilingKind
 
 SESSION = Session(id="a")
 LEXICON = placeholder_lexicon()
 PICTURE = picture_bytes()
 SAFE = ScoreStub()
-UNSAFE = ScoreStub(ANUS_EXPOSED=0.9)
+UNSAFE = ScoreStub(ANUS_EXPOSED=0.95)
 
 
 class Clock:
@@ -134,6 +138,110 @@ def test_steering_a_picture_away_from_clothing_is_refused(brought: dict[str, obj
     assert not refused(asks(prompt="a chair", negative_prompt="torp"))
 
 
+@dataclass
+class Bounds:
+    """What holds sessions down: nothing but what they ask for and one bound."""
+
+    kind: CeilingKind = "grant"
+    level: Level = 2
+
+    def __call__(self, session: Session) -> tuple[Ceiling, ...]:
+        return Ceiling("asked", session.level), Ceiling(self.kind, self.level)
+
+
+def asking(level: Level) -> Session:
+    return Session(id="a", level=level)
+
+
+def bounded(bounds: Bounds, detector: Detector = SAFE, policy: Policy | None = None) -> Guard:
+    return Guard(
+        detector,
+        LEXICON,
+        ceilings=bounds,
+        policy=lambda: policy or Policy(),
+        self_test=always_healthy,
+    )
+
+
+def test_without_a_gate_nobody_is_above_the_strict_level() -> None:
+    admitted = guard().admit(asks(prompt="a chair"), asking(2))
+    assert (admitted.level, admitted.held_by) == (0, "operator")
+
+
+def test_the_level_asked_for_is_reached_and_not_passed() -> None:
+    swimwear, nudity = asks(prompt="a frumpet"), asks(prompt="a snizzler")
+    watch = bounded(Bounds())
+    assert [watch.admit(asks(prompt="a chair"), asking(n)).level for n in LEVELS] == [0, 1, 2]
+    assert watch.admit(swimwear, asking(1)).notices == ()
+    assert watch.admit(nudity, asking(2)).level == 2
+    for request, level in ((swimwear, 0), (nudity, 0), (nudity, 1)):
+        with pytest.raises(RefusedError):
+            watch.admit(request, asking(level))
+
+
+@pytest.mark.parametrize("kind", ["operator", "share", "grant", "guards"])
+def test_a_ceiling_lowers_the_level_and_says_of_which_kind_it_is(kind: CeilingKind) -> None:
+    admitted = bounded(Bounds(kind, 1)).admit(asks(prompt="a chair"), asking(2))
+    assert (admitted.level, admitted.held_by, admitted.notices) == (1, kind, (notice(kind),))
+
+
+def test_a_tainted_request_and_a_youth_cue_are_strict() -> None:
+    watch = bounded(Bounds())
+    tainted = watch.admit(asks(prompt="a chair", init="0" * 64), asking(2), tainted=True)
+    assert (tainted.level, tainted.held_by, tainted.tainted) == (0, "taint", True)
+    own = watch.admit(asks(prompt="a chair", init="0" * 64), asking(2))
+    assert (own.level, own.tainted) == (2, False)
+    young = watch.admit(asks(prompt="a wobblekin"), asking(2))
+    assert (young.level, young.held_by) == (0, "prompt")
+    for word in ("frumpet", "snizzler", "quandle"):
+        with pytest.raises(RefusedError):
+            watch.admit(asks(prompt=f"a wobblekin {word}"), asking(2))
+
+
+def test_painting_over_is_refused_where_a_ceiling_bites() -> None:
+    watch = bounded(Bounds())
+    masked = asks(prompt="a chair", init="0" * 64, mask="1" * 64)
+    assert watch.admit(masked, asking(2)).level == 2
+    assert watch.admit(masked, asking(0), tainted=True).level == 0
+    with pytest.raises(RefusedError) as caught:
+        watch.admit(masked, asking(1), tainted=True)
+    assert (caught.value.message, caught.value.field) == (notice("taint"), "mask")
+
+
+def test_the_level_is_computed_anew_and_never_rises() -> None:
+    bounds = Bounds()
+    watch = bounded(bounds)
+    swimwear = watch.admit(asks(prompt="a frumpet"), asking(2))
+    plain = watch.admit(asks(prompt="a chair"), asking(2))
+    assert watch.readmit(plain) == plain
+    bounds.level = 1
+    lower = watch.readmit(plain)
+    assert (lower.level, watch.readmit(swimwear).level) == (1, 1)
+    bounds.level = 2
+    assert watch.readmit(lower).level == 1
+    bounds.level = 0
+    assert watch.readmit(plain).level == 0
+    with pytest.raises(RefusedError):
+        watch.readmit(swimwear)
+
+
+def test_the_operator_tightens_what_is_shown() -> None:
+    mild = ScoreStub(BUTTOCKS_EXPOSED=0.3)
+    tight = Policy(thresholds={(1, "bust_or_buttocks"): 0.3})
+    assert isinstance(bounded(Bounds(), mild).screen(PICTURE, 1), Cleared)
+    assert isinstance(bounded(Bounds(), mild, tight).screen(PICTURE, 1), Discarded)
+
+
+def test_who_sees_mosaics_only() -> None:
+    watch, forced = bounded(Bounds()), bounded(Bounds(), policy=Policy(mosaic_previews=True))
+    assert not watch.mosaics(SESSION)
+    assert watch.mosaics(Session(id="a", remote=True))
+    assert forced.mosaics(SESSION)
+    frame = noisy_frame()
+    assert watch.screen_preview(frame, 0).data == frame
+    assert blocks(watch.screen_preview(frame, 0, mosaic=True).data) == MOSAIC * MOSAIC
+
+
 def test_what_the_tokenizer_made_of_the_prompts_is_checked_again() -> None:
     watch = guard()
     admitted = watch.admit(asks(prompt="a chair"), SESSION)
@@ -169,23 +277,25 @@ def test_a_cleared_picture_is_exactly_the_bytes_that_were_checked(kind: str) -> 
 
 def test_a_discarded_picture_keeps_nothing() -> None:
     verdict = guard(UNSAFE).screen(PICTURE, 0)
-    assert verdict == Discarded(0)
-    assert [field.name for field in fields(verdict)] == ["level"]
+    scores = {"genitalia": 0, "anus": 9, "bust_or_buttocks": 0, "genitalia_share": 9}
+    assert verdict == Discarded(0, "picture", scores)
+    assert guard(CallStub(failing)).screen(PICTURE, 0) == Discarded(0, "guard", {})
+    assert [field.name for field in fields(verdict)] == ["level", "rule", "scores"]
 
 
 def test_the_level_decides_the_threshold_and_what_is_none_is_strict() -> None:
     mild = ScoreStub(BUTTOCKS_EXPOSED=0.3)
-    assert guard(mild).screen(PICTURE, 0) == Discarded(0)
+    assert isinstance(guard(mild).screen(PICTURE, 0), Discarded)
     assert guard(mild).screen(PICTURE, 1) == Cleared(PICTURE, 1)
-    assert guard(mild).screen(PICTURE, True) == Discarded(0)  # pyright: ignore[reportArgumentType]
-    assert guard(mild).screen(PICTURE, "2") == Discarded(0)  # pyright: ignore[reportArgumentType]
+    assert isinstance(guard(mild).screen(PICTURE, True), Discarded)  # pyright: ignore[reportArgumentType]
+    assert isinstance(guard(mild).screen(PICTURE, "2"), Discarded)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"text", PICTURE[:-30], picture_bytes(kind="JPEG")[:200]], ids=str
 )
 def test_bytes_that_cannot_be_read_are_discarded(data: bytes) -> None:
-    assert guard().screen(data, 0) == Discarded(0)
+    assert isinstance(guard().screen(data, 0), Discarded)
 
 
 def test_a_picture_that_was_brought_in_is_strict_and_refused_with_its_own_sentence() -> None:
@@ -234,7 +344,7 @@ def test_the_part_that_is_painted_anew_is_judged_as_its_own_picture() -> None:
     watch = guard(CallStub(fears_light))
     assert watch.screen(data, 0) == Cleared(data, 0)
     watch.check_brought(data, field="init")
-    assert watch.screen(data, 0, region) == Discarded(0)
+    assert isinstance(watch.screen(data, 0, region), Discarded)
     with pytest.raises(RefusedError):
         watch.check_brought(data, field="init", region=region)
 
@@ -248,7 +358,7 @@ def failing(views: Views) -> NDArray[np.float32]:
 
 
 def test_a_guard_that_fails_discards(caplog: pytest.LogCaptureFixture) -> None:
-    assert guard(CallStub(failing)).screen(PICTURE, 0) == Discarded(0)
+    assert isinstance(guard(CallStub(failing)).screen(PICTURE, 0), Discarded)
     assert "no answer" in caplog.text
 
 
@@ -260,7 +370,7 @@ def test_a_guard_that_takes_too_long_discards() -> None:
         return zeros(views)
 
     slow = guard(CallStub(late), time_limit=0.05)
-    assert slow.screen(PICTURE, 0) == Discarded(0)
+    assert isinstance(slow.screen(PICTURE, 0), Discarded)
     preview = slow.screen_preview(PICTURE, 0)
     assert preview.data != PICTURE
     answer.set()
@@ -340,7 +450,7 @@ def test_nothing_is_made_while_the_self_test_fails(error: Exception) -> None:
     for _ in range(2):
         with pytest.raises(GuardError, match="nothing is made"):
             watch.admit(asks(prompt="a chair"), SESSION)
-    assert watch.screen(PICTURE, 0) == Discarded(0)
+    assert isinstance(watch.screen(PICTURE, 0), Discarded)
     assert watch.screen_preview(PICTURE, 0).data != PICTURE
     test.error = None
     assert watch.screen(PICTURE, 0) == Cleared(PICTURE, 0)
