@@ -1,4 +1,5 @@
-"""The marks of pictures: what the watermark survives, what it costs, and what the file grows by.
+"""The prompt's guard (`benchmarks.prompts`) and the marks of pictures: what the watermark survives,
+what it costs, and what the file grows by.
 
 The pictures are the scenes the embedded model was trained on, drawn, at the size it paints.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import prompts
 from benchmarks.figures import Figure, Limit, seconds
 from benchmarks.recipes import fresh_requests
 from benchmarks.workbench import Workbench
@@ -42,7 +44,7 @@ TURNS = 8
 
 
 def run(bench: Workbench) -> list[Figure]:
-    """Marks, changes, reads and signs pictures, and reads as many that are not marked."""
+    """Marks, changes, reads and signs pictures, reads as many that are not marked, and prompts."""
     count = bench.effort.marked
     plain = [scene(seed) for seed in range(count)]
     began = perf_counter()
@@ -62,6 +64,7 @@ def run(bench: Workbench) -> list[Figure]:
         *(_survival(name, change, marked, drawn) for name, change in CHANGES.items()),
         *_false_alarms(plain, drawn),
         *_signing(plain, marked, drawn),
+        *prompts.run(bench),
     ]
 
 

@@ -29,6 +29,7 @@ class Effort:
         changes: How often a stack of LoRAs is changed.
         drag_seconds: How long each thing is dragged in the pose editor.
         marked: How many pictures are marked and signed.
+        lines: How many innocent prompts are read.
     """
 
     shape: ModelShape = SD15
@@ -46,6 +47,7 @@ class Effort:
     changes: int = 200
     drag_seconds: float = 6.0
     marked: int = 500
+    lines: int = 6_000
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,14 @@ class Scripted:
     def mosaics(self, session: Session) -> bool:
         return False
 
-    def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
+    def check_decoded(
+        self,
+        admitted: Admitted,
+        prompt: str,
+        negative_prompt: str = "",
+        *,
+        loras: Sequence[str] = (),
+    ) -> None:
         """Nothing is found."""
 
     def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:

@@ -144,7 +144,8 @@ class Engine:
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
         yield from self._painter.match(loaded, plan)
-        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan))
+        files = [lora.card.name for lora in plan.loras]
+        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan), loras=files)
         conditioning = yield from self._painter.encode(loaded, plan)
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)

@@ -54,6 +54,7 @@ EFFORT = Effort(
     children=1,
     changes=8,
     marked=3,
+    lines=300,
 )
 
 

@@ -11,7 +11,7 @@ def test_marks_are_measured_by_what_they_survive_and_cost(bench: Workbench):
     survival = rest[: len(safety.CHANGES)]
     assert [figure.asked for figure in survival[:3]] == [safety.ASKED_READ] * 3
     assert all(len(figure.samples["bits"]) == bench.effort.marked for figure in survival)
-    alarms, chance, trusted, growth, time = rest[len(safety.CHANGES) :]
+    alarms, chance, trusted, growth, time, *_ = rest[len(safety.CHANGES) :]
     assert (alarms.value, trusted.value) == (0, 100)
     assert float(chance.value) < safety.ASKED_CHANCE.value
     assert growth.met

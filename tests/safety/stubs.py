@@ -12,7 +12,7 @@ from PIL import Image
 from webui.safety.detector import LABELS, Detector, Views
 from webui.safety.normaliser import Normaliser
 from webui.safety.policy import Cue
-from webui.safety.prompts import FOLDER, Lexicon
+from webui.safety.prompts import FOLDER, Lexicon, read_terms
 
 PLACEHOLDERS: dict[Cue, tuple[str, ...]] = {
     "sexual": ("blorpish", "quandle", "zork"),
@@ -21,11 +21,13 @@ PLACEHOLDERS: dict[Cue, tuple[str, ...]] = {
     "undress": ("deglim", "glim|glimming ... torp|torps"),
     "clothing": ("torp",),
     "youth": ("wobblekin", "=dravel"),
+    "person": ("morvyn", "zandrel", "=pebble"),
 }
+COMMON = read_terms(FOLDER / "words" / "common.txt")
 
 
 def placeholder_lexicon(benign: tuple[str, ...] = ()) -> Lexicon:
-    return Lexicon(PLACEHOLDERS, benign, Normaliser.load(FOLDER / "lookalikes.txt"))
+    return Lexicon(PLACEHOLDERS, benign, Normaliser.load(FOLDER / "lookalikes.txt"), common=COMMON)
 
 
 class ScoreStub:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -11,12 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.safety.disguises import DISGUISES
+from benchmarks.disguises import DISGUISES
 from tests.safety.stubs import PLACEHOLDERS, placeholder_lexicon
 from webui.errors import BadRequestError, GuardError
 from webui.request import MAX_PROMPT_CHARACTERS
-from webui.safety.policy import CUES, Cue
-from webui.safety.prompts import FOLDER, MAX_CHARACTERS, Lexicon, has_negative_weight, read_terms
+from webui.safety.normaliser import Normaliser, by_sound, is_uncased
+from webui.safety.policy import Cue
+from webui.safety.prompts import (
+    FOLDER,
+    LISTED,
+    MAX_CHARACTERS,
+    MAX_LETTERS,
+    Lexicon,
+    has_negative_weight,
+    read_terms,
+)
 
 LEXICON = placeholder_lexicon(benign=("zorkfield", "quan dle"))
 SHIPPED = Lexicon.load()
@@ -170,7 +180,7 @@ def test_a_marked_term_counts_only_as_a_whole_word() -> None:
 
 def test_a_phrase_is_found_with_and_without_its_space() -> None:
     for written in ("plinko bandle", "plinkobandle", "Plinko-Bandle", "pl1nko\nbandle"):
-        assert LEXICON.cues(written) == {"nudity"}, written
+        assert LEXICON.cues(written) - {"person"} == {"nudity"}, written
     assert not LEXICON.cues("plinko of a bandle")
 
 
@@ -210,6 +220,54 @@ def test_another_number_is_no_youth_cue(written: str) -> None:
     assert not SHIPPED.cues(f"somebody, {written}, on a bench")
 
 
+NATIVE = Lexicon(
+    {
+        "sexual": ("блорпиш", "βλορπις"),
+        "nudity": ("椅子机", "ビルバ"),
+        "youth": ("كرسيات", "의자들"),
+    },
+    (),
+    Normaliser.load(FOLDER / "lookalikes.txt"),
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "cues"),
+    [
+        ("красный блорпиш", {"sexual"}),
+        ("блорпиши на столе", {"sexual"}),
+        ("blorpish", {"sexual"}),
+        ("б л о р п и ш", {"sexual"}),
+        ("ΒΛΟΡΠΙΣ", {"sexual"}),
+        ("一张椅子机在海滩", {"nudity"}),
+        ("椅.子 机", {"nudity"}),
+        ("椅\u200b子机", {"nudity"}),
+        ("%E6%A4%85%E5%AD%90%E6%9C%BA", {"nudity"}),
+        ("&#26885;&#23376;&#26426;", {"nudity"}),
+        ("椅(子:1.2)机", {"nudity"}),
+        ("ﾋﾞﾙﾊﾞ", {"nudity"}),
+        ("الكرسيات", {"youth"}),
+        ("كُرسِيات هنا", {"youth"}),
+        ("의자들이 있다", {"youth"}),
+        ("椅子", set[str]()),
+        ("مكرسيات", set[str]()),
+        ("책의자들", set[str]()),
+        ("стол", set[str]()),
+    ],
+)
+def test_a_term_of_another_script_is_found_in_it(written: str, cues: set[str]) -> None:
+    assert NATIVE.cues(written) == cues
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["ラーメンとヌードル", "黄色いイエロー", "ピエロのいるサーカス", "フロリダの海", "热情色彩",
+     "아이스크림", "شعرية البحر", "a kind of blue", "Nina Simone", "裸足で歩く", "景色情感"],
+)  # fmt: skip
+def test_an_innocent_word_of_another_script_is_no_cue(prompt: str) -> None:
+    assert SHIPPED.cues(prompt) <= {"person"}
+
+
 def test_a_negative_weight_is_noticed() -> None:
     assert has_negative_weight("a (chair:-1)")
     assert has_negative_weight("(chair: -.5)")
@@ -220,6 +278,9 @@ def test_a_text_that_cannot_be_read_in_time_is_an_error() -> None:
     assert LEXICON.cues("a " * (MAX_CHARACTERS // 2)) == frozenset()
     with pytest.raises(BadRequestError, match="4,001 characters"):
         LEXICON.cues("a" * (MAX_CHARACTERS + 1))
+    assert LEXICON.cues("\ufdfa" * (MAX_LETTERS // 20)) == frozenset()
+    with pytest.raises(BadRequestError, match=f"at most {MAX_LETTERS:,} fit"):
+        LEXICON.cues("\ufdfa" * MAX_PROMPT_CHARACTERS)
 
 
 @settings(deadline=None, max_examples=100)
@@ -232,13 +293,14 @@ def test_a_word_that_stands_alone_is_found_in_any_company(before: str, after: st
 
 def cpu_seconds(lexicon: Lexicon, text: str) -> float:
     began = time.thread_time()
-    lexicon.cues(text)
+    with suppress(BadRequestError):
+        lexicon.cues(text)
     return time.thread_time() - began
 
 
-def test_a_usual_prompt_takes_less_than_a_millisecond() -> None:
+def test_a_usual_prompt_takes_less_than_two_milliseconds() -> None:
     times = sorted(cpu_seconds(SHIPPED, line) for line in benign_lines(1_000))
-    assert statistics.median(times) < 0.001
+    assert statistics.median(times) < 0.002
     assert times[989] < 0.010
 
 
@@ -253,12 +315,14 @@ def test_no_text_of_the_longest_prompt_takes_long(unit: str) -> None:
     assert min(cpu_seconds(SHIPPED, text) for _ in range(2)) < 0.5
 
 
-@pytest.mark.parametrize("name", [*CUES, "benign"])
+@pytest.mark.parametrize("name", [*LISTED, "benign", "common"])
 def test_a_shipped_list_is_in_order(name: str) -> None:
     terms = read_terms(FOLDER / "words" / f"{name}.txt")
     assert len(terms) == len(set(terms))
     for term in terms:
-        words = term.removeprefix("=").split(" ")
+        if is_uncased(term):
+            continue
+        words = by_sound(term).replace("'", "").removeprefix("=").split(" ")
         assert all(
             part.isascii() and part.isalnum() and part == part.lower()
             for word in words
@@ -269,10 +333,10 @@ def test_a_shipped_list_is_in_order(name: str) -> None:
 
 def test_every_list_belongs_to_a_cue() -> None:
     names = {file.stem for file in (FOLDER / "words").iterdir()}
-    assert names == {*CUES, "benign"}
+    assert names == {*LISTED, "benign", "common"}
 
 
-@pytest.mark.parametrize("cue", CUES)
+@pytest.mark.parametrize("cue", [cue for cue in LISTED if cue != "person"])
 def test_every_shipped_term_is_found(cue: Cue) -> None:
     benign = set(read_terms(FOLDER / "words" / "benign.txt"))
     for line in read_terms(FOLDER / "words" / f"{cue}.txt"):
@@ -284,15 +348,19 @@ def test_every_shipped_term_is_found(cue: Cue) -> None:
 
 def test_a_missing_list_stops_everything(tmp_path: Path) -> None:
     (tmp_path / "words").mkdir()
-    for name in CUES:
+    for name in (*LISTED, "benign", "common"):
         (tmp_path / "words" / f"{name}.txt").write_text("# a remark\nplaceholder\n")
     (tmp_path / "words" / "benign.txt").write_text("chair\n")
     (tmp_path / "lookalikes.txt").write_text("a b\n")
-    assert Lexicon.load(tmp_path).cues("placeholder") == set(CUES)
+    assert Lexicon.load(tmp_path).cues("placeholder") == set(LISTED) - {"person"}
 
-    (tmp_path / "words" / "youth.txt").write_text("# nothing\n")
-    with pytest.raises(GuardError, match=r"youth\.txt"):
-        Lexicon.load(tmp_path)
-    (tmp_path / "words" / "youth.txt").unlink()
-    with pytest.raises(GuardError, match=r"youth\.txt"):
-        Lexicon.load(tmp_path)
+    for name in ("youth", "person", "common"):
+        file = tmp_path / "words" / f"{name}.txt"
+        kept = file.read_text()
+        file.write_text("# nothing\n")
+        with pytest.raises(GuardError, match=rf"{name}\.txt"):
+            Lexicon.load(tmp_path)
+        file.unlink()
+        with pytest.raises(GuardError, match=rf"{name}\.txt"):
+            Lexicon.load(tmp_path)
+        file.write_text(kept)

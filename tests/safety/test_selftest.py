@@ -8,8 +8,8 @@ from tests.safety.stubs import PLACEHOLDERS, CallStub, placeholder_lexicon
 from webui.errors import GuardError
 from webui.safety.detector import LABELS, NudeNet, Views
 from webui.safety.normaliser import Normaliser
-from webui.safety.policy import CUES, Cue
-from webui.safety.prompts import FOLDER, Lexicon
+from webui.safety.policy import Cue
+from webui.safety.prompts import FOLDER, LISTED, Lexicon
 from webui.safety.selftest import check
 
 LEXICON = placeholder_lexicon()
@@ -57,7 +57,7 @@ def test_a_detector_that_sees_nothing_or_everything_fails(network: NudeNet) -> N
 
 def test_a_lexicon_that_misses_a_cue_or_finds_too_much_fails(network: NudeNet) -> None:
     normaliser = Normaliser.load(FOLDER / "lookalikes.txt")
-    for cue in CUES:
+    for cue in LISTED:
         fewer: dict[Cue, tuple[str, ...]] = {
             other: terms for other, terms in PLACEHOLDERS.items() if other != cue
         }

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock, Thread
 
 import numpy as np
@@ -16,7 +17,7 @@ from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
-from webui.request import GenerationRequest, pictures_of
+from webui.request import GenerationRequest, LoraChoice, pictures_of
 from webui.safety import pictures, selftest
 from webui.safety.audit_facts import buckets
 from webui.safety.ceilings import Ceiling, effective, notice
@@ -159,21 +160,32 @@ class Guard:
         now = self.admit(admitted.request, admitted.session, tainted=admitted.tainted)
         return replace(now, level=lowest(now.level, admitted.level))
 
-    def check_decoded(self, admitted: Admitted, prompt: str, negative_prompt: str = "") -> None:
+    def check_decoded(
+        self,
+        admitted: Admitted,
+        prompt: str,
+        negative_prompt: str = "",
+        *,
+        loras: Sequence[str] = (),
+    ) -> None:
         """The rules of `admit` once more on what the tokenizer made of the two prompts.
 
         Args:
             admitted: The request; its weights and its CFG count, its texts do not.
             prompt: The text decoded from the token ids.
             negative_prompt: The same of the negative prompt.
+            loras: Names of the files of the LoRAs that have an effect, in the request's order: it
+                may call them by other names.
 
         Raises:
             RefusedError: Decoded, the prompt asks for what the filter does not allow.
             GuardError: A guard does not work.
         """
         request = admitted.request
-        cues = self._cues(request, prompt, negative_prompt)
-        if refuses(cues, admitted.level, brings_picture=_brings_picture(request)):
+        cues = self._cues(request, prompt, negative_prompt, loras)
+        # What would have lowered the level and was not seen before is seen too late to do so.
+        too_late = prompt_ceiling(cues) < admitted.level
+        if too_late or refuses(cues, admitted.level, brings_picture=_brings_picture(request)):
             raise RefusedError(REFUSED)
 
     def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:
@@ -241,17 +253,22 @@ class Guard:
         """Whether the session sees pictures in the making as mosaics only."""
         return session.remote or self._policy().mosaic_previews
 
-    def _cues(self, request: GenerationRequest, prompt: str, negative: str) -> frozenset[Cue]:
+    def _cues(
+        self, request: GenerationRequest, prompt: str, negative: str, files: Sequence[str] = ()
+    ) -> frozenset[Cue]:
         """What the prompts ask for: a negative prompt counts where it can act as a positive."""
         # A LoRA's name says what it draws as a word in the prompt does.
-        names = [lora.name for lora in request.loras if lora.has_effect]
-        wanted, unwanted = [prompt, *names], [negative]
+        rows = [lora for lora in request.loras if lora.has_effect]
+        named = [*((lora, lora.name) for lora in rows), *zip(rows, files, strict=False)]
+        wanted = [prompt, *(name for _, name in named)]
+        unwanted = [negative, *(name for lora, name in named if _steers_away(lora))]
         if request.cfg <= 1 or has_negative_weight(request.negative_prompt):
             wanted.append(negative)
         if has_negative_weight(request.prompt):
             unwanted.append(prompt)
-        cues = frozenset[Cue]().union(*map(self._lexicon.cues, wanted))
-        avoided = frozenset[Cue]().union(*map(self._lexicon.cues, unwanted))
+        cues_of = partial(self._lexicon.cues, judge=self._classifiers.read)
+        cues = frozenset[Cue]().union(*map(cues_of, wanted))
+        avoided = frozenset[Cue]().union(*map(cues_of, unwanted))
         return (cues - _CLOTHING) | (avoided & _CLOTHING)
 
     def _level(
@@ -296,6 +313,11 @@ class Guard:
 
 def _brings_picture(request: GenerationRequest) -> bool:
     return bool(pictures_of(request))
+
+
+def _steers_away(lora: LoraChoice) -> bool:
+    """Whether a LoRA takes away from the picture what it was trained on."""
+    return lora.weight < 0 or (lora.text_encoder_weight or 0) < 0
 
 
 def _mosaic(data: bytes) -> bytes:

@@ -22,6 +22,11 @@ _RUN = re.compile(r"(.)\1*")
 _KEY_SIZES = (2, 3)
 
 
+def as_letters(word: str) -> str:
+    """A word with its digits as the letters they look like."""
+    return word.translate(_LEET)
+
+
 class Word(NamedTuple):
     """A word of lower-case letters and digits, and whether white space is before it."""
 
@@ -64,25 +69,29 @@ class Matcher:
             key = term.letters[: _KEY_SIZES[-1]]
             index[key] = (*index.get(key, ()), term)
         self._index: Mapping[str, tuple[Term, ...]] = MappingProxyType(index)
+        self._openings = frozenset(key[: _KEY_SIZES[0]] for key in index)
 
     def cues(self, words: Sequence[Word], *, backwards: bool = False) -> Iterator[Cue]:
         """The cues of all terms found; `backwards` says that the words are turned round."""
         line = _line(words)
         runs = [match.span() for match in _RUN.finditer(line.joined)]
         letters = "".join([line.joined[start] for start, _ in runs])
+        known: set[Cue] = set()
         for i, term in self._candidates(letters):
-            if not (backwards and term.short):
+            if term.cue not in known and not (backwards and term.short):
                 found = runs[i : i + len(term.letters)]
                 if _fits(term, found, line, fills_only=backwards or term.whole):
+                    known.add(term.cue)
                     yield term.cue
 
     def _candidates(self, letters: str) -> Iterator[tuple[int, Term]]:
         """Where the letters of a term begin, repeats aside."""
-        for size in _KEY_SIZES:
-            for i in range(len(letters) - size + 1):
-                for term in self._index.get(letters[i : i + size], ()):
-                    if letters.startswith(term.letters, i):
-                        yield i, term
+        for i, opening in enumerate(map(str.__add__, letters, letters[1:])):
+            if opening in self._openings:
+                for size in _KEY_SIZES:
+                    for term in self._index.get(letters[i : i + size], ()):
+                        if letters.startswith(term.letters, i):
+                            yield i, term
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Literal, cast, get_args
 
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
 
-Cue = Literal["sexual", "nudity", "swimwear", "undress", "clothing", "youth"]
+Cue = Literal["sexual", "nudity", "swimwear", "undress", "clothing", "youth", "person", "fuzzy"]
 """What a word list is about. "undress" is the wish to take clothing off somebody; "clothing"
-is found only where a prompt steers away from it."""
+is found only where a prompt steers away from it; "person" is somebody's name. "fuzzy" has no list:
+it is a word that is one slip away from a term of the others."""
 
 CUES = cast(tuple[Cue, ...], get_args(Cue))
 
@@ -146,7 +147,7 @@ def refuses(cues: frozenset[Cue], level: object, *, brings_picture: bool) -> boo
 
 def prompt_ceiling(cues: frozenset[Cue]) -> Level:
     """The highest level a prompt with these cues may run at."""
-    return STRICT if "youth" in cues else LEVELS[-1]
+    return LEVELS[-1] if cues.isdisjoint({"youth", "person", "fuzzy"}) else STRICT
 
 
 def guards_needed(level: Level) -> frozenset[GuardName]:
