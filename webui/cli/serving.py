@@ -12,7 +12,6 @@ from webui.cli.places import add_places, settings_of
 from webui.errors import StartError
 from webui.settings import ServerSettings, Settings
 
-
 MOST_HOURS = 168.0
 """A share link that lasts longer than a week was forgotten."""
 

@@ -102,7 +102,9 @@ def serve(
         door=door,
         share=backend.share,
     )
-    server = _Server(front, backend.jobs, lambda: _shared(front, backend, settings, password, announce))
+    server = _Server(
+        front, backend.jobs, lambda: _shared(front, backend, settings, password, announce)
+    )
     announce(f"Easel: {listener.address}")
     if settings.open_browser and _has_browser():
         threading.Thread(target=webbrowser.open, args=(listener.address,), daemon=True).start()

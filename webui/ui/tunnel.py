@@ -208,7 +208,9 @@ class _Frpc(tunneling.Tunnel):
     """Gradio's tunnel, whose command it is; reading and ending the program are our own."""
 
     def __init__(self, host: str, remote_port: int, port: int, certificate: str) -> None:
-        super().__init__(host, remote_port, "127.0.0.1", port, secrets.token_urlsafe(32), certificate)
+        super().__init__(
+            host, remote_port, "127.0.0.1", port, secrets.token_urlsafe(32), certificate
+        )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._done = False
