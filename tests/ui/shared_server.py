@@ -38,29 +38,25 @@ class Visited:
 
     def owner(self) -> httpx.Client:
         """Somebody at this machine, with a session."""
-        client = httpx.Client(base_url=self.served.address, timeout=30)
-        client.get("/status")
-        return client
+        given = httpx.get(f"{self.served.address}/status").headers["set-cookie"]
+        headers = {"cookie": given.partition(";")[0]}
+        return httpx.Client(base_url=self.served.address, headers=headers, timeout=30)
 
     def visitor(self, **headers: str) -> httpx.Client:
         """Somebody who knows the link."""
-        port = self.host.rpartition(":")[2]
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers={"host": self.host, **headers},
-            timeout=30,
-        )
+        headers = {"host": self.host, **headers}
+        return httpx.Client(base_url=self._public, headers=headers, timeout=30)
 
     def guest(self) -> httpx.Client:
         """A visitor who was let in."""
-        client = self.visitor()
-        answer = client.post("/enter", data={"password": PASSWORD})
+        form, headers = {"password": PASSWORD}, {"host": self.host}
+        answer = httpx.post(f"{self._public}/enter", data=form, headers=headers, timeout=30)
         assert answer.status_code == 303, answer.text
-        # The public end is known by another name than it is reached by.
-        cookie = answer.headers["set-cookie"].partition(";")[0]
-        client.cookies.clear()
-        client.headers["cookie"] = cookie
-        return client
+        return self.visitor(cookie=answer.headers["set-cookie"].partition(";")[0])
+
+    @property
+    def _public(self) -> str:
+        return f"http://127.0.0.1:{self.host.rpartition(':')[2]}"
 
 
 def shared(folder: Path, pace: float = 0.001) -> Visited:

@@ -72,7 +72,7 @@ def test_a_tunnel_leads_to_the_port_until_it_is_closed(tmp_path: Path, program: 
         assert (tmp_path / "certificate.pem").read_text() == "a certificate"
         opened.close()
         assert not opened.is_open()
-        with pytest.raises(OSError, match="refused"):
+        with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         assert tunneling.CURRENT_TUNNELS == []
 
