@@ -14,14 +14,14 @@ import httpx
 JSON = {"content-type": "application/json"}
 
 
-def join(client: httpx.Client, tab: str, data: object, **more: object) -> httpx.Response:
+def join(client: httpx.Client, tab: str, asked: object, **more: object) -> httpx.Response:
     """Sends an event the way the page's script does; `more` goes into the body, too."""
     if "fn_index" not in more:
         config = client.get("/config").json()
         event = more.pop("event", "generate")
         found = next(d for d in config["dependencies"] if d["targets"][0][1] == event)
         more["fn_index"] = found["id"]
-    body = {"session_hash": tab, "data": [], "event_data": data, **more}
+    body = {"session_hash": tab, "data": [], "event_data": asked, **more}
     return client.post("/gradio_api/queue/join", content=json.dumps(body), headers=JSON)
 
 

@@ -83,11 +83,11 @@ def main() -> None:
     if options.server_addr.startswith("refusing."):
         sys.exit("login to server failed")
     address = StandInTunnel().open(options.l)
-    print("[I] login to server success", flush=True)
-    print(f"[I] [proxy] start proxy success: {address}", flush=True)
-    noise = "x" * 1000
-    for _ in range(1000):
-        print(noise, flush=True)
+    lines = ["[I] login to server success", f"[I] [proxy] start proxy success: {address}"]
+    # More than a pipe holds that nobody reads.
+    for line in (*lines, *("x" * 1000 for _ in range(1000))):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
     time.sleep(600)
 
 
