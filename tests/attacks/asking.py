@@ -21,7 +21,7 @@ def join(client: httpx.Client, tab: str, asked: object, **more: object) -> httpx
         event = more.pop("event", "generate")
         found = next(d for d in config["dependencies"] if d["targets"][0][1] == event)
         more["fn_index"] = found["id"]
-    body = {"session_hash": tab, "data": [], "event_data": asked, **more}
+    body: dict[str, object] = {"session_hash": tab, "data": [], "event_data": asked, **more}
     return client.post("/gradio_api/queue/join", content=json.dumps(body), headers=JSON)
 
 

@@ -57,7 +57,7 @@ def test_500_jobs_leave_a_bounded_queue_and_a_page_that_answers(site: Visited) -
     began = psutil.Process(site.served.process.pid).memory_info().rss
     with ThreadPoolExecutor(24) as crowd:
         sessions = [f"{number // 5:043d}" for number in range(JOBS)]
-        answers = Counter(crowd.map(lambda n: asked(site, sessions[n], n), range(JOBS)))
+        answers = Counter(crowd.map(asked, [site] * JOBS, sessions, range(JOBS)))
         slowest = 0.0
         for _ in range(5):
             asking = time.monotonic()
@@ -176,8 +176,7 @@ def test_visitors_do_not_use_up_the_owners_connections(
     port = int(site.host.rpartition(":")[2])
     held: list[socket.socket] = []
     try:
-        for _ in range(300):
-            held.append(socket.create_connection(("127.0.0.1", port)))
+        held.extend(socket.create_connection(("127.0.0.1", port)) for _ in range(300))
         head = f"GET / HTTP/1.1\r\nhost: {site.host}\r\nconnection: close\r\n\r\n".encode()
         held[-1].sendall(head)
         assert b" 503 " in held[-1].recv(200)
