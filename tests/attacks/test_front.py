@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -89,7 +90,9 @@ def test_another_sessions_hash_reads_and_ends_nothing(site: Visited) -> None:
         stolen: list[object] = []
 
         def steal() -> None:
-            stolen.extend(heard(thief, "known", 2))
+            # Gradio breaks off the stream of a tab that it does not know.
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                stolen.extend(heard(thief, "known", 2))
 
         stealing = threading.Thread(target=steal)
         stealing.start()
