@@ -166,6 +166,16 @@ def test_a_waiting_job_is_cancelled_at_once_and_the_others_move_up(jobs: Jobs):
     assert next(iter(third.follow(1))) == Queued(position=1)
 
 
+def test_the_jobs_of_some_sessions_are_cancelled_and_no_others(jobs: Jobs, generator: Gated):
+    theirs, also_theirs = submit(jobs, "one", "b"), submit(jobs, "two", "b")
+    own = submit(jobs, "three", "a")
+    jobs.cancel_where(lambda session: session.id == "b")
+    assert isinstance(last(theirs), Cancelled)
+    assert isinstance(last(also_theirs), Cancelled)
+    generator.gate.release()
+    assert isinstance(last(own), Finished)
+
+
 def test_closing_ends_running_and_waiting_jobs(generator: Gated):
     jobs = Jobs(generator)
     running = submit(jobs, "one", "a")

@@ -104,7 +104,7 @@ def test_configured_names_are_added_to_the_machines_own() -> None:
     ],
 )
 def test_a_page_of_another_site_cannot_write(origin: str, status: int) -> None:
-    answer = ask("POST", "/gradio_api/queue/join", headers={"origin": origin}, content=b"{}")
+    answer = ask("POST", "/look", headers={"origin": origin}, content=b"{}")
     assert answer.status_code == status
 
 
@@ -112,7 +112,7 @@ def test_bodies_are_bounded_and_their_length_is_known() -> None:
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield b"{}"
 
-    path = "/gradio_api/queue/join"
+    path = "/look"
     assert ask("POST", path, content=b"x" * MAX_BODY_BYTES).status_code == 200
     assert ask("POST", path, content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
     assert ask("POST", path, content=chunks()).status_code == 411

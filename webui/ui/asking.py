@@ -59,7 +59,7 @@ async def _form(request: Request) -> str | None:
         body += piece
         if len(body) > MAX_FORM_BYTES:
             return None
-    return parse_qs(body.decode("latin-1"), max_num_fields=8).get("password", [""])[0]
+    return parse_qs(body.decode("latin-1")).get("password", [""])[0]
 
 
 def _page(scope: Scope, *, wrong: bool = False) -> Response:

@@ -21,6 +21,9 @@ MAX_FILE_BYTES = 64 * 1024**2
 FILES = frozenset({"/read", "/presets/import", "/uploads", "/poses/read", "/verify"})
 """Where files are brought in."""
 
+MAX_HEAD_BYTES = 32 * 1024
+"""Of the address and all headers."""
+
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 FILES_AT_ONCE = 2
@@ -28,6 +31,14 @@ FILES_AT_ONCE = 2
 
 SECONDS_IN_LINE = 60.0
 """How long a file waits for its turn."""
+
+
+def head_refusal(scope: Scope) -> Response | None:
+    """The answer to a request whose headers are too large."""
+    fields = (len(name) + len(value) for name, value in scope["headers"])
+    if sum(fields) + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEAD_BYTES:
+        return refused("The headers of this request are too large.", 431)
+    return None
 
 
 def body_refusal(scope: Scope) -> Response | None:

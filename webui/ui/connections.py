@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from webui.ui.bodies import MAX_HEAD_BYTES
 from webui.ui.hosts import is_loopback
 
 GRACE_SECONDS = 1
@@ -27,7 +28,6 @@ LOOKS_AT_BODY = 60
 LOOKS_UNREAD = 12
 """How often in a row an answer may be found where it was, because the client does not read."""
 
-MOST_HEADER_BYTES = 32 * 1024
 MOST_PER_ADDRESS = 64
 """Connections from one other machine."""
 
@@ -47,7 +47,7 @@ def config_of(app: ASGIApp, *, most: int = MOST_CONNECTIONS) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         limit_concurrency=most,
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 

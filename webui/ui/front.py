@@ -26,6 +26,7 @@ from webui.ui.bodies import (
     FileTurns,
     NoTurnError,
     body_refusal,
+    head_refusal,
 )
 from webui.ui.door import Door
 from webui.ui.hosts import allowed_host, known_names, name_in
@@ -166,7 +167,7 @@ class Front:
         known = session_in(scope)
         session = known or new_session()
         scope = with_session(scope, session)
-        answer: ASGIApp | None = self._wrong_host(scope)
+        answer: ASGIApp | None = head_refusal(scope) or self._wrong_host(scope)
         given = None
         if answer is None and known is None and is_foreign(scope):
             # The cookie may be there and was not sent; asked from here, it will be.

@@ -7,4 +7,5 @@ from starlette.responses import JSONResponse, Response
 
 def refused(sentence: str, status: int) -> Response:
     """One sentence with a status."""
-    return JSONResponse({"message": sentence, "field": None}, status)
+    content = {"message": sentence, "field": None}
+    return JSONResponse(content, status, headers={"cache-control": "no-store"})

@@ -203,10 +203,10 @@ async def keep_shared(
     try:
         await share.run(front, lambda shared: announce(_told(shared, password)))
     except WebuiError as error:
-        announce(f"There is no share link, because {error.message}. Easel goes on without it.")
+        announce(f"There is no share link, because {error.message}; Easel goes on without it.")
     except Exception:
         logging.getLogger(__name__).exception("the share link failed")
-        announce("There is no share link, for the reason above. Easel goes on without it.")
+        announce("There is no share link, for the reason above; Easel goes on without it.")
     else:
         announce("The share link has ended: visitors cannot reach this page any more.")
 

@@ -21,6 +21,9 @@ _JOIN = "/gradio_api/queue/join"
 _DATA = "/gradio_api/queue/data"
 _HEARTBEAT = "/gradio_api/heartbeat/"
 
+_EVENTS = (0, 1, 2)
+"""Gradio's numbers of what the page can send: generate, resume, stop (`webui.ui.page`)."""
+
 _KEPT = ("data", "event_data", "fn_index", "trigger_id")
 """What the page's script sends with an event; Gradio would take more from whoever asks."""
 
@@ -61,7 +64,7 @@ def _joined(body: bytes, session: str) -> bytes:
     """The event with the session's own hash, and nothing in it that our script does not send.
 
     Raises:
-        ValueError: It is no JSON object, or has no hash.
+        ValueError: It is no JSON object, has no hash, or is no event of the page's.
     """
     asked: Any = json.loads(body)
     if not isinstance(asked, dict):
@@ -70,6 +73,10 @@ def _joined(body: bytes, session: str) -> bytes:
     name = event.get("session_hash")
     if not isinstance(name, str):
         raise ValueError("no hash")
+    # Gradio would fail over a number it does not know, and write pages about it into the log.
+    number = event.get("fn_index")
+    if type(number) is not int or number not in _EVENTS:
+        raise ValueError("no event of the page's")
     kept = {key: event[key] for key in _KEPT if key in event}
     return json.dumps(kept | {"session_hash": _own(name, session)}).encode()
 
