@@ -15,6 +15,7 @@ import httpx
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
 from tests.ui.served import Served, start
+from tests.ui.stand_in import StandInGate
 from tests.ui.stand_in_tunnel import StandInTunnel
 from webui.cli.building import build_backend
 from webui.jobs import Jobs
@@ -88,7 +89,7 @@ def main(folder: Path, pace: float, way: str) -> None:
     listener = bind(server)
     places = Settings(outputs=folder, state=folder / ".state", own_presets=folder / ".presets")
     jobs = Jobs(FakeGenerator(folder, seconds_per_step=pace))
-    backend = build_backend(places, jobs, lambda: READY)
+    backend = build_backend(places, jobs, lambda: READY, StandInGate().answer)
     tunnel = StandInTunnel if way == "share" else None
     try:
         serve(listener, server, backend, announce=partial(print, flush=True), tunnel=tunnel)
