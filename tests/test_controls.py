@@ -25,6 +25,7 @@ from webui.engine import Engine
 from webui.errors import RefusedError
 from webui.events import Event, Failed, Finished, HintMade, StageDone
 from webui.generator import Cancel, Session
+from webui.levels import Level
 from webui.library.uploads import Uploads
 from webui.provenance.pngtext import read_text
 from webui.request import GenerationRequest
@@ -204,7 +205,7 @@ def test_a_picture_is_judged_before_anything_is_made_of_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Suspicious(Scripted):
-        def check_brought(self, data: bytes, *, field: str, **_: object) -> None:
+        def check_brought(self, data: bytes, level: Level, *, field: str, **_: object) -> None:
             raise RefusedError("Refused.", field=field)
 
     use_guard(desk.engine, monkeypatch, Suspicious())

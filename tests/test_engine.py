@@ -91,7 +91,9 @@ class Scripted:
     ) -> None:
         """Nothing is found."""
 
-    def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:
+    def check_brought(
+        self, data: bytes, level: Level, *, field: str, region: Region | None = None
+    ) -> None:
         """Every picture may be worked on."""
 
     def screen(

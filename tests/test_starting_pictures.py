@@ -348,7 +348,7 @@ class Watching(Scripted):
         self._refused = refused
         self.regions: list[Any] = []
 
-    def check_brought(self, data: bytes, *, field: str, region: Any = None) -> None:
+    def check_brought(self, data: bytes, level: Any, *, field: str, region: Any = None) -> None:
         self.asked.append((field, region))
         if len(self.asked) == self._refused:
             raise RefusedError("Refused.", field=field)

@@ -40,6 +40,7 @@ from webui.generation.resolve import Plan, resolve
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
+from webui.levels import Level
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
@@ -135,9 +136,10 @@ class Engine:
         request, taken_out = rows_for_tags(request)
         # Refused before anything is read, and judged again by what is to be used.
         self._admitted(request, session)
-        plan = self._resolved(request, self._bring(request))
-        self._check_region(plan)
+        brought = self._bring(request)
+        plan = self._resolved(request, brought)
         admitted = self._admitted(request, session, tainted=self._is_tainted(plan))
+        self._check_brought(plan, admitted.level)
         self._minutes.admitted(admitted)
         notices = (*admitted.notices, *taken_out, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
@@ -217,31 +219,31 @@ class Engine:
         return resolve(request, checkpoint, self._loras, self._controlnets, brought)
 
     def _bring(self, request: GenerationRequest) -> dict[str, Brought]:
-        """The pictures that the request names, each of them checked.
+        """The pictures that the request names.
 
         Raises:
             NotFoundError: One is not on the shelf; with its field.
-            RefusedError: One may not be worked on.
         """
         brought: dict[str, Brought] = {}
         for field_name, name in pictures_of(request):
             try:
-                data = self._uploads.read(name)
+                brought[name] = Brought.of(self._uploads.read(name))
             except NotFoundError as error:
                 raise NotFoundError(error.message, field=field_name) from None
-            self._guard.check_brought(data, field=field_name)
-            brought[name] = Brought.of(data)
         return brought
 
-    def _check_region(self, plan: Plan) -> None:
-        """Has what is to be painted anew judged as a picture of its own.
+    def _check_brought(self, plan: Plan, level: Level) -> None:
+        """Has the pictures judged, and what is to be painted anew as a picture of its own.
 
         Raises:
-            RefusedError: It may not be worked on.
+            RefusedError: One may not be worked on.
         """
+        for field_name, name in pictures_of(plan.request):
+            self._guard.check_brought(self._uploads.read(name), level, field=field_name)
         region = changed_part(plan)
         if plan.canvas is not None and region is not None:
-            self._guard.check_brought(to_png(plan.canvas.picture), field="init", region=region)
+            whole = to_png(plan.canvas.picture)
+            self._guard.check_brought(whole, level, field="init", region=region)
 
     def _watch(
         self,

@@ -303,11 +303,16 @@ def test_bytes_that_cannot_be_read_are_discarded(data: bytes) -> None:
     assert isinstance(guard().screen(data, 0), Discarded)
 
 
-def test_a_picture_that_was_brought_in_is_strict_and_refused_with_its_own_sentence() -> None:
+def test_a_picture_brought_in_is_judged_at_the_jobs_level_and_refused_with_its_own_sentence() -> (
+    None
+):
     mild = guard(ScoreStub(BUTTOCKS_EXPOSED=0.25))
     assert mild.screen(PICTURE, 1) == Cleared(PICTURE, 1)
     with pytest.raises(RefusedError) as caught:
-        mild.check_brought(PICTURE, field="init")
+        mild.check_brought(PICTURE, 0, field="init")
+    mild.check_brought(PICTURE, 1, field="init")
+    with pytest.raises(RefusedError):
+        mild.check_brought(PICTURE, 0, field="init")
     assert caught.value.message == BROUGHT_REFUSED
     assert caught.value.field == "init"
     assert not LEXICON.cues(BROUGHT_REFUSED)
@@ -316,7 +321,7 @@ def test_a_picture_that_was_brought_in_is_strict_and_refused_with_its_own_senten
 @pytest.mark.parametrize("data", [b"", PICTURE[:-30]])
 def test_what_was_brought_in_and_cannot_be_judged_is_refused(data: bytes) -> None:
     with pytest.raises(RefusedError):
-        guard().check_brought(data, field="init")
+        guard().check_brought(data, 0, field="init")
 
 
 def test_only_what_has_passed_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,14 +330,14 @@ def test_only_what_has_passed_is_not_looked_at_again(monkeypatch: pytest.MonkeyP
     watch = guard(detector)
     first, second, third = (picture_bytes(width) for width in (20, 24, 28))
     for data in (first, first, second, first, third, second):
-        watch.check_brought(data, field="init")
+        watch.check_brought(data, 0, field="init")
     assert len(detector.seen) == 4, "the second was forgotten for the third"
 
     detector.by_label["ANUS_EXPOSED"] = 0.9
-    watch.check_brought(second, field="init")
+    watch.check_brought(second, 0, field="init")
     for _ in range(2):
         with pytest.raises(RefusedError):
-            watch.check_brought(first, field="init")
+            watch.check_brought(first, 0, field="init")
 
 
 def test_the_part_that_is_painted_anew_is_judged_as_its_own_picture() -> None:
@@ -348,10 +353,10 @@ def test_the_part_that_is_painted_anew_is_judged_as_its_own_picture() -> None:
 
     watch = guard(CallStub(fears_light))
     assert watch.screen(data, 0) == Cleared(data, 0)
-    watch.check_brought(data, field="init")
+    watch.check_brought(data, 0, field="init")
     assert isinstance(watch.screen(data, 0, region), Discarded)
     with pytest.raises(RefusedError):
-        watch.check_brought(data, field="init", region=region)
+        watch.check_brought(data, 0, field="init", region=region)
 
 
 def zeros(views: Views) -> NDArray[np.float32]:

@@ -88,7 +88,7 @@ class Guard:
         self._time_limit = time_limit
         self._tested_at: float | None = None
         self._testing = Lock()
-        self._passed: OrderedDict[tuple[str, Region | None], None] = OrderedDict()
+        self._passed: OrderedDict[tuple[str, Level, Region | None, str], None] = OrderedDict()
         self._remembering = Lock()
 
     @staticmethod
@@ -188,26 +188,30 @@ class Guard:
         if too_late or refuses(cues, admitted.level, brings_picture=_brings_picture(request)):
             raise RefusedError(REFUSED)
 
-    def check_brought(self, data: bytes, *, field: str, region: Region | None = None) -> None:
-        """Passes a picture that was brought in, judged as strict whatever the job's level is.
+    def check_brought(
+        self, data: bytes, level: Level, *, field: str, region: Region | None = None
+    ) -> None:
+        """Passes a picture that a job begins from or is steered by.
 
-        What has passed is not looked at again while the process lives.
+        What has passed is not looked at again while the process lives and the policy is the same.
 
         Args:
             data: A whole PNG file, as the shelf of pictures brought in keeps it.
+            level: Level of the job, which is strict with any picture from outside.
             field: The request's field that names the picture.
             region: The part that is to be painted anew, to be judged as a picture of its own.
 
         Raises:
             RefusedError: It did not pass, or could not be judged in time.
         """
-        known = hashlib.sha256(data).hexdigest(), region
+        level = as_level(level)
+        known = hashlib.sha256(data).hexdigest(), level, region, self._policy().digest
         with self._remembering:
             if known in self._passed:
                 self._passed.move_to_end(known)
                 return
         views = pictures.all_views if region is None else pictures.views_of(region)
-        if not self._passes_strictly(views, data):
+        if not self._passes(views, data, level):
             raise RefusedError(BROUGHT_REFUSED, field=field)
         with self._remembering:
             self._passed[known] = None
@@ -246,7 +250,7 @@ class Guard:
             level: Level of the job. Frames are judged as strict at every level.
             mosaic: Whether it becomes a mosaic in any case.
         """
-        passed = not mosaic and self._passes_strictly(pictures.whole_view, data)
+        passed = not mosaic and self._passes(pictures.whole_view, data, STRICT)
         return Cleared(data if passed else _mosaic(data), as_level(level))
 
     def mosaics(self, session: Session) -> bool:
@@ -289,9 +293,9 @@ class Guard:
     def _withholds(self, scores: Scores, level: Level) -> bool:
         return withholds(scores, level, self._policy().thresholds)
 
-    def _passes_strictly(self, views: Look, data: bytes) -> bool:
+    def _passes(self, views: Look, data: bytes, level: Level) -> bool:
         scores = self._in_time(lambda: self._scores(views, data))
-        return scores is not None and not self._withholds(scores, STRICT)
+        return scores is not None and not self._withholds(scores, level)
 
     def _in_time(self, judge: Callable[[], Scores]) -> Scores | None:
         """What was seen; `None` when the time was over or something went wrong."""
