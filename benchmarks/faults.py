@@ -58,6 +58,7 @@ from webui.safety.detector import LABELS, Detector, Views
 from webui.safety.gate import Gate
 from webui.safety.guard import Guard
 from webui.safety.normaliser import Normaliser
+from webui.safety.operator import Policy
 from webui.safety.pictures import MOSAIC
 from webui.safety.prompts import FOLDER, Lexicon
 from webui.settings import ROOT
@@ -366,7 +367,10 @@ class _Log(Audit):
 
 
 class _NoGate:
-    """Nobody asks it."""
+    """Nobody asks it, and the operator has set nothing."""
+
+    def policy(self) -> Policy:
+        return Policy()
 
 
 class _Signer:

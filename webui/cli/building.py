@@ -106,11 +106,8 @@ def build_safety(settings: Settings) -> tuple[Guard, Gate]:
     watcher = PolicyWatcher(settings.state / FILE, bound=bound)
     policy = watcher.policy()
     detector = NudeNet.load(threads=min(4, os.cpu_count() or 1))
-    classifiers = Classifiers.load(
-        ROOT / "models" / "guards",
-        {FOLDERS[slot]: policy.guards[slot] for slot in FOLDERS if slot in policy.guards},
-        find_faces=detector.faces,
-    )
+    guards = ROOT / "models" / "guards"
+    classifiers = Classifiers.load(guards, policy.guards, find_faces=detector.faces)
     epoch = Epoch(settings.state / EPOCH_FILE)
     epoch.begin()
     gate = Gate(

@@ -30,6 +30,7 @@ Threshold = Literal[
     "bust_or_buttocks",
     "explicit",
     "suggestive",
+    "nudity",
     "genitalia_share",
     "genitalia_explicit",
 ]
