@@ -46,7 +46,7 @@ export async function start({ element, props, ...channel }) {
   const standing = new Standing();
   const job = new Job({ props, ...channel }, desk, standing);
   const viewer = new Viewer(element.querySelector(".viewer"), desk, job, engine);
-  startFilter(element, { standing, engine, job }, brought);
+  startFilter(element, { standing, engine, job });
   const places = new Places(element);
   buildPrompts(desk, look);
   const init = new Brought(desk, "init");
@@ -87,7 +87,7 @@ export async function start({ element, props, ...channel }) {
 }
 
 /** The level beside Generate, the ways to another one, and the line of a shared page. */
-function startFilter(root, { standing, engine, job }, brought) {
+function startFilter(root, { standing, engine, job }) {
   const ways = new Ways(standing);
   const panel = new FilterPanel(root.querySelector("#filter"), standing, (level) => ways.open(level));
   const share = new ShareBar(root.querySelector("#share"), standing);
