@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from tests.fakes import FakeGenerator
-from webui.errors import GateError, NotFoundError
+from webui.errors import GateError
 from webui.events import Event, Notice
 from webui.generator import Cancel, Session
 from webui.levels import LEVELS, STRICT, Level, as_level
@@ -57,7 +57,7 @@ class Script(BaseModel):
         issuer: Name of the login provider.
         refuses: The login provider says no.
         seconds: How long a grant lasts, where it is not as usual.
-        shared: What `GET /share` says; `None` where nothing can be shared.
+        shared: What `GET /share` says; `None` where nothing is shared.
     """
 
     operator: Level = 2
@@ -220,9 +220,7 @@ def routes(gate: StandInGate) -> APIRouter:
 
     @router.get("/share")
     def share() -> dict[str, Any]:
-        if gate.script.shared is None:
-            raise NotFoundError("There is nothing here.")
-        return gate.script.shared
+        return gate.script.shared or {"active": False}
 
     @router.post("/share/stop")
     def stop() -> dict[str, Any]:
