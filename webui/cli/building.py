@@ -106,7 +106,7 @@ def build_safety(settings: Settings) -> tuple[Guard, Gate]:
     watcher = PolicyWatcher(settings.state / FILE, bound=bound)
     policy = watcher.policy()
     detector = NudeNet.load(threads=min(4, os.cpu_count() or 1))
-    guards = ROOT / "models" / "guards"
+    guards = settings.models / "guards"
     classifiers = Classifiers.load(guards, policy.guards, find_faces=detector.faces)
     epoch = Epoch(settings.state / EPOCH_FILE)
     epoch.begin()
