@@ -41,7 +41,7 @@ from webui.generation.pipelines import quiet_libraries
 from webui.generation.previews import PreviewPace
 from webui.generator import Cancel, Session
 from webui.levels import LEVELS, STRICT, Level
-from webui.library.checkpoints import CheckpointShelf
+from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
@@ -287,7 +287,7 @@ class Trial:
         return Engine(
             painter=_NoisePainter(self),
             guard=guard,
-            shelf=CheckpointShelf(models, hashes),
+            shelf=_OneModel(models, hashes),
             loras=LoraShelf((), hashes),
             controlnets=ControlNetShelf(models, hashes),
             uploads=uploads,
@@ -306,8 +306,9 @@ class Trial:
     @contextmanager
     def _faulty(self) -> Generator[None, None, None]:
         """Puts the stand-ins in their places, and faults into the system's calls."""
-        fsync, replace = os.fsync, os.replace
+        replace = os.replace
 
+        # Waiting for the disk shows nothing here.
         def failing_fsync(file: int) -> None:
             place = os.path.realpath(f"/proc/self/fd/{file}")
             log, pictures = (str(self._folder / name) for name in ("state/audit", "outputs"))
@@ -315,7 +316,6 @@ class Trial:
                 place.startswith(pictures) and self._run.strikes("disk is full")
             ):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            fsync(file)
 
         def failing_replace(source: Any, target: Any) -> None:
             if str(target).endswith(".png") and self._run.strikes(
@@ -364,6 +364,15 @@ class _Log(Audit):
     def record(self, event: str, session: Session | None = None, **facts: object) -> None:
         name = None if session is None else self.pseudonym(session.id)
         super().record(event, session=name, **facts)
+
+
+class _OneModel(CheckpointShelf):
+    """Looks once."""
+
+    def find(self, name: str) -> Checkpoint:
+        if not hasattr(self, "_found"):
+            self._found = super().find(name)
+        return self._found
 
 
 class _NoGate:

@@ -1,5 +1,5 @@
-"""The prompt's guard (`benchmarks.prompts`) and the marks of pictures: what the watermark survives,
-what it costs, and what the file grows by.
+"""The guards (`benchmarks.prompts`, `benchmarks.guarding`) and the marks of pictures: what the
+watermark survives, what it costs, and what the file grows by.
 
 The pictures are the scenes the embedded model was trained on, drawn, at the size it paints.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import prompts
+from benchmarks import guarding, prompts
 from benchmarks.figures import Figure, Limit, seconds
 from benchmarks.recipes import fresh_requests
 from benchmarks.workbench import Workbench
@@ -65,6 +65,7 @@ def run(bench: Workbench) -> list[Figure]:
         *_false_alarms(plain, drawn),
         *_signing(plain, marked, drawn),
         *prompts.run(bench),
+        *guarding.run(bench),
     ]
 
 

@@ -30,6 +30,7 @@ class Effort:
         drag_seconds: How long each thing is dragged in the pose editor.
         marked: How many pictures are marked and signed.
         lines: How many innocent prompts are read.
+        faulty_runs: How many jobs are run with something going wrong.
     """
 
     shape: ModelShape = SD15
@@ -48,6 +49,7 @@ class Effort:
     drag_seconds: float = 6.0
     marked: int = 500
     lines: int = 6_000
+    faulty_runs: int = 100_000
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ EFFORT = Effort(
     changes=8,
     marked=3,
     lines=300,
+    faulty_runs=20,
 )
 
 
