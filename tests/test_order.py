@@ -34,6 +34,8 @@ MAY_WRITE_OTHER_BYTES = (
     "library/keys.py",  # secret keys
     "library/origins.py",  # verdicts on pictures brought in, and such files as they came
     "safety/audit.py",  # the day's key
+    "safety/grants.py",  # the word by which grants are valid
+    "cli/policy_deeds.py",  # the operator's settings
     "safety/audit_files.py",  # the audit log's head
     "provenance/certificate.py",  # the signing key and its certificates
     "library/thumbnails.py",  # small copies of pictures that are saved already

@@ -293,7 +293,7 @@ class Engine:
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        released = self._release.save(verdict, self._recipe(job, seed), job.plan, job.admitted)
+        released = self._release.let_out(verdict, self._recipe(job, seed), job.plan, job.admitted)
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
         yield Saved(

@@ -71,7 +71,7 @@ class Release:
             self._minutes.withheld(admitted, verdict)
         return verdict
 
-    def save(self, cleared: Cleared, recipe: Recipe, plan: Plan, admitted: Admitted) -> Released:
+    def let_out(self, cleared: Cleared, recipe: Recipe, plan: Plan, admitted: Admitted) -> Released:
         """Signs a picture, records that it goes out, and saves it.
 
         Raises:

@@ -76,7 +76,7 @@ def test_a_detector_that_was_exchanged_in_memory_stops_all_work() -> None:
     with pytest.raises(GuardError):
         watch.admit(GenerationRequest(prompt="a red chair"), Session(id="a"))
     for level in LEVELS:
-        assert watch.screen(PICTURE, level) == Discarded(level)
+        assert isinstance(watch.screen(PICTURE, level), Discarded)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_guard_that_raises_or_is_out_of_memory_lets_nothing_through(error: Exc
 
     watch = guard(CallStub(raises))
     for level in LEVELS:
-        assert watch.screen(PICTURE, level) == Discarded(level)
+        assert isinstance(watch.screen(PICTURE, level), Discarded)
     assert watch.screen_preview(PICTURE, 0).data != PICTURE
 
 
@@ -101,7 +101,7 @@ def test_a_guard_that_hangs_is_not_waited_for_and_lets_nothing_through() -> None
 
     watch = guard(CallStub(hangs), time_limit=0.1)
     try:
-        assert watch.screen(PICTURE, 0) == Discarded(0)
+        assert isinstance(watch.screen(PICTURE, 0), Discarded)
         assert watch.screen_preview(PICTURE, 0).data != PICTURE
     finally:
         ended.set()
@@ -209,4 +209,4 @@ def test_a_loaded_guard_that_fails_lets_nothing_through(
     assert isinstance(watch.screen(PICTURE, 0), Cleared)
     monkeypatch.setattr(model, "shares", out_of_memory)
     for level in (0, 1):
-        assert watch.screen(PICTURE, level) == Discarded(level)
+        assert isinstance(watch.screen(PICTURE, level), Discarded)

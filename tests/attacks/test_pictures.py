@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from tests.guards import use_guard
 from tests.safety.stubs import CallStub, ScoreStub, always_healthy, placeholder_lexicon
 from tests.test_engine import QUICK, Studio, saved, with_
 from tests.test_engine import guarded as guarded
@@ -86,7 +87,7 @@ def test_the_fifth_picture_of_a_batch_of_eight_is_withheld_alone(
         scores[-1, ANUS] = 0.9 if len(checks) == 5 else 0.0
         return scores
 
-    monkeypatch.setattr(guarded.engine, "_guard", guard(CallStub(fifth)))
+    use_guard(guarded.engine, monkeypatch, guard(CallStub(fifth)))
     events = guarded.run(with_(QUICK, batch=8, steps=1, seed=100))
     assert len(checks) == 8
     assert [event.seed for event in events if isinstance(event, Withheld)] == [104]
@@ -163,7 +164,7 @@ def test_a_file_that_can_show_more_than_its_pixels_is_not_shown(kind: str) -> No
     watch = guard(ScoreStub())
     assert isinstance(watch.screen(png(SMALL), 0), Cleared)
     for level in LEVELS:
-        assert watch.screen(data, level) == Discarded(level)
+        assert isinstance(watch.screen(data, level), Discarded)
     assert watch.screen_preview(data, 0).data != data
 
 
@@ -194,7 +195,7 @@ def test_what_is_sent_is_what_was_checked_whatever_was_done_before(
         return plain(data, level, region)
 
     monkeypatch.setattr(watch, "screen", screen)
-    monkeypatch.setattr(guarded.engine, "_guard", watch)
+    use_guard(guarded.engine, monkeypatch, watch)
     (event,) = saved(guarded.run(with_(QUICK, steps=1, seed=300, width=320, height=192)))
     sent = decode(Path(event.path).read_bytes())
     assert sent.shape == (192, 320, 3)
@@ -226,7 +227,7 @@ def test_a_guard_that_is_fed_no_picture_never_says_safe(kind: str) -> None:
             return network.scores(NO_PICTURES[kind])
 
     assert isinstance(guard(network).screen(png(ground(64)), 0), Cleared)
-    assert guard(Fed()).screen(png(ground(64)), 2) == Discarded(2)
+    assert isinstance(guard(Fed()).screen(png(ground(64)), 2), Discarded)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_a_guard_that_is_fed_no_picture_never_says_safe(kind: str) -> None:
 def test_a_missing_score_is_the_worst(answer: Any) -> None:
     for level in LEVELS:
         watch = guard(CallStub(lambda views: answer))
-        assert watch.screen(png(ground(64)), level) == Discarded(level)
+        assert isinstance(watch.screen(png(ground(64)), level), Discarded)
 
 
 def test_an_exposed_part_is_not_hidden_by_a_covered_one_at_the_same_place(
@@ -256,7 +257,7 @@ def test_an_exposed_part_is_not_hidden_by_a_covered_one_at_the_same_place(
     scores = worst_scores(network, Classifiers(), all_views(ground(64)))
     assert scores.anus == pytest.approx(0.60)
     for level in LEVELS:
-        assert guard(network).screen(png(ground(64)), level) == Discarded(level)
+        assert isinstance(guard(network).screen(png(ground(64)), level), Discarded)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save as save_tensors
 
 from tests.fakes import gradient
+from tests.guards import use_guard
 from tests.provenance.listening import listening
 from tests.provenance.test_c2pa import chunk_of, foreign
 from tests.safety.stubs import ScoreStub, always_healthy, placeholder_lexicon
@@ -96,7 +97,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture
 def house(built: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """With a guard that lets everything through, as taint does not depend on what is seen."""
-    monkeypatch.setattr(built.engine, "_guard", Scripted())
+    use_guard(built.engine, monkeypatch, Scripted())
     return built
 
 
@@ -104,7 +105,7 @@ def house(built: House, monkeypatch: pytest.MonkeyPatch) -> House:
 def own(built: House) -> bytes:
     """The file of a picture that this house has made of text alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(built.engine, "_guard", Scripted())
+        use_guard(built.engine, patch, Scripted())
         return built.made()
 
 

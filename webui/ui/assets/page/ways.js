@@ -94,11 +94,21 @@ export class Ways {
   async #logIn() {
     const answer = await this.sheet.attempt(() => ask("gate/login", { method: "POST" }));
     if (!answer) return;
-    if (/^https?:\/\//i.test(answer.address)) location.assign(answer.address);
+    // Only pages have an origin; what would run here has none.
+    if (originOf(answer.address)) location.assign(answer.address);
     else this.sheet.problem.textContent = say("gate.issuer.address");
   }
 }
 
 function way(name, title, ...children) {
   return el("section", { class: `way ${name}`, hidden: true }, el("h3", {}, title), ...children);
+}
+
+function originOf(address) {
+  try {
+    const { origin } = new URL(address);
+    return origin === "null" ? null : origin;
+  } catch {
+    return null;
+  }
 }
