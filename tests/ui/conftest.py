@@ -33,7 +33,7 @@ def context(chromium: Browser) -> Generator[BrowserContext, None, None]:
     context.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
     """The real page over a generator that draws gradients, 0.05 s a step."""
     folder = tmp_path_factory.mktemp("fake")

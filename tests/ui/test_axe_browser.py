@@ -32,8 +32,7 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_no_part_of_the_page_keeps_anybody_out(
     fake: Served, chromium: Browser, scheme: Literal["light", "dark"], width: int
 ) -> None:

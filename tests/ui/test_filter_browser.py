@@ -6,7 +6,9 @@ import io
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
+from urllib.request import Request, urlopen
 
 import pytest
 from PIL import Image
@@ -22,6 +24,15 @@ pytestmark = pytest.mark.browser
 CODE = "ABCD2345EFGH6789"
 ISSUER = "Studio Nord"
 HOURS = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def as_before(fake: Served) -> Iterator[None]:
+    """Other tests find the gate as it was: it is the same one."""
+    yield
+    request = Request(f"{fake.address}/gate/script", b"{}", method="PUT")
+    request.add_header("content-type", "application/json")
+    urlopen(request, timeout=10).close()
 
 
 def script(page: Page, fake: Served, **says: Any) -> None:
