@@ -300,6 +300,31 @@ def test_half_a_line_is_cut_off(audit: Audit, folder: Path) -> None:
     assert verify_log(folder).is_whole
 
 
+def test_only_the_end_of_a_long_log_is_read_to_go_on(
+    audit: Audit, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_files, "_LONGEST_LINE", 1_000)
+    for _ in range(20):
+        audit.record("started")
+    (file,) = folder.glob("*.jsonl")
+    assert file.stat().st_size > 4_000
+    with file.open("ab") as log:
+        log.write(b'{"n": 21, "event": ')
+    read: list[int] = []
+    tail = audit_files._tail  # pyright: ignore[reportPrivateUsage]
+
+    def noting(path: Path) -> bytes:
+        read.append(len(tail(path)))
+        return tail(path)
+
+    monkeypatch.setattr(audit_files, "_tail", noting)
+    audit.record("started")
+    assert read
+    assert max(read) <= 1_000
+    assert verify_log(folder).lines == 21
+    assert verify_log(folder).is_whole
+
+
 @pytest.mark.parametrize("part", ["write", "fsync"])
 def test_a_line_that_is_not_whole_is_taken_back(
     audit: Audit, folder: Path, monkeypatch: pytest.MonkeyPatch, part: str

@@ -20,6 +20,9 @@ LINE, _HEAD = "audit line", "audit head"
 
 MODE = 0o600
 
+_LONGEST_LINE = 64 * 1024
+"""More bytes than a line can have."""
+
 _PATIENCE = 5.0
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
@@ -101,7 +104,15 @@ def write_head(folder: Path, key: bytes, head: Head) -> None:
 
 def _whole_length(path: Path) -> int:
     """Bytes of the whole lines in a file: what a killed process began to write is left out."""
-    return path.read_bytes().rfind(b"\n") + 1
+    tail = _tail(path)
+    return path.stat().st_size - len(tail) + tail.rfind(b"\n") + 1
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a file, with its last line whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_LINE))
+        return file.read()
 
 
 def days_in(folder: Path) -> list[str]:
