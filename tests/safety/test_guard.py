@@ -386,6 +386,12 @@ def test_a_guard_that_takes_too_long_discards() -> None:
     answer.set()
 
 
+def test_an_answer_that_comes_too_late_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter((0.0, 10.1))
+    monkeypatch.setattr(guards.time, "monotonic", lambda: next(now))
+    assert guard().screen(PICTURE, 0) == Discarded(0, "guard")
+
+
 def blocks(data: bytes) -> int:
     """Number of clearly different squares in a picture of 12 x 12 squares."""
     pixels = decode(data)
