@@ -327,7 +327,7 @@ class Trial:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             replace(source, target)
 
-        def mark(pixels: Pixels, _: object = None) -> Pixels:
+        def mark(pixels: Pixels, *_: object, **__: object) -> Pixels:
             if self._run.strikes("mark fails"):
                 raise MarkError("The mark failed.")
             return pixels

@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +28,7 @@ from webui.levels import Level
 from webui.provenance import watermark
 from webui.provenance.certificate import FILE, trust_in
 from webui.provenance.verify import Verification, verify_file
+from webui.safety.pictures import decode
 from webui.settings import Settings
 
 
@@ -74,6 +76,51 @@ def test_what_is_sent_is_what_was_checked(
     assert watermark.read(checked).present
 
 
+class Averse(Watching):
+    """A guard that takes a picture's grain for skin: above so much of it nothing passes."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self._most = most
+
+    def screen(
+        self, data: bytes, level: Level, region: Region | None = None
+    ) -> Cleared | Discarded:
+        self.seen.append(data)
+        return Cleared(data, level) if grain(data) <= self._most else Discarded(level, "picture")
+
+
+def grain(data: bytes) -> float:
+    pixels = decode(data).astype(float)
+    return float(np.abs(pixels - cv2.GaussianBlur(pixels, (0, 0), 2)).mean())
+
+
+def test_a_picture_that_only_its_mark_keeps_in_gets_a_weaker_one(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Averse(np.inf)
+    use_guard(studio.engine, monkeypatch, watching)
+    assert len(saved(studio.run(QUICK))) == 1
+    strong = grain(watching.seen[0])
+
+    averse = Averse(strong * 0.995)
+    use_guard(studio.engine, monkeypatch, averse)
+    (picture,) = saved(studio.run(QUICK))
+    assert len(averse.seen) >= 3
+    grains = [grain(data) for data in averse.seen]
+    assert grains[1] == min(grains), "the second look is at the picture without a mark"
+    assert grains[0] > grains[-1] > grains[1]
+    sent = np.asarray(Image.open(picture.path))
+    assert np.array_equal(sent, decode(averse.seen[-1])), "what is sent is what passed"
+    assert verified(picture).verdict == "whole"
+
+    skin = Averse(grains[1] * 0.5)
+    use_guard(studio.engine, monkeypatch, skin)
+    events = studio.run(QUICK)
+    assert not saved(events)
+    assert len(skin.seen) == 2, "what does not pass without a mark is not tried again"
+
+
 @pytest.mark.parametrize("part", ["signer", "watermark"])
 def test_a_picture_that_cannot_be_marked_is_not_released(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, part: str
@@ -81,7 +128,7 @@ def test_a_picture_that_cannot_be_marked_is_not_released(
     def broken(*_: object) -> bytes:
         raise MarkError("The picture could not be signed.")
 
-    def unmarked(picture: bytes, _: object) -> bytes:
+    def unmarked(picture: bytes, *_: object) -> bytes:
         return picture
 
     if part == "signer":

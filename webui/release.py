@@ -64,11 +64,21 @@ class Release:
         Raises:
             RefusedError: The session's level has fallen below what the request needs.
         """
-        level = self._guard.readmit(admitted).level
+        level, part = self._guard.readmit(admitted).level, changed_part(plan)
         # Marked before it is checked: the pixels that are sent are the pixels that passed.
-        verdict = self._guard.screen(_marked(picture, plan), level, changed_part(plan))
-        if isinstance(verdict, Discarded):
-            self._minutes.withheld(admitted, verdict)
+        strongest, *weaker = watermark.MARGINS
+        verdict = self._guard.screen(_marked(picture, plan, strongest), level, part)
+        if isinstance(verdict, Cleared):
+            return verdict
+        # In sand and grass the mark's grain alone can look like skin to the detector.
+        by_mark = verdict.rule == "picture" and isinstance(
+            self._guard.screen(picture, level, part), Cleared
+        )
+        for margin in weaker if by_mark else ():
+            again = self._guard.screen(_marked(picture, plan, margin), level, part)
+            if isinstance(again, Cleared):
+                return again
+        self._minutes.withheld(admitted, verdict)
         return verdict
 
     def let_out(self, cleared: Cleared, recipe: Recipe, plan: Plan, admitted: Admitted) -> Released:
@@ -95,7 +105,7 @@ def changed_part(plan: Plan) -> Region | None:
     return None if plan.canvas is None else plan.canvas.changed
 
 
-def _marked(picture: bytes, plan: Plan) -> bytes:
+def _marked(picture: bytes, plan: Plan, strongest: float) -> bytes:
     """The picture with the watermark, where a part is kept only in what was painted."""
     where = None if plan.canvas is None else plan.canvas.alpha
-    return to_png(watermark.embed(decode(picture), where))
+    return to_png(watermark.embed(decode(picture), where, strongest=strongest))

@@ -79,17 +79,21 @@ def is_shown(pixels: NDArray[np.uint8], level: Level = 0, region: Region | None 
 def test_the_fifth_picture_of_a_batch_of_eight_is_withheld_alone(
     guarded: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks: list[int] = []
+    shown: list[NDArray[np.float64]] = []
 
     def fifth(views: Views) -> NDArray[np.float32]:
-        checks.append(len(views))
+        coarse = views[0].reshape(8, SIDE // 8, 8, SIDE // 8, 3).mean(axis=(1, 3))
+        # With another mark or none it is the same picture.
+        known = [np.abs(coarse - before).mean() < 1 for before in shown]
+        if not any(known):
+            shown.append(coarse)
         scores = np.zeros((len(views), len(LABELS)), np.float32)
-        scores[-1, ANUS] = 0.9 if len(checks) == 5 else 0.0
+        scores[-1, ANUS] = 0.9 if (known.index(True) if any(known) else len(known)) == 4 else 0.0
         return scores
 
     use_guard(guarded.engine, monkeypatch, guard(CallStub(fifth)))
     events = guarded.run(with_(QUICK, batch=8, steps=1, seed=100))
-    assert len(checks) == 8
+    assert len(shown) == 8
     assert [event.seed for event in events if isinstance(event, Withheld)] == [104]
     assert [event.seed for event in saved(events)] == [100, 101, 102, 103, 105, 106, 107]
     end = events[-1]

@@ -44,8 +44,9 @@ _OFF_AXES = 3
 _LIMIT = 4_000.0
 """A coefficient counts up to this divided by its radius, so that no edge outweighs its ring."""
 
-_MARGIN = 45.0
-_PARTIAL_MARGINS = (45.0, 32.0, 24.0, 18.0)
+MARGINS = (45.0, 32.0, 24.0, 18.0)
+"""How far each bit's sum is pushed beyond zero: what survives most, and what changes less."""
+
 _PARTIAL_BITS = 58
 """What a marked part must reach at first, so that something is left after a re-saving."""
 
@@ -98,7 +99,9 @@ class _Pattern:
     message: Floats
 
 
-def embed(pixels: Pixels, where: Floats | None = None) -> Pixels:
+def embed(
+    pixels: Pixels, where: Floats | None = None, *, strongest: float = MARGINS[0]
+) -> Pixels:
     """The picture with the mark.
 
     Args:
@@ -106,12 +109,13 @@ def embed(pixels: Pixels, where: Floats | None = None) -> Pixels:
         where: Height x width, 0..1: how much each pixel may change, and where it is 0 it stays as
             it is; `None` lets all change. Where the part is too small to hold the mark at
             `PARTIAL_PSNR`, the picture is given back as it is.
+        strongest: One of `MARGINS`; a part may only hold a weaker one.
     """
     strength = _strength(pixels)
     if where is None:
-        return _driven(pixels, strength, _MARGIN)
+        return _driven(pixels, strength, strongest)
     strength *= where
-    for margin in _PARTIAL_MARGINS:
+    for margin in (margin for margin in MARGINS if margin <= strongest):
         marked = _driven(pixels, strength, margin)
         if _psnr_within(pixels, marked, where) >= PARTIAL_PSNR:
             return marked if read(marked).bits >= _PARTIAL_BITS else pixels
