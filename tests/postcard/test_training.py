@@ -71,7 +71,9 @@ def _fit_line(checkpoint: Path, steps: int, *, stop: int | None = None) -> dict[
 
     def loss_of(part: int) -> Tensor:
         if budget.step == stop:
-            trainer.save(checkpoint, budget)
+            # The parts of a batch are computed side by side; one of them is stopped first.
+            if part == 0:
+                trainer.save(checkpoint, budget)
             raise KeyboardInterrupt
         x = torch.randn(16, 6, generator=step_generator(part, budget.step))
         return (line(x.bfloat16()).float() - x.flip(1)).square().mean()

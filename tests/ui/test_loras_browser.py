@@ -119,6 +119,7 @@ def test_rows_are_muted_heard_alone_and_removed_and_all_of_it_can_be_taken_back(
     page.get_by_role("button", name="Remove paper cut").click()
     assert names(page) == ["ink", "bare"]
     row(page, "ink").get_by_role("spinbutton", name="Strength of ink").fill("0.5")
+    assert stack(page)[0].weight == 0.5
     page.locator("#toast").get_by_role("button", name="Undo").click()
     back = [(choice.name, choice.weight, choice.enabled) for choice in stack(page)]
     assert back == [("ink", 0.5, True), ("paper cut", 1.0, False), ("bare", 1.0, True)]

@@ -99,9 +99,7 @@ class _Pattern:
     message: Floats
 
 
-def embed(
-    pixels: Pixels, where: Floats | None = None, *, strongest: float = MARGINS[0]
-) -> Pixels:
+def embed(pixels: Pixels, where: Floats | None = None, *, strongest: float = MARGINS[0]) -> Pixels:
     """The picture with the mark.
 
     Args:
