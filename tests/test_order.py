@@ -49,6 +49,7 @@ SAVERS = {
     "savefig",
     "write_bytes",
     "write_atomically",
+    "write_first",
     "tofile",
     "fdopen",
 }

@@ -136,10 +136,10 @@ class Engine:
         request, taken_out = rows_for_tags(request)
         # Refused before anything is read, and judged again by what is to be used.
         self._admitted(request, session)
-        brought = self._bring(request)
-        plan = self._resolved(request, brought)
+        files = self._bring(request)
+        plan = self._resolved(request, {name: Brought.of(file) for name, file in files.items()})
         admitted = self._admitted(request, session, tainted=self._is_tainted(plan))
-        self._check_brought(plan, admitted.level)
+        self._check_brought(request, files, plan, admitted.level)
         self._minutes.admitted(admitted)
         notices = (*admitted.notices, *taken_out, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
@@ -218,28 +218,30 @@ class Engine:
         checkpoint = self._shelf.find(request.model)
         return resolve(request, checkpoint, self._loras, self._controlnets, brought)
 
-    def _bring(self, request: GenerationRequest) -> dict[str, Brought]:
-        """The pictures that the request names.
+    def _bring(self, request: GenerationRequest) -> dict[str, bytes]:
+        """The files of the pictures that the request names, by these names.
 
         Raises:
             NotFoundError: One is not on the shelf; with its field.
         """
-        brought: dict[str, Brought] = {}
+        files: dict[str, bytes] = {}
         for field_name, name in pictures_of(request):
             try:
-                brought[name] = Brought.of(self._uploads.read(name))
+                files[name] = self._uploads.read(name)
             except NotFoundError as error:
                 raise NotFoundError(error.message, field=field_name) from None
-        return brought
+        return files
 
-    def _check_brought(self, plan: Plan, level: Level) -> None:
+    def _check_brought(
+        self, request: GenerationRequest, files: Mapping[str, bytes], plan: Plan, level: Level
+    ) -> None:
         """Has the pictures judged, and what is to be painted anew as a picture of its own.
 
         Raises:
             RefusedError: One may not be worked on.
         """
-        for field_name, name in pictures_of(plan.request):
-            self._guard.check_brought(self._uploads.read(name), level, field=field_name)
+        for field_name, name in pictures_of(request):
+            self._guard.check_brought(files[name], level, field=field_name)
         region = changed_part(plan)
         if plan.canvas is not None and region is not None:
             whole = to_png(plan.canvas.picture)

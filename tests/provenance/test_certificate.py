@@ -135,10 +135,10 @@ def test_a_file_system_without_links_will_do(
 def test_a_file_that_vanishes_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(*_: object) -> None:
+    def nothing(*_: object, **__: object) -> None:
         """As a disk that loses what it was given."""
 
-    monkeypatch.setattr(certificate, "_put_in_place", nothing)
+    monkeypatch.setattr(certificate, "write_first", nothing)
     with pytest.raises(StorageError, match="could not be kept"):
         identity_in(tmp_path)
 

@@ -318,7 +318,17 @@ def test_only_the_end_of_a_long_log_is_read_to_go_on(
         return tail(path)
 
     monkeypatch.setattr(audit_files, "_tail", noting)
-    audit.record("started")
+    whole: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def noting_all(path: Path) -> bytes:
+        whole.append(path)
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", noting_all)
+        audit.record("started")
+    assert file not in whole
     assert read
     assert max(read) <= 1_000
     assert verify_log(folder).lines == 21

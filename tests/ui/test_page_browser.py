@@ -135,6 +135,19 @@ def test_the_pictures_of_the_session_are_there_newest_first_and_can_be_chosen(pa
     expect(page.locator("#input-seed")).to_have_value("12")
 
 
+def test_a_finished_picture_is_shown_before_the_list_of_them_is_there(page: Page) -> None:
+    fill(page, "prompt", "first")
+    generate(page)
+    first = page.locator(".large img").get_attribute("src")
+    page.route("**/pictures", lambda _: None)
+    fill(page, "prompt", "second")
+    generate(page)
+    second = page.locator(".large img").get_attribute("src")
+    assert second != first
+    assert request_in(shown(page)).prompt == "second"
+    expect(tiles(page)).to_have_count(2)
+
+
 def test_stop_and_escape_end_a_long_job(page: Page) -> None:
     fill(page, "steps", "150")
     fill(page, "count", "100")

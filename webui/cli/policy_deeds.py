@@ -19,7 +19,7 @@ from webui.cli.policy import AS_SHIPPED
 from webui.errors import BadRequestError, StorageError
 from webui.levels import STRICT, Level
 from webui.library.checkpoints import INDEX, CheckpointShelf
-from webui.library.files import write_atomically
+from webui.library.files import PRIVATE, write_atomically
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.safety.audit import FOLDER, Audit, verify_log
@@ -35,7 +35,7 @@ from webui.safety.operator import (
     read_policy,
     tightest,
 )
-from webui.safety.private import MODE, read_private
+from webui.safety.private import read_private
 from webui.settings import Settings
 
 RESPONSIBLE = "I am responsible for what is made here"
@@ -187,7 +187,7 @@ def _change(alter: _Alter, sentence: str) -> int:
         if read_private(path) != data:
             raise PolicyError("The settings were changed meanwhile: look at them and try again.")
         Audit(state / FOLDER).record("policy set", effective=after.max_level)
-    write_atomically(path, written, mode=MODE)
+    write_atomically(path, written, mode=PRIVATE)
     if loosens:
         print("Done. It counts once the server has been started again.")
     else:

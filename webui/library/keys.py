@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from pathlib import Path
 
 from webui.errors import StorageError
+from webui.library.files import PRIVATE, write_first
 
 BYTES = 32
-
-_MODE = 0o600
 
 
 def kept_key(path: Path) -> bytes:
@@ -26,21 +23,11 @@ def kept_key(path: Path) -> bytes:
         return _read(path)
     except FileNotFoundError:
         pass
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(temporary, flags, _MODE), "wb") as file:
-            file.write(secrets.token_bytes(BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        _put_in_place(temporary, path)
+        write_first(path, secrets.token_bytes(BYTES), mode=PRIVATE)
         return _read(path)
     except OSError as error:
         raise StorageError(f"The key {path} cannot be written: {error.strerror}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _read(path: Path) -> bytes:
@@ -53,14 +40,3 @@ def _read(path: Path) -> bytes:
     if len(key) != BYTES:
         raise StorageError(f"The key {path} is damaged: restore it, or move it away for a new one.")
     return key
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """A key that another process has put there in the meantime stays."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return
-    except OSError:
-        # Not every file system has links.
-        os.replace(temporary, path)

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.errors import StorageError
-from webui.library.files import write_atomically
+from webui.library.files import PRIVATE, write_atomically
 from webui.library.keys import kept_key
 from webui.library.sealed import as_text, sealed, unsealed
 
 _KIND = "origin"
-_MODE = 0o600
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ class Origins:
             return
         body = {"id": name, "tainted": origin.tainted, "original": ""}
         if origin.has_credentials:
-            write_atomically(self._file(name), file, mode=_MODE)
+            write_atomically(self._file(name), file, mode=PRIVATE)
             body["original"] = hashlib.sha256(file).hexdigest()
         record = as_text(sealed(self._key(), _KIND, body))
-        write_atomically(self._record(name), record, mode=_MODE)
+        write_atomically(self._record(name), record, mode=PRIVATE)
 
     def of(self, name: str) -> Origin:
         """The verdict on the plain picture of that content hash."""

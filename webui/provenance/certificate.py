@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,11 +27,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from webui.errors import StartError, StorageError
+from webui.library.files import PRIVATE, write_first
 
 FILE = "signing/identity.pem"
 """Within the state folder: key, leaf, root, one after the other."""
 
-_MODE = 0o600
 _NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 _NOT_AFTER = datetime(2120, 1, 1, tzinfo=UTC)
 """Fixed and far: a clock that was wrong at the first start must not make pictures void."""
@@ -181,31 +180,11 @@ def _load(path: Path) -> Identity | None:
 
 def _write_first(path: Path, identity: Identity) -> None:
     """Writes the file whole; one that another process has written in the meantime stays."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(temporary, flags, _MODE), "wb") as file:
-            file.write((identity.key + identity.leaf + identity.root).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        _put_in_place(temporary, path)
+        write_first(path, (identity.key + identity.leaf + identity.root).encode(), mode=PRIVATE)
     except OSError as error:
         sentence = f"The signing key cannot be written to {path}: {error.strerror}."
         raise StorageError(sentence) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return
-    except OSError:
-        # Not every file system has links.
-        os.replace(temporary, path)
 
 
 def _keep_private(path: Path) -> None:
@@ -214,4 +193,4 @@ def _keep_private(path: Path) -> None:
         return
     _log.warning("The signing key %s could be read by others; their rights are taken away.", path)
     with contextlib.suppress(OSError):
-        path.chmod(_MODE)
+        path.chmod(PRIVATE)

@@ -22,13 +22,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from webui.library.files import write_atomically
+from webui.library.files import PRIVATE, write_atomically
 from webui.library.keys import BYTES, kept_key
 from webui.library.sealed import sealed
 from webui.safety.audit_facts import told
 from webui.safety.audit_files import (
     LINE,
-    MODE,
     Head,
     alone_in,
     append,
@@ -181,7 +180,7 @@ class Audit:
             if known["day"] == day:
                 return bytes.fromhex(known["key"])
         key = secrets.token_bytes(BYTES)
-        write_atomically(path, json.dumps({"day": day, "key": key.hex()}).encode(), mode=MODE)
+        write_atomically(path, json.dumps({"day": day, "key": key.hex()}).encode(), mode=PRIVATE)
         return key
 
 

@@ -12,13 +12,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from webui.errors import StorageError
-from webui.library.files import write_atomically
+from webui.library.files import PRIVATE, write_atomically
 from webui.library.sealed import as_text, sealed, unsealed
 
 LINE, _HEAD = "audit line", "audit head"
 """Kinds of what is sealed."""
-
-MODE = 0o600
 
 _LONGEST_LINE = 64 * 1024
 """More bytes than a line can have."""
@@ -50,9 +48,9 @@ def append(folder: Path, day: str, line: Mapping[str, Any], key: bytes, head: He
         OSError: The line cannot be written.
     """
     path = path_of(folder, day)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, MODE)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, PRIVATE)
     try:
-        os.chmod(path, MODE)
+        os.chmod(path, PRIVATE)
         end = _whole_length(path)
         try:
             os.ftruncate(file, end)
@@ -79,7 +77,7 @@ def lines_of(folder: Path, day: str, key: bytes) -> Iterator[dict[str, Any] | No
 
 def last_line(folder: Path, day: str, key: bytes) -> dict[str, Any] | None:
     """The last of a day's lines; `None` where there is none, or its seal is broken."""
-    *_, text = (b"", *path_of(folder, day).read_bytes().rpartition(b"\n")[0].split(b"\n"))
+    *_, text = (b"", *_tail(path_of(folder, day)).rpartition(b"\n")[0].split(b"\n"))
     return unsealed(key, LINE, text)
 
 
@@ -99,7 +97,7 @@ def write_head(folder: Path, key: bytes, head: Head) -> None:
         StorageError: It cannot be written.
     """
     body = {"count": head.count, "last": head.seal, "days": dict(head.days)}
-    write_atomically(head_path(folder), as_text(sealed(key, _HEAD, body)), mode=MODE)
+    write_atomically(head_path(folder), as_text(sealed(key, _HEAD, body)), mode=PRIVATE)
 
 
 def _whole_length(path: Path) -> int:
@@ -144,7 +142,7 @@ def alone_in(folder: Path) -> Generator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(folder / "lock", timeout=_PATIENCE, mode=MODE):
+        with FileLock(folder / "lock", timeout=_PATIENCE, mode=PRIVATE):
             yield
     except Timeout:
         raise StorageError("The audit log is held by another process: end that one.") from None

@@ -13,8 +13,8 @@ from threading import Lock
 from types import MappingProxyType
 
 from webui.levels import Level
-from webui.library.files import write_atomically
-from webui.safety.private import MODE, UntrustedFileError, read_private
+from webui.library.files import PRIVATE, write_atomically
+from webui.safety.private import UntrustedFileError, read_private
 from webui.standing import Method
 
 EPOCH_FILE = "epoch"
@@ -111,7 +111,7 @@ class Epoch:
             StorageError: The file cannot be written; nothing has ended.
         """
         word = secrets.token_hex(16)
-        write_atomically(self._path, word.encode(), mode=MODE)
+        write_atomically(self._path, word.encode(), mode=PRIVATE)
         return word
 
 

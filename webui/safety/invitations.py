@@ -18,9 +18,10 @@ from typing import Literal
 
 from webui.errors import StorageError, WebuiError
 from webui.levels import Level, as_level
+from webui.library.files import PRIVATE
 from webui.library.keys import kept_key
 from webui.safety.grants import JITTER, Epoch, hash_of
-from webui.safety.private import MODE, UntrustedFileError, is_open_to_others
+from webui.safety.private import UntrustedFileError, is_open_to_others
 
 KEY_FILE = "invitations.key"
 DATABASE_FILE = "invitations.db"
@@ -140,7 +141,7 @@ class Invitations:
         """The database with nobody else in it; what is done in it is kept whole or not at all."""
         path = self._folder / DATABASE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = os.open(path, os.O_RDWR | os.O_CREAT, MODE)
+        made = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
             if is_open_to_others(os.fstat(made)):
                 raise UntrustedFileError(f"{path} could have been written by others; remove it.")

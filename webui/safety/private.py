@@ -8,8 +8,6 @@ from pathlib import Path
 
 from webui.errors import WebuiError
 
-MODE = 0o600
-
 _MOST_BYTES = 1024**2
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 

@@ -43,7 +43,10 @@ export class Viewer {
   #listen() {
     const light = this.find(".light");
     this.job.addEventListener("saved", () => {
-      this.#choose(this.job.view.latest.id);
+      const { latest } = this.job.view;
+      this.#choose(latest.id);
+      // Shown at once: until the list is there, an earlier picture would be in its place.
+      if (this.picture?.id !== latest.id) this.pictures = [latest, ...this.pictures];
       this.refresh();
     });
     this.job.addEventListener("view", () => {
