@@ -40,6 +40,15 @@ def bring(page: Page, data: bytes | None = None) -> None:
     expect(page.locator("#input-mask")).to_be_enabled()
 
 
+_AT_REST = """async () => {
+  const box = () => JSON.stringify(document.querySelector("dialog.mask[open] canvas").getBoundingClientRect());
+  const before = box();
+  for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
+  return box() === before;
+}"""
+"""A line that comes or goes beside the canvas moves it, and with it what a place is painted by."""
+
+
 @dataclass
 class Canvas:
     """The open canvas; places are pixels of the picture."""
@@ -60,6 +69,7 @@ class Canvas:
         self, *places: tuple[float, float], button: Literal["left", "middle", "right"] = "left"
     ) -> None:
         mouse = self.page.mouse
+        self.page.wait_for_function(_AT_REST)
         mouse.move(*self.at(*places[0]))
         mouse.down(button=button)
         for place in places[1:]:
