@@ -41,7 +41,8 @@ def bring(page: Page, data: bytes | None = None) -> None:
 
 
 _AT_REST = """async () => {
-  const box = () => JSON.stringify(document.querySelector("dialog.mask[open] canvas").getBoundingClientRect());
+  const canvas = document.querySelector("dialog.mask[open] canvas");
+  const box = () => JSON.stringify(canvas.getBoundingClientRect());
   const before = box();
   for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
   return box() === before;
