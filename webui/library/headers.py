@@ -123,7 +123,7 @@ def _entries(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     except ValueError:
         parsed = None
     entries = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {}
-    if not entries or not all(isinstance(entry, dict) for entry in entries.values()):
+    if not entries or not {dict}.issuperset(map(type, entries.values())):
         raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.")
     return entries
 
@@ -149,11 +149,11 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: in
     ):
         raise ValueError
     sizes = [end - begin for begin, end in spans]
-    bits = [math.prod(shape) * _BITS[dtype] for shape, dtype in zip(shapes, dtypes, strict=True)]
+    bits = [math.prod(shape) * _BITS[kind] for shape, kind in zip(shapes, dtypes, strict=True)]
     if bits != [size * 8 for size in sizes]:
         raise ValueError
     spans.sort()
-    if [begin for begin, _ in spans] != [0, *(end for _, end in spans)][:-1]:
+    if [begin for begin, _ in spans] != [0, *[end for _, end in spans]][: len(spans)]:
         raise ValueError
     return Header(
         dict(zip(entries, map(tuple, shapes), strict=True)),
