@@ -108,9 +108,8 @@ def _read_safetensors(path: Path) -> Header:
             )
         entries = _entries(path, file.read(length))
     metadata = entries.pop("__metadata__", {})
-    texts = {str(key): str(value) for key, value in metadata.items()}
     try:
-        header = _header(entries, texts, 8 + length)
+        header = _header(entries, metadata, 8 + length)
     except (KeyError, TypeError, ValueError):
         raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.") from None
     _check_end(path, sum(header.sizes.values()), size - header.data_start)
@@ -128,7 +127,7 @@ def _entries(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: int) -> Header:
+def _header(entries: dict[str, dict[str, Any]], texts: dict[str, Any], start: int) -> Header:
     """The header of tensors that lie end to end, as the safetensors library wants them.
 
     Everything is done for all tensors at once, since a model has thousands.
@@ -143,6 +142,7 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: in
     if not (
         {list}.issuperset(map(type, chain(shapes, spans)))
         and {int}.issuperset(map(type, numbers))
+        and {str}.issuperset(map(type, texts.values()))
         and {2}.issuperset(map(len, spans))
         and max(map(len, shapes), default=0) <= _MOST_DIMENSIONS
         and 0 <= min(numbers, default=0) <= max(numbers, default=0) < _MOST

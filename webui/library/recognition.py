@@ -15,7 +15,7 @@ from webui.library.components import COMPONENTS, Component, missing_components
 from webui.library.distilled import Distilled, as_words, read_distilled
 from webui.library.headers import Header
 from webui.library.lora_facts import LORA_TENSOR, read_facts
-from webui.library.parts import Part, read_part
+from webui.library.parts import Part, read_embedding, read_part
 
 __all__ = ["Distilled", "Kind", "ModelFamily", "Prediction", "Recognised", "recognise"]
 
@@ -75,6 +75,9 @@ def recognise(header: Header, *, file: str) -> Recognised:
         return _with_denoiser(header, denoiser, file)
     if any(map(LORA_TENSOR.search, header.shapes)):
         return _with_lora(header, file)
+    embedding = read_embedding(header)
+    if embedding is not None:
+        return _with_part(header, embedding, file)
     of = header.metadata.get("general.architecture", "")
     said = f" ({of[:40]})" if of else ""
     return Recognised(
