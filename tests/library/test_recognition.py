@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.library import weights as w
 from webui.library.components import COMPONENTS, users_of
 from webui.library.distilled import Distilled
-from webui.library.headers import read_header
+from webui.library.headers import Header, read_header
 from webui.library.recognition import Recognised, recognise
 
 UNET = "model.diffusion_model."
@@ -367,6 +369,43 @@ def test_few_step_models(
 ):
     known = look(shapes, f"{name}.safetensors")
     assert (known.distilled, known.config) == (distilled, config)
+
+
+TELLING = [
+    *(name for make in (w.sdxl, w.refiner, w.flux, w.z_image) for name in list(make())[:40]),
+    *list(w.under(UNET, w.sd3(1, twice=True)) | w.qwen_image(1) | w.t5(depth=1) | w.vae(32)),
+    *list(w.flux2(3072, 7680, 1, 20) | w.open_clip(768, 1) | w.clip(768, 1)),
+    *list(w.language_model(2560, 1, query_norm=True)),
+    "transformer.x_embedder.lora_A.weight",
+    "lora_unet_single_blocks_0_linear1.lora_down.weight",
+    "controlnet_cond_embedding.conv_in.weight",
+    "input_hint_block.0.weight",
+    "img_in.weight.absmax",
+    "emb_params",
+    "clip_g",
+]
+"""Names by which files are told apart."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    shapes=st.dictionaries(
+        st.sampled_from(TELLING),
+        st.lists(st.sampled_from([0, 1, 4, 64, 128, 768, 1280, 2048]), max_size=4).map(tuple),
+        max_size=12,
+    ),
+    metadata=st.dictionaries(
+        st.sampled_from(["modelspec.prediction_type", "modelspec.title", "ss_tag_frequency"]),
+        st.text(max_size=20),
+    ),
+    file=st.text(max_size=20),
+)
+def test_real_names_with_shapes_that_nobody_has_raise_nothing(
+    shapes: w.Shapes, metadata: dict[str, str], file: str
+):
+    dtypes, sizes = dict.fromkeys(shapes, "F16"), dict.fromkeys(shapes, 2)
+    known = recognise(Header(shapes, metadata, 8, dtypes, sizes), file=file)
+    assert known.config is None or known.kind in ("model", "denoiser", "vae", "lora")
 
 
 def test_the_largest_header_takes_less_than_50_ms(tmp_path: Path):

@@ -125,7 +125,7 @@ def _with_part(header: Header, part: Part, file: str) -> Recognised:
 def _with_lora(header: Header, file: str) -> Recognised:
     facts = read_facts(header, None, file=file)
     takes_picture = any(
-        name.endswith(_FLUX_FIRST_LAYERS) and shape[-1] == _FLUX_CONTROL_WIDTH
+        name.endswith(_FLUX_FIRST_LAYERS) and shape[-1:] == (_FLUX_CONTROL_WIDTH,)
         for name, shape in header.shapes.items()
     )
     return Recognised(
