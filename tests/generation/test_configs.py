@@ -59,12 +59,9 @@ def index_of(name: str) -> dict[str, Any]:
 def parts_of(name: str) -> dict[str, tuple[Any, Path]]:
     """Class and configuration of each part that has one."""
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    found: dict[str, Any] = {p: v for p, v in index_of(name).items() if p != "_class_name"}
-    classes: dict[str, Any] = {
-        part: getattr(libraries[value[0]], value[1])
-        for part, value in found.items()
-        if isinstance(value, list) and value[0]
-    }
+    index = index_of(name)
+    named: dict[str, list[str]] = {p: v for p, v in index.items() if isinstance(v, list) and v[0]}
+    classes: dict[str, Any] = {p: getattr(libraries[of], cls) for p, (of, cls) in named.items()}
     files = {p: "scheduler_config.json" if p == "scheduler" else "config.json" for p in classes}
     return {
         part: (classes[part], CONFIGS / name / part / files[part])

@@ -7,14 +7,14 @@ where in the text they stand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from webui.errors import BrokenFileError
 from webui.generation.chunks import COMMA
 from webui.generation.clip_vocabulary import END, END_OF_WORD, START, clip_vocabulary
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import INDEX, Model, read_json
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -28,6 +28,11 @@ SOURCES = tuple(f"{_FOLDER}/{name}" for name in (_ONE_FILE, "vocab.json", "merge
 
 _SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
 """Tokens with a meaning of their own, by their keys in the settings."""
+
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
+"""The parts of a pipeline that can be CLIP's tokenizer."""
+
+_NO_PART = (None, None)
 
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -53,12 +58,14 @@ class PromptTokenizer:
             yield number, start
 
 
-def read_tokenizer(model: ModelFolder) -> PromptTokenizer:
-    """The model's tokenizer.
+def read_tokenizer(model: Model) -> PromptTokenizer:
+    """The model's tokenizer; of a single file, which has none with it, CLIP's.
 
     Raises:
-        BrokenFileError: Its vocabulary is missing or damaged.
+        BrokenFileError: Its vocabulary is missing or damaged, or not CLIP's.
     """
+    if model.file is not None and _is_read_by_clip(model):
+        return clip_tokenizer()
     try:
         return PromptTokenizer(_built(model.path / _FOLDER))
     except Exception as error:  # tokenizers raises nothing more specific
@@ -66,6 +73,11 @@ def read_tokenizer(model: ModelFolder) -> PromptTokenizer:
             f"The model {model.name!r} is incomplete: its {_FOLDER} is missing or damaged.",
             field="model",
         ) from error
+
+
+def _is_read_by_clip(model: Model) -> bool:
+    index: Mapping[str, Any] = read_json(model.path / INDEX, model=model.name)
+    return any(index.get(part, _NO_PART)[1] == "CLIPTokenizer" for part in _TOKENIZERS)
 
 
 def clip_tokenizer() -> PromptTokenizer:
