@@ -134,8 +134,8 @@ class DispatchedAttention:
         batch, tokens, _width = context.shape
         mask: torch.Tensor | None = None
         if attention_mask is not None:
-            mask = layer.prepare_attention_mask(attention_mask, tokens, batch)
-            mask = mask.view(batch, layer.heads, -1, tokens)
+            prepared: Any = layer.prepare_attention_mask(attention_mask, tokens, batch)
+            mask = prepared.view(batch, layer.heads, -1, tokens)
         query, key, value = (
             project(states).unflatten(-1, (layer.heads, -1))
             for project, states in (
