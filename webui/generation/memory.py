@@ -29,6 +29,8 @@ TILE_SIDE = 512
 LADDER: tuple[PlanName, ...] = ("resident", "turns", "stream", "sequential", "fp8")
 """From fast to lean. The last alters the picture a little, so all others are tried before."""
 
+_QUICK: tuple[PlanName, ...] = ("resident", "turns")
+
 _DECODE_BYTES = 1536
 """Of a VAE of Stable Diffusion's shape, a pixel of the picture, in a format of 2 bytes."""
 
@@ -148,7 +150,7 @@ def plan_memory(
         host: Bytes free in the machine's memory, where parts wait; None: enough.
         asked: A plan to take in any case; only whether the VAE works on tiles is then planned.
     """
-    names = _possible(sizes, device, host) if asked == "auto" else (asked,)
+    names: tuple[PlanName, ...] = (asked,) if asked != "auto" else _possible(sizes, device, host)
     work = _Work(sizes, width * height, batch)
     plans = [
         MemoryPlan(
@@ -202,11 +204,10 @@ def _possible(sizes: Sizes, device: Device, host: int | None) -> tuple[PlanName,
 
 def _candidates(names: tuple[PlanName, ...]) -> Iterator[tuple[PlanName, bool]]:
     """Names with and without tiles: tiles alter pictures a little, so they come after turns."""
-    quick = tuple(name for name in names if name in ("resident", "turns"))
-    yield from ((name, False) for name in quick)
-    yield from ((name, True) for name in quick)
+    for tiled in (False, True):
+        yield from ((name, tiled) for name in _QUICK if name in names)
     for name in names:
-        if name not in quick:
+        if name not in _QUICK:
             yield name, False
             yield name, True
 
