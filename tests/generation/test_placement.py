@@ -190,7 +190,7 @@ def test_parts_take_turns(monkeypatch: pytest.MonkeyPatch):
 def test_own_weights_are_copies_in_the_devices_layout():
     unet = tiny_unet()
     before = unet.conv_in.weight.data_ptr()
-    own(unet, "cpu", torch.channels_last)
+    own(unet, CPU, convolves=True)
     assert unet.conv_in.weight.data_ptr() != before
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert not unet.conv_in.weight.requires_grad

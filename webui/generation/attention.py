@@ -7,6 +7,7 @@ UNets bring a processor that calls torch, and get one of ours that asks the disp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -47,6 +48,15 @@ _MASKING = ("QwenImageTransformer2DModel", "ZImageTransformer2DModel")
 _SAGE_WIDTHS = (64, 96, 128)
 _FLASH_WIDEST = 256
 _FAILURES = (ImportError, RuntimeError, ValueError, OSError, TypeError, AttributeError)
+
+
+def with_attention(device: Device, asked: AttentionName) -> Device:
+    """The device with its way to compute attention chosen.
+
+    Raises:
+        StartError: What was asked for does not work here; with the reason.
+    """
+    return replace(device, attention=choose_attention(asked, device))
 
 
 def choose_attention(asked: AttentionName, device: Device) -> str:

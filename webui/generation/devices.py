@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +13,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
-from webui.errors import StartError
+from webui.errors import OutOfMemoryError, StartError
 from webui.settings import DeviceName, DtypeName
 
 Layout = Literal["channels_last", "contiguous"]
@@ -30,6 +33,7 @@ class Device:
         layout: Memory layout of the convolutions' weights.
         reason: Half a sentence saying why, for the page's status line.
         platform: What drives it; torch calls ROCm "cuda" too.
+        attention: How denoisers compute attention, by our names.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Device:
     layout: Layout
     reason: str
     platform: Platform = "CPU"
+    attention: str = "native"
 
     @property
     def dtype_name(self) -> str:
@@ -164,6 +169,27 @@ def _with_spare(backend: Any, name: str) -> Memory:
     free, total = backend.mem_get_info(name)
     spare = backend.memory_reserved(name) - backend.memory_allocated(name)
     return Memory(free + spare, total)
+
+
+def give_back(name: str) -> None:
+    """Hands memory that nobody uses any more back to the device and to the system.
+
+    What was in reference cycles is collected, torch's cache of the device is emptied, and the C
+    library is told to let go of what is free of its heap, which it would keep for itself.
+    """
+    gc.collect()
+    for kind, backend in (("cuda", torch.cuda), ("xpu", torch.xpu), ("mps", torch.mps)):
+        if name.startswith(kind):
+            backend.empty_cache()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has no memory left; torch has no class for the CPU's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def system_memory(root: Path = _SYSTEM) -> Memory:

@@ -8,17 +8,15 @@ full-size network in bf16, its weights aside. It grows with the number of pixels
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from webui.generation.devices import Device
 from webui.settings import GIB, MemoryName, PlanName
 
 Kind = Literal["denoiser", "text", "vae"]
-Shapes = Mapping[str, tuple[int, ...]]
 
 SPARE_BYTES = 640 * 1024**2
 """Left free: kernels' workspaces, what the allocator rounds up, other programs' windows."""
@@ -43,7 +41,7 @@ _WIDE_DENOISE_BYTES = 940
 """Of others: twice Flux's, for twice the width (Flux 2) or a second pass (Qwen-Image, Z-Image)."""
 
 _UNET_LISTS = ("down_blocks", "up_blocks", "input_blocks", "output_blocks")
-_NUMBERED = re.compile(r"(?:^|\.)(\w+)\.(\d+)\.")
+_NUMBERED = re.compile(r"(?:^|[./])(\w+)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,17 @@ class Sizes:
         return self.denoiser + self.text + self.vae
 
 
+class PictureSize(NamedTuple):
+    """What is to be made at once: size in pixels, and how many."""
+
+    width: int
+    height: int
+    batch: int
+
+
+USUAL = PictureSize(512, 512, 1)
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """How a model is laid out, and why.
@@ -100,6 +109,11 @@ class MemoryPlan:
     def fits(self) -> bool:
         """Whether it takes no more than was free."""
         return self.needs <= self.free
+
+    @property
+    def layout(self) -> str:
+        """What of it can change a picture, and how it was laid out: "turns", "fp8 tiled"."""
+        return f"{self.name} tiled" if self.tiled else self.name
 
     @property
     def why(self) -> str:
@@ -166,7 +180,7 @@ def plan_memory(
     return next((plan for plan in plans if plan.fits), plans[-1])
 
 
-def leaner(plan: MemoryPlan, sizes: Sizes, device: Device) -> PlanName | None:
+def leaner(plan: MemoryPlan, device: Device) -> PlanName | None:
     """The next leaner plan to try, always with tiles, after that one has run out of memory.
 
     Returns:
@@ -174,7 +188,7 @@ def leaner(plan: MemoryPlan, sizes: Sizes, device: Device) -> PlanName | None:
     """
     if not plan.tiled and plan.name == "resident" and not device.apart:
         return plan.name
-    names = _possible(sizes, device, None)
+    names = _possible(None, device, None)
     later = [name for name in names if LADDER.index(name) > LADDER.index(plan.name)]
     if later:
         return later[0]
@@ -186,7 +200,7 @@ def retried(plan: MemoryPlan, name: PlanName) -> MemoryPlan:
     return MemoryPlan(name, True, plan.needs, plan.whole, plan.free, plan.asked)
 
 
-def _possible(sizes: Sizes, device: Device, host: int | None) -> tuple[PlanName, ...]:
+def _possible(sizes: Sizes | None, device: Device, host: int | None) -> tuple[PlanName, ...]:
     """Plans that make a difference on the device, in their order.
 
     Where the device has no memory of its own, nothing is gained by parts waiting elsewhere; MPS
@@ -196,8 +210,7 @@ def _possible(sizes: Sizes, device: Device, host: int | None) -> tuple[PlanName,
         return ("resident",)
     if not device.apart:
         return ("resident", "fp8")
-    waiting = sizes.denoiser + sizes.text
-    if host is not None and host < waiting:
+    if sizes is not None and host is not None and host < sizes.denoiser + sizes.text:
         return ("resident", "turns", "fp8") if host >= sizes.text else ("resident", "fp8")
     return ("resident", "turns", "stream", "sequential")
 
@@ -253,16 +266,10 @@ def _needs(name: PlanName, sizes: Sizes, work: _Work, *, tiled: bool, apart: boo
     return weights + SPARE_BYTES
 
 
-def sizes_of(family: str, parts: Mapping[Kind, Iterable[Shapes]], *, itemsize: int) -> Sizes:
-    """Sizes of parts from the shapes in their files' headers, each loaded in `itemsize` bytes."""
-    shapes: dict[Kind, dict[str, int]] = {
-        kind: {name: prod(shape) * itemsize for each in files for name, shape in each.items()}
-        for kind, files in parts.items()
-    }
-    totals = {kind: sum(tensors.values()) for kind, tensors in shapes.items()}
-    denoiser = shapes.get("denoiser", {})
-    leaf = max((size for tensors in shapes.values() for size in tensors.values()), default=0)
-    group, rest = _groups(denoiser)
+def sizes_of(family: str, parts: Mapping[Kind, Mapping[str, int]], *, itemsize: int) -> Sizes:
+    """Sizes of a model from the bytes of its parts' tensors, by name."""
+    totals = {kind: sum(tensors.values()) for kind, tensors in parts.items()}
+    group, rest = _groups(parts.get("denoiser", {}))
     return Sizes(
         family,
         denoiser=totals.get("denoiser", 0),
@@ -270,7 +277,7 @@ def sizes_of(family: str, parts: Mapping[Kind, Iterable[Shapes]], *, itemsize: i
         vae=totals.get("vae", 0),
         group=group,
         rest=rest,
-        leaf=leaf,
+        leaf=max((size for tensors in parts.values() for size in tensors.values()), default=0),
         itemsize=itemsize,
     )
 
@@ -282,7 +289,7 @@ def _groups(denoiser: Mapping[str, int]) -> tuple[int, int]:
     streamed layer by layer.
     """
     largest = max(denoiser.values(), default=0)
-    if any(part in _UNET_LISTS for name in denoiser for part in name.split(".")):
+    if any(part in _UNET_LISTS for name in denoiser for part in re.split(r"[./]", name)):
         return largest, 0
     blocks: dict[tuple[str, str], int] = {}
     for name, size in denoiser.items():

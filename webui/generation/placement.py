@@ -38,7 +38,7 @@ def place(parts: Parts, plan: PlanName, device: Device) -> None:
     """
     for name, part in parts.items():
         home = device.name if _stays(kind_of(name), plan, device) else "cpu"
-        own(part, home, device.memory_format if kind_of(name) in ("denoiser", "vae") else None)
+        own(part, device, convolves=kind_of(name) in ("denoiser", "vae"), home=home)
     text, denoisers = _of_kind(parts, "text"), _of_kind(parts, "denoiser")
     match plan:
         case "resident":
@@ -59,22 +59,22 @@ def place(parts: Parts, plan: PlanName, device: Device) -> None:
 
 
 def own(
-    module: torch.nn.Module, device: str, convolutions: torch.memory_format | None = None
+    module: torch.nn.Module, device: Device, *, convolves: bool, home: str | None = None
 ) -> None:
-    """Gives the module weights of its own on the device.
+    """Gives the module weights of its own on the device, in the device's layout.
 
     Straight from loading they are views of the mapped file: a second copy beside the converted
     ones for as long as any of them is left, and a crash when somebody cuts the file short.
 
     Args:
-        convolutions: Layout of weights of four dimensions; None: torch's usual one.
+        home: Where else they are to lie, as torch spells it.
     """
     module.eval().requires_grad_(False)
     for tensor in (*module.parameters(), *module.buffers()):
         layout = torch.contiguous_format
-        if convolutions is not None and tensor.ndim == 4:
-            layout = convolutions
-        tensor.data = tensor.data.to(device, copy=True, memory_format=layout)
+        if convolves and tensor.ndim == 4:
+            layout = device.memory_format
+        tensor.data = tensor.data.to(home or device.name, copy=True, memory_format=layout)
 
 
 def decode_in_tiles(vae: torch.nn.Module, *, tiled: bool) -> None:
