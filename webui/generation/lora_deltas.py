@@ -175,7 +175,7 @@ def merge_into(weight: torch.Tensor, base: torch.Tensor, deltas: list[tuple[Delt
     and rounds once; where another kind is among them, or the weight is kept in 8 bits, the sum is
     made in float32 as a whole. Deltas may lie on another device than the weight.
     """
-    deltas = [(_on(delta, base.device), strength) for delta, strength in deltas]
+    deltas = [(on_device(delta, base.device), strength) for delta, strength in deltas]
     products = [(delta, strength) for delta, strength in deltas if isinstance(delta, LowRank)]
     if len(products) == len(deltas) and base.itemsize > 1:
         up = torch.cat([delta.up * (strength * delta.scale) for delta, strength in products], 1)
@@ -193,7 +193,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize > 1 else torch.bfloat16
 
 
-def _on(delta: Delta, device: torch.device) -> Delta:
+def on_device(delta: Delta, device: torch.device) -> Delta:
     """The delta with its tensors on that device."""
     found: Any = delta
     return replace(found, **{name: _moved(value, device) for name, value in vars(found).items()})
@@ -206,7 +206,7 @@ def _moved(value: object, device: torch.device) -> object:
         case dict():
             return {k: v.to(device) for k, v in cast(Tensors, value).items()}
         case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full():
-            return _on(value, device)
+            return on_device(value, device)
         case _:
             return value
 

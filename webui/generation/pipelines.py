@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -95,7 +96,7 @@ class Loaded:
             if tensor.device.type == kind
         )
 
-    @property
+    @cached_property
     def networks(self) -> dict[str, torch.nn.Module]:
         """The components that have weights, by diffusers' names."""
         return networks_of(self.pipe)
@@ -179,7 +180,7 @@ class Pipelines:
         elif held.name != plan.name:
             # Leaner than it would have to be by now: it stays, since changing costs a loading.
             self._plan = replace(plan, name=held.name)
-        decode_in_tiles(held.loaded.pipe.components["vae"], tiled=plan.tiled)
+        decode_in_tiles(held.loaded.networks["vae"], tiled=plan.tiled)
         return held.loaded
 
     def retreat(self, checkpoint: Checkpoint) -> MemoryPlan | None:
