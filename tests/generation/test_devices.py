@@ -13,6 +13,7 @@ from webui.generation.devices import (
     Device,
     Memory,
     choose_device,
+    cpu_capabilities,
     free_bytes,
     has_bf16_units,
     memory_of,
@@ -96,6 +97,16 @@ def test_other_gpus_are_taken_where_there_is_no_nvidia_or_amd_one(
     device = choose_device()
     assert (device.name, device.platform, device.dtype) == (name, platform, dtype)
     assert device.layout == ("contiguous" if backend == "mps" else "channels_last")
+
+
+def test_an_older_torch_leaves_the_cpus_units_to_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not has_bf16_units(cpu_capabilities(tmp_path))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("flags\t\t: fpu avx512_bf16 amx_bf16\n")
+    assert has_bf16_units(cpu_capabilities(tmp_path))
 
 
 def test_an_asked_format_wins():

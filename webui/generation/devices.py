@@ -122,9 +122,20 @@ def _fastest(platform: Platform) -> tuple[torch.dtype, str]:
         case "MPS":
             return torch.float16, "the GPU has fp16 units"
         case "CPU":
-            if has_bf16_units(torch.cpu.get_capabilities()):
+            if has_bf16_units(cpu_capabilities()):
                 return torch.bfloat16, "the CPU has bf16 units"
             return torch.float32, "the CPU has no bf16 units"
+
+
+def cpu_capabilities(root: Path = _SYSTEM) -> Mapping[str, object]:
+    """What the CPU can do, by torch's names, which for bf16 are those of `/proc/cpuinfo` too.
+
+    The torch that xformers was built for cannot be asked yet.
+    """
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask is not None:
+        return ask()
+    return dict.fromkeys(_text(root / "proc" / "cpuinfo").split(), True)
 
 
 def has_bf16_units(capabilities: Mapping[str, object]) -> bool:

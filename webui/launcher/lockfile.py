@@ -23,6 +23,7 @@ _XFORMERS_SOURCES = (
     f"{_FOLDER}/xformers.in",
     *("--override", f"{_FOLDER}/xformers-torch.txt"),
     *("--constraint", f"{_FOLDER}/without-torch.txt"),
+    "--no-annotate",
 )
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)")
@@ -114,7 +115,7 @@ def _write_xformers_sources() -> None:
     """Files for uv, which takes an override from a file only: all pins of the first lock hold but
     those that hang on torch.
     """
-    package, _, override, _, constraint = _XFORMERS_SOURCES
+    package, _, override, _, constraint, _ = _XFORMERS_SOURCES
     (ROOT / _FOLDER).mkdir(exist_ok=True)
     (ROOT / package).write_text(XFORMERS + "\n", encoding="utf-8")
     (ROOT / override).write_text(XFORMERS_TORCH + "\n", encoding="utf-8")
