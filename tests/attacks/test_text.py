@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.disguises import DISGUISES
 from tests.safety.stubs import COMMON, PLACEHOLDERS, ScoreStub, always_healthy, placeholder_lexicon
-from webui.clearance import Admitted
+from webui.clearance import Admitted, Texts
 from webui.errors import BadRequestError, RefusedError, WebuiError
 from webui.generation.prompts import parse_prompt, unmatched_brackets
 from webui.generator import Session
@@ -177,12 +177,12 @@ def test_split_tokens() -> None:
 def test_tokens_that_only_become_the_word_when_they_are_decoded() -> None:
     watch = guard()
     held = watch.admit(GenerationRequest(prompt="a chair"), ARTIST)
-    watch.check_decoded(held, "a chair")
+    watch.check_decoded(held, Texts(("a chair",)))
     for decoded in ("a quandle", "a quan dle", "a wobblekin"):
         with pytest.raises(RefusedError):
-            watch.check_decoded(held, decoded)
+            watch.check_decoded(held, Texts((decoded,)))
     strict = watch.admit(GenerationRequest(prompt="a chair"), Session(id="anybody"))
-    watch.check_decoded(strict, "a wobblekin")
+    watch.check_decoded(strict, Texts(("a wobblekin",)))
 
 
 @pytest.mark.parametrize("typo", ["a qaundle", "a quanlde", "a qundle", "a quandele", "a quandte"])
@@ -264,10 +264,10 @@ def test_a_lora_that_is_asked_for_by_another_name() -> None:
     watch = guard()
     rows = ({"name": "off", "enabled": False}, {"name": "wood"})
     held = watch.admit(parse_request({"prompt": "a chair", "loras": rows}), ARTIST)
-    watch.check_decoded(held, "a chair", loras=["style/wood"])
+    watch.check_decoded(held, Texts(("a chair",)), loras=["style/wood"])
     for file in ("style/quandle", "wobblekin", "zandrel_drossel"):
         with pytest.raises(RefusedError):
-            watch.check_decoded(held, "a chair", loras=[file])
+            watch.check_decoded(held, Texts(("a chair",)), loras=[file])
 
 
 @pytest.mark.parametrize("weight", [{"weight": -2.0}, {"text_encoder_weight": -0.5}])
