@@ -19,6 +19,9 @@ from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
 from webui.standing import Answer, Question
 
+CONFIGS = ROOT / "webui" / "generation" / "configs"
+"""The configurations of models that come as a single file."""
+
 if TYPE_CHECKING:
     from webui.engine import Engine
     from webui.jobs import Jobs
@@ -199,7 +202,8 @@ def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple
 
 def checkpoint_shelf(settings: Settings) -> CheckpointShelf:
     """The models of the user's folder and the embedded one."""
-    return CheckpointShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
+    hashes = HashBook(settings.state / "hashes.json")
+    return CheckpointShelf(_model_folders(settings), hashes, CONFIGS)
 
 
 def _model_folders(settings: Settings) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.families import Family, family_of
-from webui.library.checkpoints import INDEX, ModelFolder, read_json
+from webui.library.checkpoints import INDEX, Model, read_json
 from webui.request import nearest, parse_request
 
 OWN_FACTS = "facts.json"
@@ -34,7 +34,7 @@ class ModelFacts:
     Attributes:
         width, height: Pixels of the pictures it was trained on.
         useful_cfg, useful_steps: Lowest and highest that are worth it.
-        text_layers: Layers of its text encoder, the bound of clip skip.
+        text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ModelFacts:
     height: int
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
-    text_layers: int
+    text_layers: int | None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class ModelFacts:
         return tuple(self.family.refused)
 
 
-def read_facts(model: ModelFolder) -> ModelFacts:
+def read_facts(model: Model) -> ModelFacts:
     """The model's facts.
 
     Raises:
@@ -68,16 +68,20 @@ def read_facts(model: ModelFolder) -> ModelFacts:
         height=side,
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
-        text_layers=_text_layers(model),
+        text_layers=None if "clip_skip" in family.refused else _text_layers(model),
     )
 
 
-def trained_size(model: ModelFolder) -> int:
+def trained_size(model: Model) -> int:
     """Side in pixels of the pictures the model was trained on.
 
     Raises:
+        BadRequestError: The model is of a kind that is not served.
         BrokenFileError: The configurations of its UNet and VAE do not say it.
     """
+    own = family_of(model).side
+    if own is not None:
+        return own
     try:
         levels = len(model.config("vae")["block_out_channels"])
         side = int(model.config("unet")["sample_size"]) << (levels - 1)
@@ -92,20 +96,20 @@ def trained_size(model: ModelFolder) -> int:
     return side
 
 
-def check_clip_skip(clip_skip: int, layers: int) -> None:
+def check_clip_skip(clip_skip: int, layers: int | None) -> None:
     """Passes what a text encoder of so many layers can do.
 
     Raises:
         BadRequestError: `clip_skip` reaches past the encoder's first layer.
     """
-    if not 1 <= clip_skip <= layers:
+    if layers is not None and not 1 <= clip_skip <= layers:
         raise BadRequestError(
             f"Clip skip is {clip_skip}: this model's text encoder has {layers} layers.",
             field="clip_skip",
         )
 
 
-def _text_layers(model: ModelFolder) -> int:
+def _text_layers(model: Model) -> int:
     layers: Any = model.config("text_encoder").get("num_hidden_layers")
     if not isinstance(layers, int) or layers < 1:
         raise BrokenFileError(
@@ -116,7 +120,7 @@ def _text_layers(model: ModelFolder) -> int:
     return layers
 
 
-def _own_bands(model: ModelFolder) -> dict[str, tuple[Any, Any]]:
+def _own_bands(model: Model) -> dict[str, tuple[Any, Any]]:
     """Each band that the model brings itself, its ends in the type of the request's field."""
     if not (model.path / OWN_FACTS).exists():
         return {}
