@@ -34,6 +34,9 @@ class Texts(NamedTuple):
     negative_prompts: tuple[str, ...] = ()
 
 
+NO_TEXTS = Texts()
+
+
 @dataclass(frozen=True)
 class Admitted:
     """A request that may be run, at the level computed for it.
@@ -53,7 +56,7 @@ class Admitted:
     notices: tuple[str, ...] = ()
     held_by: CeilingKind | None = None
     tainted: bool = False
-    texts: Texts = Texts()
+    texts: Texts = NO_TEXTS
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from webui.errors import BadRequestError
 from webui.generation.prompt_schedules import ScheduledText, Span, Variant
 from webui.generation.prompts import (
     EMPTY_PROMPT,
@@ -117,6 +118,14 @@ def plan_plain(text: str, steps: int) -> PromptPlan:
     """The text as it stands, for models whose text encoder reads no weights."""
     prompt = ParsedPrompt(((Segment(text, 1.0),),)) if text else EMPTY_PROMPT
     return PromptPlan.of(prompt, steps)
+
+
+def means_more(text: str, steps: int) -> bool:
+    """Whether the grammar makes something else of the text than it says, or cannot read it."""
+    try:
+        return plan_prompt(text, "prompt", steps) != plan_plain(text, steps)
+    except BadRequestError:
+        return True
 
 
 def texts_of(text: str, field: PromptField, steps: int) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ _FOLDER = "tokenizer"
 _ONE_FILE = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 
-SOURCES = tuple(f"{_FOLDER}/{name}" for name in (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS))
-"""The files in a model's folder that `read_tokenizer` reads."""
+FILES = (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS)
+"""The files in a tokenizer's folder that `read_tokenizer` reads."""
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _SPECIAL = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
@@ -53,19 +53,37 @@ class PromptTokenizer:
             yield number, start
 
 
-def read_tokenizer(model: Model) -> PromptTokenizer:
-    """The model's tokenizer.
+def read_tokenizer(model: Model, folder: str = _FOLDER) -> PromptTokenizer:
+    """The model's CLIP tokenizer, or that of another of its text encoders.
+
+    Args:
+        folder: Its name below the model's folder.
 
     Raises:
         BrokenFileError: Its vocabulary is missing or damaged.
     """
     try:
-        return PromptTokenizer(_built(model.path / _FOLDER))
+        return PromptTokenizer(_built(model.path / folder))
     except Exception as error:  # tokenizers raises nothing more specific
         raise BrokenFileError(
-            f"The model {model.name!r} is incomplete: its {_FOLDER} is missing or damaged.",
+            f"The model {model.name!r} is incomplete: its {folder} is missing or damaged.",
             field="model",
         ) from error
+
+
+def read_own_tokenizer(file: Path) -> PromptTokenizer:
+    """A tokenizer of any kind, as its `tokenizer.json` says.
+
+    Raises:
+        BrokenFileError: The file is missing or damaged.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        # Built from what was read, since the library opens whatever the name leads to.
+        return PromptTokenizer(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise BrokenFileError(f"The tokenizer in {file.name} is missing or damaged.") from error
 
 
 def _built(folder: Path) -> Tokenizer:

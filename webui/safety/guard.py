@@ -13,7 +13,7 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from webui.clearance import Admitted, Cleared, Discarded, Region, Texts
+from webui.clearance import NO_TEXTS, Admitted, Cleared, Discarded, Region, Texts
 from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
@@ -49,7 +49,6 @@ _TIME_LIMIT = 10.0
 _SELF_TEST_EVERY = 3600.0
 _PASSES_REMEMBERED = 1_000
 _TEXTS_REMEMBERED = 2_000
-_NO_TEXTS = Texts()
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class Guard:
         session: Session,
         *,
         tainted: bool = False,
-        texts: Texts = _NO_TEXTS,
+        texts: Texts = NO_TEXTS,
     ) -> Admitted:
         """Lets a request in, at the level it may run at.
 
