@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, saved, silent
-from webui.cli.building import build_engine
 from webui.clearance import Texts
+from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.events import Event, Failed, StageDone
 from webui.generator import Cancel

@@ -220,4 +220,6 @@ class AtLevel(Scripted):
         tainted: bool = False,
         texts: Texts = NO_TEXTS,
     ) -> Admitted:
-        return replace(super().admit(request, session, tainted=tainted, texts=texts), level=self._level)
+        return replace(
+            super().admit(request, session, tainted=tainted, texts=texts), level=self._level
+        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from webui.errors import BrokenFileError
 from webui.generation import vocabulary
@@ -27,36 +27,47 @@ _ROOM_OF = MappingProxyType({"StableDiffusion3": 256})
 """Tokens that diffusers' pipelines read of a prompt where that is not CLIP's, the end included."""
 
 
-def text_encoders_of(
-    model: Model, tokenizer_of: Callable[[Model, str], PromptTokenizer | None]
-) -> tuple[TextEncoder, ...]:
-    """The model's text encoders in order. Those that read alike are one.
+class Layout(NamedTuple):
+    """A text encoder without its vocabulary; see `webui.generation.tokens.TextEncoder`.
+
+    Attributes:
+        folder: Where its tokenizer is, below the model's folder.
+    """
+
+    name: str
+    folder: str
+    room: int
+    chunks: bool
+
+    def with_tokenizer(self, tokenizer: PromptTokenizer | None) -> TextEncoder:
+        """The encoder as it can count."""
+        return TextEncoder(self.name, tokenizer, self.room, self.chunks)
+
+
+def layouts_of(model: Model) -> tuple[Layout, ...]:
+    """The model's text encoders in order. Those of CLIP, which read alike, are one.
 
     Where all are CLIP, prompts are read in chunks; other models take plain text.
-
-    Args:
-        tokenizer_of: `tokenizer_in`, or what remembers what that gave.
 
     Raises:
         BrokenFileError: A configuration is missing or damaged.
     """
-    found = list(_found(model))
-    chunks = all(kind in _CLIP for kind, _ in found)
+    # An index need not name the parts of a family that has one encoder only.
+    found = list(_found(model)) or [(_CLIP[0], _PARTS[0])]
     rooms = (room for name, room in _ROOM_OF.items() if model.pipeline.startswith(name))
     room = next(rooms, _ROOM) - 1
-    clip: list[str] = []
-    others: list[TextEncoder] = []
-    tokenizer = None
-    for kind, (part, folder) in found:
-        if kind in _CLIP:
-            clip.append(_OF_WIDTH.get(_width(model, part), "CLIP"))
-            tokenizer = tokenizer or tokenizer_of(model, folder)
-        else:
+    clip = [(part, folder) for kind, (part, folder) in found if kind in _CLIP]
+    layouts: list[Layout] = []
+    if clip:
+        names = dict.fromkeys(_OF_WIDTH.get(_width(model, part), "CLIP") for part, _ in clip)
+        layouts.append(
+            Layout(" + ".join(names), clip[0][1], CHUNK_TOKENS, chunks=len(clip) == len(found))
+        )
+    for kind, (_, folder) in found:
+        if kind not in _CLIP:
             name = next((name for word, name in _NAMES if word in kind), kind)
-            others.append(TextEncoder(name, tokenizer_of(model, folder), room, chunks=False))
-    # CLIP's vocabulary is the same in all of them.
-    first = TextEncoder(" + ".join(dict.fromkeys(clip)), tokenizer, CHUNK_TOKENS, chunks)
-    return (*([first] if clip else []), *others)
+            layouts.append(Layout(name, folder, room, chunks=False))
+    return tuple(layouts)
 
 
 def tokenizer_in(model: Model, folder: str) -> PromptTokenizer | None:
@@ -71,7 +82,11 @@ def tokenizer_in(model: Model, folder: str) -> PromptTokenizer | None:
         return None
 
 
-def sources(folder: str) -> tuple[str, ...]:
+LAYOUT_SOURCES = (INDEX, *(f"{part}/config.json" for part, _ in _PARTS))
+"""The files in a model's folder that `layouts_of` reads."""
+
+
+def tokenizer_sources(folder: str) -> tuple[str, ...]:
     """The files in a model's folder that `tokenizer_in` reads."""
     return tuple(f"{folder}/{name}" for name in vocabulary.FILES)
 

@@ -12,7 +12,7 @@ from webui.generation.chunks import CHUNK_TOKENS, cut, encoded_blocks
 from webui.generation.prompt_plan import locate_variants
 from webui.generation.prompts import ParsedPrompt, PromptField, Source, unmatched_brackets
 from webui.generation.vocabulary import PromptTokenizer
-from webui.interchange.dynamicprompts import is_dynamic, without_escapes
+from webui.interchange.dynamicprompts import is_dynamic, unescaped
 from webui.interchange.loratags import check_tags, tag_spans
 
 
@@ -152,10 +152,10 @@ def _count(text: str, encoder: TextEncoder, field: PromptField, steps: int) -> E
 def _plain(bare: str, left: Sequence[int], encoder: TextEncoder) -> EncoderCount:
     if encoder.tokenizer is None:
         return EncoderCount(encoder.name, None, encoder.room, None, (), lost=False)
-    # Backslashes that keep something from being drawn are taken out; a cut is off by as many.
-    read = list(encoder.tokenizer.encode(without_escapes(bare)))
+    kept = unescaped(bare)
+    read = list(encoder.tokenizer.encode("".join(bare[at] for at in kept)))
     lost = len(read) > encoder.room
-    cuts = (left[read[encoder.room][1]],) if lost else ()
+    cuts = (left[kept[read[encoder.room][1]]],) if lost else ()
     return EncoderCount(encoder.name, len(read), encoder.room, 1, cuts, lost)
 
 

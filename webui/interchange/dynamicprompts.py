@@ -76,7 +76,13 @@ def without_escapes(text: str) -> str:
 
     For a model that reads no brackets, where nothing else takes them out.
     """
-    return _ESCAPED.sub(r"\1", text)
+    return "".join(text[at] for at in unescaped(text))
+
+
+def unescaped(text: str) -> list[int]:
+    """Where the characters of `without_escapes` stand in the text."""
+    dropped = {escape.start() for escape in _ESCAPED.finditer(text)}
+    return [at for at in range(len(text)) if at not in dropped]
 
 
 def expand(text: str, seed: int, lists: Lists, field: str = "prompt") -> str:

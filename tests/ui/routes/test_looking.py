@@ -137,7 +137,7 @@ def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
     ]
     assert answer["prompt"].keys() == {"encoders", "brackets", "problem", "drawn"}
     assert answer["negative_prompt"]["encoders"] == [
-        {"name": "CLIP-L", "tokens": 0, "room": 75, "chunks": 1, "cuts": [], "lost": False}
+        {"name": "CLIP", "tokens": 0, "room": 75, "chunks": 1, "cuts": [], "lost": False}
     ]
 
 
@@ -252,7 +252,7 @@ def test_any_body_gets_an_answer(client: TestClient, body: str, status: int) -> 
 def test_configurations_are_read_once(
     shelf: CheckpointShelf, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looker = Looker(shelf)
+    looker = Looker(shelf, WildcardShelf(()))
     request = {"model": "meadow", "prompt": "red"}
     first = looker.look(request)
     reads: list[str] = []
@@ -281,5 +281,5 @@ def test_looking_loads_neither_torch_nor_gradio() -> None:
 
 
 def test_the_answer_is_plain_json(shelf: CheckpointShelf) -> None:
-    looker = Looker(shelf)
+    looker = Looker(shelf, WildcardShelf(()))
     json.dumps([looker.models(), looker.look({"cfg": 20})], allow_nan=False)

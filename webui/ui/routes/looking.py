@@ -18,7 +18,13 @@ from webui.generation.facts import ModelFacts, check_clip_skip, read_facts
 from webui.generation.families import refuse_unused
 from webui.generation.prompts import PromptField
 from webui.generation.samplers import check_sampler
-from webui.generation.text_encoders import sources, text_encoders_of, tokenizer_in
+from webui.generation.text_encoders import (
+    LAYOUT_SOURCES,
+    Layout,
+    layouts_of,
+    tokenizer_in,
+    tokenizer_sources,
+)
 from webui.generation.tokens import TextEncoder, count_tokens
 from webui.generation.vocabulary import PromptTokenizer
 from webui.interchange.dynamicprompts import expand
@@ -39,9 +45,7 @@ class Looked(BaseModel):
     request: dict[str, Any]
 
 
-def add_looking_routes(
-    app: FastAPI, shelf: CheckpointShelf, wildcards: WildcardShelf
-) -> None:
+def add_looking_routes(app: FastAPI, shelf: CheckpointShelf, wildcards: WildcardShelf) -> None:
     """Adds `POST /look` (`Looker.look`) and `GET /shelf` (`Looker.models`)."""
     looker = Looker(shelf, wildcards)
 
@@ -61,6 +65,7 @@ class Looker:
         self._shelf = shelf
         self._wildcards = wildcards
         self._facts = Watched[ModelFacts](_FACTS_KEPT)
+        self._layouts = Watched[tuple[Layout, ...]](_FACTS_KEPT)
         self._tokenizers = Watched[PromptTokenizer | None](_TOKENIZERS_KEPT)
 
     def models(self) -> list[dict[str, Any]]:
@@ -138,15 +143,19 @@ class Looker:
 
     def _encoders_of(self, model: Model | None) -> tuple[TextEncoder, ...]:
         """The model's text encoders; one that cannot count where it is not known."""
+        if model is None:
+            return (TextEncoder("", None),)
+        files = _sources(model, LAYOUT_SOURCES)
         try:
-            if model is not None:
-                return text_encoders_of(model, self._tokenizer_of)
+            layouts = self._layouts.get(files, lambda: layouts_of(model))
         except BadRequestError:
-            pass
-        return (TextEncoder("", None),)
+            return (TextEncoder("", None),)
+        return tuple(
+            layout.with_tokenizer(self._tokenizer_of(model, layout.folder)) for layout in layouts
+        )
 
     def _tokenizer_of(self, model: Model, folder: str) -> PromptTokenizer | None:
-        files = _sources(model, sources(folder))
+        files = _sources(model, tokenizer_sources(folder))
         return self._tokenizers.get(files, lambda: tokenizer_in(model, folder))
 
 
