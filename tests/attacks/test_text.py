@@ -9,6 +9,7 @@ import io
 import time
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -72,14 +73,14 @@ class Lists:
 NO_LISTS = Lists()
 
 
-def admitted(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: object) -> Admitted:
+def admitted(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: Any) -> Admitted:
     """What the engine does before it reads anything: all that is drawn is drawn and judged."""
     drawn = draw_prompts(parse_request({"prompt": "a chair", **given}), lambda: lists)
     texts = drawn.texts(drawn.request.steps)
     return guard().admit(drawn.request, session, texts=texts)
 
 
-def passes_unread(**given: object) -> bool:
+def passes_unread(**given: Any) -> bool:
     """Whether the guard would let a request in that it is shown only as it was typed."""
     try:
         guard().admit(parse_request({"prompt": "a chair", **given}), ARTIST)
@@ -88,11 +89,11 @@ def passes_unread(**given: object) -> bool:
     return True
 
 
-def level(**given: object) -> Level:
+def level(**given: Any) -> Level:
     return admitted(**given).level
 
 
-def refused(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: object) -> bool:
+def refused(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: Any) -> bool:
     try:
         admitted(session, lists, **given)
     except RefusedError as error:
@@ -257,7 +258,8 @@ def test_a_word_that_is_only_there_at_some_steps(written: str) -> None:
     for field in ("prompt", "negative_prompt"):
         cfg = 1.0 if field == "negative_prompt" else 5.0
         written = written.replace("AND", "and") if field == "negative_prompt" else written
-        assert refused(**{field: written, "cfg": cfg}), "all that it becomes is judged"
+        given: dict[str, Any] = {field: written, "cfg": cfg}
+        assert refused(**given), "all that it becomes is judged"
     assert refused(prompt=written, count=3, seed=5)
 
 
@@ -390,7 +392,7 @@ def test_regions_are_judged_together() -> None:
     [{"cfg": 1.0, "negative_prompt": "quandle"}, {"negative_prompt": "(quandle:-1)"},
      {"negative_prompt": "(chair: -.5), quandle"}, {"negative_prompt": "quandle, ((x:-1):1)"}],
 )  # fmt: skip
-def test_a_negative_prompt_that_acts_as_a_positive_one(given: dict[str, object]) -> None:
+def test_a_negative_prompt_that_acts_as_a_positive_one(given: dict[str, Any]) -> None:
     assert refused(**given)
     assert not refused(negative_prompt="quandle", cfg=1.5)
 

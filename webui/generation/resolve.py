@@ -95,7 +95,7 @@ def resolve(
 
     Args:
         brought: The pictures brought in, by the names the request has for them.
-        pictures: The texts of each picture, where they are not those of the request.
+        pictures: The texts of each picture, or of all; by default those of the request.
 
     Raises:
         BadRequestError: The model is not served, a field has no use, a prompt is malformed, a LoRA
@@ -134,7 +134,7 @@ def resolve(
     own = PictureTexts(request.prompt, request.negative_prompt)
     batches = _batches(
         picture_seeds(request, seed),
-        [own] * request.count * request.batch if len(pictures) <= 1 else pictures,
+        pictures if len(pictures) > 1 else [*(pictures or [own])] * request.count * request.batch,
         request.batch,
     )
     planned = {texts: _planned(texts, request, family, steps) for texts, _ in batches}

@@ -96,8 +96,11 @@ def _found(model: Model) -> Iterator[tuple[str, tuple[str, str]]]:
     index = read_json(model.path / INDEX, model=model.name)
     for part in _PARTS:
         entry: Any = index.get(part[0])
-        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
-            yield entry[1], part
+        match entry:
+            case [_, str(kind)]:
+                yield kind, part
+            case _:
+                pass
 
 
 def _width(model: Model, part: str) -> int:
