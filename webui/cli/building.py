@@ -15,6 +15,7 @@ from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.origins import Origin
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
 from webui.standing import Answer, Question
@@ -76,6 +77,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         shelf=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        wildcards=wildcard_shelf(settings),
         uploads=uploads,
         gate=gate,
         minutes=minutes,
@@ -182,6 +184,7 @@ def build_backend(
         models=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        wildcards=wildcard_shelf(settings),
         annotators=_annotators(settings),
         history=history,
         presets=PresetShelf(shipped, own),
@@ -222,6 +225,11 @@ def _controlnet_shelf(settings: Settings) -> ControlNetShelf:
 def _annotators(settings: Settings) -> tuple[Path, ...]:
     """Folders with the weights of networks that draw hints."""
     return tuple(folder / ANNOTATORS for folder in _model_folders(settings))
+
+
+def wildcard_shelf(settings: Settings) -> WildcardShelf:
+    """The lists of the user's folder, and those beside the user's own presets."""
+    return WildcardShelf((settings.wildcards, settings.own_presets / "wildcards"))
 
 
 def lora_shelf(settings: Settings) -> LoraShelf:

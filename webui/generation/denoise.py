@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from webui.generation.backbones.base import Conditioning
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
 from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
+from webui.generation.timeline import Timeline, followed
 
 
 class StoppedError(Exception):
@@ -38,7 +38,7 @@ def denoise(
     loaded: Loaded,
     plan: Plan,
     seeds: tuple[int, ...],
-    conditioning: Conditioning,
+    timeline: Timeline,
     start: Start,
     steerings: Sequence[Steering],
     *,
@@ -49,7 +49,8 @@ def denoise(
 ) -> torch.Tensor:
     """Latents of one batch, of shape (batch, channels, height / 8, width / 8).
 
-    The plan's last steps are run, as many as it says, from `start` on, as `steerings` steer them.
+    The plan's last steps are run, as many as it says, from `start` on, as `timeline` says what they
+    show and `steerings` steer them.
 
     Noise is drawn on the CPU from one generator a picture, so a picture of a batch can be made
     again alone. `before_call` is told which call of the denoiser comes, from 0, and of how many; it
@@ -79,7 +80,7 @@ def denoise(
     before_call(0, len(pipe.scheduler.timesteps))
     call: Any = partial(
         pipe,
-        **loaded.backbone.arguments(pipe, conditioning, plan.request, len(seeds)),
+        **loaded.backbone.arguments(pipe, timeline.first, plan.request, len(seeds)),
         width=plan.paint_width,
         height=plan.paint_height,
         num_inference_steps=plan.request.steps,
@@ -90,7 +91,12 @@ def denoise(
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
-    with channels_added(loaded, start.channels), steered(pipe, steerings):
+    with (
+        channels_added(loaded, start.channels),
+        # Before the ControlNets' hook, which looks at what the denoiser is given.
+        followed(pipe, loaded.denoiser, timeline, steps=plan.steps, pictures=len(seeds)),
+        steered(pipe, steerings),
+    ):
         return watch.unpacked(call()[0])
 
 

@@ -33,6 +33,7 @@ from webui.library.history import History
 from webui.library.loras import LoraShelf
 from webui.library.presets import PresetShelf
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.standing import Answer, Question
@@ -69,6 +70,7 @@ class Backend:
     models: CheckpointShelf
     loras: LoraShelf
     controlnets: ControlNetShelf
+    wildcards: WildcardShelf
     annotators: tuple[Path, ...]
     history: History
     presets: PresetShelf
