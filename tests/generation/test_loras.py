@@ -335,5 +335,5 @@ def test_every_layer_has_one_spelling_of_each_kind(model: Model):
 def test_the_header_alone_tells_the_part_of_every_layer(model: Model):
     """By it a LoRA's strength in a part counts, or does not."""
     for name, layer in spellings(model).items():
-        header = Header({f"{name}.lora_down.weight": (4, 4)}, {}, 0, 0)
+        header = Header({f"{name}.lora_down.weight": (4, 4)}, {}, 0)
         assert read_facts(header, None, file="a").parts == (layer.part,), name

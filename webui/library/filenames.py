@@ -6,9 +6,10 @@ import re
 import unicodedata
 
 from webui.errors import BadRequestError
+from webui.library.headers import PICKLE_SUFFIXES
 
-PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
-"""Endings of weights that can hold programs."""
+PICKLES = PICKLE_SUFFIXES | {".pkl", ".pickle"}
+"""Endings of files that can hold programs."""
 
 MAX_NAME_BYTES = 180
 """Leaves room for the endings of what lies beside a file."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
+from webui.library.architectures import ModelFamily
 from webui.library.headers import Header
 
-LoraFamily = Literal["SD 1", "SD 2", "SDXL", "SD 3", "Flux", "unknown"]
+LoraFamily = ModelFamily
 LoraKind = Literal["lora", "locon", "loha", "lokr", "dora", "full", "unknown"]
 LoraPart = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
 

@@ -69,7 +69,7 @@ def probe(outward: Outward, address: str) -> Probed:
         if length > MAX_PROBED_BYTES - 8:
             raise BrokenFileError(f"{name} has a header that is far too long.")
         text = bytes(_take(begin, pieces, 8 + length)[8 : 8 + length])
-    header = header_in(text, size=size or MAX_FILE_BYTES, file=name)
+    header = header_in(text, size=None, file=name)
     if size is not None and header.data_end != size:
         raise FetchError(
             f"{host_of(address)} says that {name} has {size:,} bytes, and the file itself says"

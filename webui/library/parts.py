@@ -1,0 +1,218 @@
+"""VAEs, text encoders, embeddings and ControlNets by the names and shapes of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from webui.library.architectures import ModelFamily, Tensors
+from webui.library.components import Component
+from webui.library.distilled import as_words
+from webui.library.headers import Header
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is in a file that belongs to a model.
+
+    Attributes:
+        config: For a VAE the shipped configuration that it can be taken from.
+        wrong: Why it cannot be used, as the rest of a sentence that begins with the file's name.
+    """
+
+    kind: Literal["vae", "text encoder", "embedding", "controlnet", "unknown"]
+    family: ModelFamily = "unknown"
+    config: str | None = None
+    component: Component | None = None
+    wrong: str | None = None
+
+
+def read_part(header: Header, *, stem: str) -> Part | None:
+    """The part in a file; None where it is none that is known.
+
+    Args:
+        stem: The file's name, which tells what the header leaves open.
+    """
+    tensors = Tensors(header)
+    for read in (_controlnet, _vae, _text_encoder):
+        part = read(tensors, stem)
+        if part is not None:
+            return part
+    for what, marks in _FOREIGN:
+        if any(tensors.has(mark) for mark in marks):
+            return Part("unknown", wrong=f"is {what}, which is not served")
+    return _embedding(header)
+
+
+_FOREIGN: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "an IP-Adapter",
+        ("image_proj.proj.weight", "image_proj.latents", "ip_adapter.1.to_k_ip.weight"),
+    ),
+    ("a T2I-Adapter", ("adapter.body.0.block1.weight", "body.0.block1.weight")),
+    ("an upscaler", ("conv_first.weight", "model.0.weight", "body.0.rdb1.conv1.weight")),
+    (
+        "a tiny VAE for previews",
+        ("decoder.layers.0.weight", "taesd_decoder.1.weight", "3.conv.0.weight"),
+    ),
+    (
+        "an encoder of pictures",
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+    ),
+)
+
+
+def _controlnet(tensors: Tensors, _stem: str) -> Part | None:
+    for prefix in ("control_model.", "controlnet.", ""):
+        net = Tensors(tensors.header, prefix)
+        if net.has("lora_controlnet"):
+            return Part("controlnet", wrong="is a Control-LoRA, which is not served")
+        if net.has("controlnet_x_embedder.weight") or net.has("pos_embed_input.proj.weight"):
+            return Part("controlnet", _transformer_family(net))
+        if net.has("control_layers.0.adaLN_modulation.0.weight"):
+            return Part("controlnet", "Z-Image")
+        if net.has("controlnet_cond_embedding.conv_in.weight"):
+            attention = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+            # SDXL's small one has no attention at all, and none but SDXL's is told the size.
+            told_size = net.has("add_embedding.linear_1.weight")
+            family = "SDXL" if told_size else _BY_WIDTH.get(net.width(attention), "unknown")
+            return Part("controlnet", family)
+        if net.has("input_hint_block.0.weight"):
+            attention = "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+            return Part("controlnet", _BY_WIDTH.get(net.width(attention), "unknown"))
+    return None
+
+
+def _transformer_family(net: Tensors) -> ModelFamily:
+    if net.has("pos_embed_input.proj.weight"):
+        return "SD 3"
+    return "Qwen-Image" if net.has("txt_norm.weight") else "Flux"
+
+
+_BY_WIDTH: Mapping[int, ModelFamily] = MappingProxyType(
+    {768: "SD 1", 1024: "SD 2", 1280: "SDXL", 2048: "SDXL"}
+)
+
+
+def _vae(tensors: Tensors, stem: str) -> Part | None:
+    for prefix in ("", "first_stage_model.", "vae."):
+        vae = Tensors(tensors.header, prefix)
+        if vae.has("decoder.middle.0.residual.0.gamma", "decoder.conv1.weight") or vae.has(
+            "decoder.mid_block.resnets.0.norm1.gamma"
+        ):
+            return _vae_part("vae-qwen")
+        channels = vae.width("decoder.conv_in.weight")
+        if channels == 0 or not vae.has("decoder.conv_out.weight"):
+            continue
+        words = as_words(stem).split()
+        if channels == 4:
+            return _vae_part("vae-sdxl" if _SDXL_WORDS.intersection(words) else "vae-sd")
+        if channels == 16:
+            # Both have the same shapes; one is nearly always called "ae", the other never.
+            return _vae_part("vae-sd3" if _SD3_WORDS.intersection(words) else "vae-flux")
+        if channels == 32:
+            return _vae_part("vae-flux2")
+        return Part("vae", wrong=f"is a VAE of {channels} channels, which is not served")
+    return None
+
+
+_SDXL_WORDS = frozenset({"sdxl", "xl"})
+_SD3_WORDS = frozenset({"sd3", "sd35"})
+
+_VAES: Mapping[Component, tuple[ModelFamily, str]] = MappingProxyType(
+    {
+        "vae-sd": ("SD 1", "sd1"),
+        "vae-sdxl": ("SDXL", "sdxl"),
+        "vae-sd3": ("SD 3", "sd3-medium"),
+        "vae-flux": ("Flux", "flux-dev"),
+        "vae-flux2": ("Flux 2", "flux2-dev"),
+        "vae-qwen": ("Qwen-Image", "qwen-image"),
+    }
+)
+
+
+def _vae_part(component: Component) -> Part:
+    family, config = _VAES[component]
+    return Part("vae", family, config, component)
+
+
+def _text_encoder(tensors: Tensors, _stem: str) -> Part | None:
+    """A text encoder by the width of its embeddings, or of the norm where it is quantised."""
+    for prefix in ("text_model.", "", "transformer.text_model.", "transformer."):
+        clip = Tensors(tensors.header, prefix)
+        width = clip.width("embeddings.position_embedding.weight")
+        if width and clip.has("embeddings.token_embedding.weight"):
+            return _encoder("a CLIP", _CLIPS.get(width))
+    if tensors.has("token_embedding.weight", "positional_embedding"):
+        return _encoder("a CLIP", _CLIPS.get(tensors.width("positional_embedding")))
+    for norm, second_table in _T5S:
+        if tensors.has(norm):
+            # A table of positions in each layer is the many-language T5's.
+            known = not tensors.has(second_table) and tensors.length(norm) == _T5_XXL_WIDTH
+            return _encoder("a T5", "t5-xxl" if known else None)
+    for block, norm, query_norm in _LANGUAGE_MODELS:
+        width = tensors.length(f"{block}.0.{norm}")
+        if width:
+            normed = tensors.has(f"{block}.0.{query_norm}")
+            return _encoder("a language model", _LANGUAGE_WIDTHS.get((width, normed)))
+    return None
+
+
+def _encoder(what: str, component: Component | None) -> Part:
+    if component is None:
+        return Part("text encoder", wrong=f"is {what} that no served model uses")
+    return Part("text encoder", component=component)
+
+
+_CLIPS: Mapping[int, Component] = MappingProxyType({768: "clip-l", 1024: "clip-h", 1280: "clip-g"})
+
+_T5_XXL_WIDTH = 4096
+_T5S = (
+    (
+        "encoder.final_layer_norm.weight",
+        "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+    ),
+    ("enc.output_norm.weight", "enc.blk.1.attn_rel_b.weight"),
+)
+"""The last norm and a second table of positions, in transformers' layout and in llama.cpp's."""
+
+_LANGUAGE_MODELS = (
+    ("model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
+    ("model.language_model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
+    ("language_model.model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
+    ("blk", "attn_norm.weight", "attn_q_norm.weight"),
+)
+"""Where the layers of a language model are, their first norm and that of queries."""
+
+_LANGUAGE_WIDTHS: Mapping[tuple[int, bool], Component] = MappingProxyType(
+    {
+        (2560, True): "qwen3-4b",
+        (4096, True): "qwen3-8b",
+        (3584, False): "qwen2.5-vl-7b",
+        (5120, False): "mistral-small",
+    }
+)
+"""Width, and whether queries are normed, to the model."""
+
+_MOST_VECTORS = 512
+_MOST_EMBEDDINGS = 4
+_EMBEDDING_WIDTHS: Mapping[int, ModelFamily] = MappingProxyType({768: "SD 1", 1024: "SD 2"})
+
+
+def _embedding(header: Header) -> Part | None:
+    """A textual inversion: a few vectors, for SDXL and SD 3 one set for each text encoder."""
+    shapes = header.shapes
+    if len(shapes) > _MOST_EMBEDDINGS or not all(
+        len(shape) == 1 or (len(shape) == 2 and shape[0] <= _MOST_VECTORS)
+        for shape in shapes.values()
+    ):
+        return None
+    widths = {name: shape[-1] for name, shape in shapes.items()}
+    if widths.get("clip_g") == 1280 and widths.get("clip_l") == 768:
+        return Part("embedding", "SD 3" if "t5xxl" in widths else "SDXL")
+    if "t5xxl" in widths and widths.get("clip_l") == 768:
+        return Part("embedding", "Flux")
+    family = _EMBEDDING_WIDTHS.get(next(iter(widths.values()))) if len(widths) == 1 else None
+    return None if family is None else Part("embedding", family)
