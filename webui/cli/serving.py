@@ -81,6 +81,7 @@ def _serve(options: argparse.Namespace) -> int:
             tunnel=partial(gradio_tunnel, settings.state / "share") if options.share else None,
         )
     finally:
+        backend.downloads.close()
         backend.history.close()
         jobs.close()
         engine.close()

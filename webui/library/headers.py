@@ -69,7 +69,7 @@ class Header:
 
     @property
     def data_end(self) -> int:
-        """Offset in bytes at which the tensors of a safetensors file end, and the file with them."""
+        """Offset in bytes at which the tensors of a safetensors file, and so itself, end."""
         return self.data_start + sum(self.sizes.values())
 
 

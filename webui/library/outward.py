@@ -27,6 +27,9 @@ import httpx2
 from webui.errors import WebuiError
 
 CONNECT_SECONDS = 15.0
+REACHED_SECONDS = 3.0
+"""How long it may take to find out that there is no network."""
+
 READ_SECONDS = 20.0
 """How long a server may be silent."""
 
@@ -105,6 +108,16 @@ class Outward:
     def has_token(self, host: str) -> bool:
         """Whether an access token is set for the host."""
         return host in self._tokens
+
+    def reaches(self, address: str) -> bool:
+        """Whether the server at an address takes connections; nothing is asked of it."""
+        parts = urlsplit(address)
+        port = parts.port or 443
+        try:
+            self._network.connect_tcp(parts.hostname or "", port, REACHED_SECONDS).close()
+        except (FetchError, httpcore2.NetworkError, httpcore2.TimeoutException):
+            return False
+        return True
 
     @contextmanager
     def get(
