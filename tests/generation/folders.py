@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers.pre_tokenizers import ByteLevel
 
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 
 MERGES = [("r", "e"), ("re", "d</w>")]
 
@@ -25,7 +25,7 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(data if isinstance(data, str) else json.dumps(data))
 
 
-def write_sd1(folder: Path, name: str, *, sample_size: Any = 64) -> ModelFolder:
+def write_sd1(folder: Path, name: str, *, sample_size: Any = 64) -> Model:
     """A Stable Diffusion 1 model as it is commonly found: vocab.json and merges.txt."""
     path = folder / name
     write_json(path / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
@@ -47,4 +47,4 @@ def write_sd1(folder: Path, name: str, *, sample_size: Any = 64) -> ModelFolder:
             "tokenizer_class": "CLIPTokenizer",
         },
     )
-    return ModelFolder(name, path, "StableDiffusionPipeline")
+    return Model(name, path, "StableDiffusionPipeline")

@@ -15,7 +15,7 @@ from webui.generation.canvas import Brought
 from webui.generation.control import Control, resolve_control
 from webui.generation.control_kinds import KINDS, THRESHOLDS
 from webui.generation.hints import Hint
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
 from webui.request import CONTROL_KINDS, PREPROCESSORS, ControlChoice, parse_request
@@ -29,11 +29,11 @@ SHAPE: dict[str, Any] = {
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> ModelFolder:
+def model(tmp_path: Path) -> Model:
     unet = tmp_path / "toy" / "unet"
     unet.mkdir(parents=True)
     (unet / "config.json").write_text(json.dumps(SHAPE | {"in_channels": 9}))
-    return ModelFolder("toy", tmp_path / "toy", "StableDiffusionPipeline")
+    return Model("toy", tmp_path / "toy", "StableDiffusionPipeline")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def choice(**values: Any) -> ControlChoice:
     return parse_request({"controls": [{"picture": "0" * 64} | values]}).controls[0]
 
 
-def resolved(values: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> Control:
+def resolved(values: ControlChoice, model: Model, shelf: ControlNetShelf) -> Control:
     brought = {"0" * 64: Brought("1" * 64, Image.new("RGB", (8, 8)))}
     return resolve_control(0, values, model, shelf, brought, 64, 48)
 
@@ -80,7 +80,7 @@ def test_every_kind_and_every_preprocessor_has_its_row() -> None:
     ],
 )
 def test_the_controlnet_left_open_is_the_one_of_that_kind(
-    name: str, kind: str, model: ModelFolder, shelf: ControlNetShelf
+    name: str, kind: str, model: Model, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "a_other_thing")
     put(shelf, "control_large_" + name, cross_attention_dim=99)
@@ -88,7 +88,7 @@ def test_the_controlnet_left_open_is_the_one_of_that_kind(
     assert resolved(choice(kind=kind), model, shelf).net.name == name
 
 
-def test_what_is_left_open_is_filled_in(model: ModelFolder, shelf: ControlNetShelf) -> None:
+def test_what_is_left_open_is_filled_in(model: Model, shelf: ControlNetShelf) -> None:
     put(shelf, "canny")
     found = resolved(choice(kind="canny", weight=0.5, start=0.1, end=0.9), model, shelf)
     assert found.hint == Hint("1" * 64, "canny", Options(48, 100, 200), "crop", 64, 48)
@@ -113,7 +113,7 @@ def test_what_is_left_open_is_filled_in(model: ModelFolder, shelf: ControlNetShe
     ],
 )
 def test_what_would_have_no_effect_is_refused(
-    values: dict[str, Any], says: str, model: ModelFolder, shelf: ControlNetShelf
+    values: dict[str, Any], says: str, model: Model, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "large", block_out_channels=[8, 16, 32])
     put(shelf, "adapter", _class_name="T2IAdapter")
@@ -123,9 +123,7 @@ def test_what_would_have_no_effect_is_refused(
     assert error.value.field == "controls"
 
 
-def test_a_missing_controlnet_is_told_with_its_place(
-    model: ModelFolder, shelf: ControlNetShelf
-) -> None:
+def test_a_missing_controlnet_is_told_with_its_place(model: Model, shelf: ControlNetShelf) -> None:
     with pytest.raises(NotFoundError, match=f"put one into {shelf.place}"):
         resolved(choice(), model, shelf)
     put(shelf, "openpose-xl", cross_attention_dim=2048)
@@ -138,7 +136,7 @@ def test_a_missing_controlnet_is_told_with_its_place(
     [("pose", 0), ("depth", 1), ("scribble", 2), ("canny", 3), ("lines", 3), ("normal", 4)],
 )
 def test_a_union_model_is_told_what_the_hint_is(
-    kind: str, place: int, model: ModelFolder, shelf: ControlNetShelf
+    kind: str, place: int, model: Model, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "all_in_one", _class_name="ControlNetUnionModel")
     found = resolved(choice(kind=kind), model, shelf)
@@ -146,7 +144,7 @@ def test_a_union_model_is_told_what_the_hint_is(
 
 
 def test_a_controlnet_of_one_kind_goes_before_a_union_model(
-    model: ModelFolder, shelf: ControlNetShelf
+    model: Model, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "all_in_one", _class_name="ControlNetModel_Union", num_control_type=8)
     put(shelf, "canny")
@@ -158,7 +156,7 @@ def test_a_controlnet_of_one_kind_goes_before_a_union_model(
 
 
 def test_one_that_cannot_be_served_is_not_taken_by_itself(
-    model: ModelFolder, shelf: ControlNetShelf
+    model: Model, shelf: ControlNetShelf
 ) -> None:
     put(shelf, "a_pose_adapter", _class_name="T2IAdapter")
     put(shelf, "pose", in_channels="many")

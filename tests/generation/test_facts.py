@@ -11,7 +11,7 @@ from tests.generation.folders import write_json, write_sd1
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.facts import check_clip_skip, read_facts
 from webui.generation.families import SD1, refuse_unused
-from webui.library.checkpoints import CheckpointShelf, ModelFolder
+from webui.library.checkpoints import CheckpointShelf, Model
 from webui.library.hashes import HashBook
 from webui.request import GenerationRequest
 from webui.settings import ROOT
@@ -114,7 +114,7 @@ def test_a_damaged_configuration_is_an_error_that_names_it(file: str, data: Any,
 
 def test_a_family_that_is_not_served_is_an_error(tmp_path: Path):
     model = write_sd1(tmp_path, "meadow")
-    other = ModelFolder(model.name, model.path, "FluxPipeline")
+    other = Model(model.name, model.path, "FluxPipeline")
     with pytest.raises(BadRequestError, match="FluxPipeline"):
         read_facts(other)
 

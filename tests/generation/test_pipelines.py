@@ -50,7 +50,7 @@ def test_the_model_in_memory_is_used_again_and_replaced_by_another(checkpoint: C
     assert not pipelines.holds(checkpoint)
     first = pipelines.get(checkpoint, SD1)
     assert pipelines.get(checkpoint, SD1) is first
-    other = Checkpoint("other", checkpoint.path, checkpoint.pipeline, "0" * 64)
+    other = Checkpoint("other", checkpoint.path, checkpoint.pipeline, sha256="0" * 64)
     assert pipelines.get(other, SD1) is not first
     assert not pipelines.holds(checkpoint)
 

@@ -17,15 +17,15 @@ from webui.generation.prompts import parse_prompt
 from webui.generation.text import token_count
 from webui.generation.tokens import TokenCount, count_tokens
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.request import MAX_PROMPT_CHARACTERS
 from webui.settings import ROOT
 
-POSTCARD = ModelFolder("postcard", ROOT / "models" / "postcard", "StableDiffusionPipeline")
+POSTCARD = Model("postcard", ROOT / "models" / "postcard", "StableDiffusionPipeline")
 Pair = tuple[PromptTokenizer, Any]
 
 
-def pair(model: ModelFolder) -> Pair:
+def pair(model: Model) -> Pair:
     untyped: Any = CLIPTokenizer
     reference = untyped.from_pretrained(str(model.path / "tokenizer"), local_files_only=True)
     return read_tokenizer(model), reference

@@ -13,13 +13,13 @@ from transformers import CLIPTokenizer
 from tests.generation.folders import MERGES, toy_vocabulary, write_json, write_sd1
 from webui.errors import BrokenFileError
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.settings import ROOT
 
-POSTCARD = ModelFolder("postcard", ROOT / "models" / "postcard", "StableDiffusionPipeline")
+POSTCARD = Model("postcard", ROOT / "models" / "postcard", "StableDiffusionPipeline")
 
 
-def theirs(model: ModelFolder) -> Any:
+def theirs(model: Model) -> Any:
     untyped: Any = CLIPTokenizer
     return untyped.from_pretrained(str(model.path / "tokenizer"), local_files_only=True)
 

@@ -19,6 +19,9 @@ from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
 from webui.standing import Answer, Question
 
+CONFIGS = ROOT / "webui" / "generation" / "configs"
+"""The configurations of models that come as a single file."""
+
 if TYPE_CHECKING:
     from webui.engine import Engine
     from webui.jobs import Jobs
@@ -154,6 +157,7 @@ def build_backend(
     from webui.library.catalogue import Catalogue
     from webui.library.defaults import graphics_memory
     from webui.library.downloads import Downloads
+    from webui.library.hashing import BackgroundHasher
     from webui.library.history import History
     from webui.library.kinds import Places
     from webui.library.offers import Offers
@@ -180,7 +184,10 @@ def build_backend(
     history.start()
     presets = PresetShelf(shipped, own)
     models, loras = _model_folders(settings), _lora_folders(settings)
-    cards = Catalogue(models, loras, HashBook(settings.state / "hashes.json")).cards
+    hashes = HashBook(settings.state / "hashes.json")
+    catalogue = Catalogue(models, loras, hashes)
+    cards = catalogue.cards
+    hasher = BackgroundHasher(catalogue, hashes, busy=lambda: bool(jobs.requests()))
     outward = Outward(tokens=_tokens())
     memory = graphics_memory if settings.device != "cpu" else lambda: None
     return Backend(
@@ -196,7 +203,7 @@ def build_backend(
         uploads=uploads_in(settings, in_use),
         trust=trust,
         ask=ask,
-        library=Library(cards, history, presets, Thumbnails(settings.state / "library")),
+        library=Library(cards, history, presets, Thumbnails(settings.state / "library"), hasher),
         offers=Offers(outward, kind_and_family),
         downloads=Downloads(
             outward, Places(settings.models, settings.loras), settings.state, finished=keep_origin
@@ -226,7 +233,8 @@ def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple
 
 def checkpoint_shelf(settings: Settings) -> CheckpointShelf:
     """The models of the user's folder and the embedded one."""
-    return CheckpointShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
+    hashes = HashBook(settings.state / "hashes.json")
+    return CheckpointShelf(_model_folders(settings), hashes, CONFIGS)
 
 
 def _model_folders(settings: Settings) -> tuple[Path, ...]:

@@ -21,7 +21,7 @@ from webui.generation.control_kinds import (
     union_type,
 )
 from webui.generation.hints import Area, Hint
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
 from webui.request import ControlChoice, Preprocessor, nearest
 
@@ -59,7 +59,7 @@ def about_control(place: int) -> Generator[None]:
 def resolve_control(
     place: int,
     choice: ControlChoice,
-    model: ModelFolder,
+    model: Model,
     shelf: ControlNetShelf,
     brought: Mapping[str, Brought],
     width: int,
@@ -128,7 +128,7 @@ def _options(choice: ControlChoice, name: Preprocessor, side: int) -> Options | 
     return Options(choice.resolution or side, low, high)
 
 
-def _net(choice: ControlChoice, model: ModelFolder, shelf: ControlNetShelf) -> ControlNetFolder:
+def _net(choice: ControlChoice, model: Model, shelf: ControlNetShelf) -> ControlNetFolder:
     """The ControlNet the unit names, or the first of its kind that fits the model."""
     unet = model.config("unet")
     if choice.model is not None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from webui.errors import BadRequestError
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.library.controlnets import ControlNetFolder
 from webui.request import ControlKind, Preprocessor
 
@@ -115,7 +115,7 @@ def fitting_nets(
     return sorted(found, key=is_union)
 
 
-def check_fits(net: ControlNetFolder, unet: Mapping[str, Any], model: ModelFolder) -> None:
+def check_fits(net: ControlNetFolder, unet: Mapping[str, Any], model: Model) -> None:
     """Passes a ControlNet that steers the model with that UNet.
 
     Raises:

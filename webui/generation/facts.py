@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.families import Family, family_of
-from webui.library.checkpoints import INDEX, ModelFolder, read_json
+from webui.library.checkpoints import INDEX, Model, read_json
 from webui.request import nearest, parse_request
 
 OWN_FACTS = "facts.json"
@@ -51,7 +51,7 @@ class ModelFacts:
         return tuple(self.family.refused)
 
 
-def read_facts(model: ModelFolder) -> ModelFacts:
+def read_facts(model: Model) -> ModelFacts:
     """The model's facts.
 
     Raises:
@@ -72,7 +72,7 @@ def read_facts(model: ModelFolder) -> ModelFacts:
     )
 
 
-def trained_size(model: ModelFolder) -> int:
+def trained_size(model: Model) -> int:
     """Side in pixels of the pictures the model was trained on.
 
     Raises:
@@ -105,7 +105,7 @@ def check_clip_skip(clip_skip: int, layers: int) -> None:
         )
 
 
-def _text_layers(model: ModelFolder) -> int:
+def _text_layers(model: Model) -> int:
     layers: Any = model.config("text_encoder").get("num_hidden_layers")
     if not isinstance(layers, int) or layers < 1:
         raise BrokenFileError(
@@ -116,7 +116,7 @@ def _text_layers(model: ModelFolder) -> int:
     return layers
 
 
-def _own_bands(model: ModelFolder) -> dict[str, tuple[Any, Any]]:
+def _own_bands(model: Model) -> dict[str, tuple[Any, Any]]:
     """Each band that the model brings itself, its ends in the type of the request's field."""
     if not (model.path / OWN_FACTS).exists():
         return {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from webui.errors import BadRequestError
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
@@ -75,7 +75,7 @@ _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainti
 FAMILIES: tuple[Family, ...] = (SD1,)
 
 
-def family_of(model: ModelFolder) -> Family:
+def family_of(model: Model) -> Family:
     """The family whose pipeline the checkpoint names.
 
     Raises:

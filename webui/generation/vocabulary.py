@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from webui.errors import BrokenFileError
 from webui.generation.chunks import COMMA
-from webui.library.checkpoints import ModelFolder
+from webui.library.checkpoints import Model
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -53,7 +53,7 @@ class PromptTokenizer:
             yield number, start
 
 
-def read_tokenizer(model: ModelFolder) -> PromptTokenizer:
+def read_tokenizer(model: Model) -> PromptTokenizer:
     """The model's tokenizer.
 
     Raises:

@@ -1,32 +1,58 @@
-"""The shelf of models: folders in the diffusers layout, by name."""
+"""The shelf of models, by name: folders in the diffusers layout, single files, the hub's cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from webui.errors import BrokenFileError, NotFoundError
 from webui.library.hashes import HashBook
 from webui.library.headers import read_header
+from webui.library.recognised_files import RecognisedFiles
+from webui.library.recognition import Recognised
+from webui.library.weight_files import INDEX, Found, find_weights, weights_in
 from webui.request import nearest
 
-INDEX = "model_index.json"
+RESERVED = (
+    "controlnet",
+    "guards",
+    "annotators",
+    "vae",
+    "text_encoders",
+    "embeddings",
+    "upscalers",
+)
+"""Folders directly in one of models that hold other things."""
+
+_MOST_NAMED = 4
+
+
+def _nothing_said() -> Mapping[str, Mapping[str, Any]]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class ModelFolder:
+class Model:
     """A model by what its configurations say; its weights have not been looked at.
 
     Attributes:
+        path: The folder in the diffusers layout; of a single file the shipped configuration's.
         pipeline: Class name in `model_index.json`, such as "StableDiffusionPipeline".
+        file: The single file with the weights; None where they lie in `path`.
+        said: What the file says otherwise than the configuration, by component.
     """
 
     name: str
     path: Path
     pipeline: str
+    file: Path | None = None
+    said: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing_said, hash=False)
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON configuration of a component such as "unet" or "scheduler".
@@ -35,82 +61,148 @@ class ModelFolder:
             BrokenFileError: The component's configuration is missing or damaged.
         """
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        return read_json(self.path / part / name, model=self.name)
+        read = read_json(self.path / part / name, model=self.name)
+        return read | dict(self.said.get(part, {}))
 
 
 @dataclass(frozen=True)
-class Checkpoint(ModelFolder):
+class Checkpoint(Model):
     """A model on the shelf whose files have been found whole.
 
     Attributes:
-        sha256: Hex digest over the weight files' names and digests.
+        sha256: Hex digest of the single file, of a folder over the weight files' names and digests.
+        facts: What its headers say.
     """
 
-    sha256: str
+    sha256: str = field(kw_only=True)
+    facts: Recognised | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    found: Found
+    facts: Recognised
 
 
 class CheckpointShelf:
-    """Finds models under a few folders, the first to hold a name wins; no name leads out."""
+    """Finds models under a few folders, the first to hold a name wins; no name leads out.
 
-    def __init__(self, folders: tuple[Path, ...], hashes: HashBook) -> None:
+    Safe to use from several threads; several processes may share the files beside `hashes`.
+    """
+
+    def __init__(
+        self, folders: tuple[Path, ...], hashes: HashBook, configs: Path | None = None
+    ) -> None:
+        """`configs` holds the shipped configurations; without it there are no single files."""
         self._folders = folders
         self._hashes = hashes
+        self._configs = configs
+        self._recognised = RecognisedFiles(hashes.folder)
 
     def names(self) -> tuple[str, ...]:
-        """Names of all models, sorted; empty when the folders are missing."""
-        return tuple(sorted(self._paths()))
+        """Names of all models, also of those that cannot be used, sorted; empty without any."""
+        return tuple(sorted(self._entries()))
 
-    def _paths(self) -> dict[str, Path]:
-        found = [index.parent for folder in self._folders for index in folder.glob(f"*/{INDEX}")]
-        return {path.name: path for path in reversed(found)}
-
-    def folder(self, name: str) -> ModelFolder:
-        """The model of that name without a look at its weights: a matter of a millisecond.
+    def folder(self, name: str) -> Model:
+        """The model of that name without a look at its weights: a matter of milliseconds.
 
         Raises:
             NotFoundError: There is no such model; names the nearest.
-            BrokenFileError: Its index is missing or damaged.
+            BrokenFileError: Its index is missing or damaged, or it cannot be used.
         """
-        paths = self._paths()
-        if not paths:
-            raise NotFoundError(
-                f"There is no model in {self._folders[0]}: put one there or name another folder"
-                " with --models.",
-                field="model",
-            )
-        if name not in paths:
-            raise NotFoundError(
-                f"Unknown model {name!r}: {nearest(name, self.names())}", field="model"
-            )
-        index = read_json(paths[name] / INDEX, model=name)
-        return ModelFolder(name, paths[name], str(index.get("_class_name")))
+        return self._model(self._entry(name))
 
     def find(self, name: str) -> Checkpoint:
-        """The model of that name.
+        """The model of that name. The first time its weights are hashed.
 
         Raises:
             NotFoundError: There is no such model; names the nearest.
             BrokenFileError: A file of it is missing, truncated or damaged.
         """
-        folder = self.folder(name)
-        weights = _weights(folder.path)
-        if not weights:
+        entry = self._entry(name)
+        model = self._model(entry)
+        files = _files(entry.found)
+        if not files:
             raise BrokenFileError(
                 f"The model {name!r} holds no safetensors weights; other formats are not read.",
                 field="model",
             )
-        for file in weights:
+        for file in files:
             read_header(file)
-        digest = _digest(folder.path, {file: self._sha256(file) for file in weights})
-        return Checkpoint(name, folder.path, folder.pipeline, digest)
+        digest = _digest(entry.found, {file: self._sha256(file) for file in files})
+        return Checkpoint(
+            model.name,
+            model.path,
+            model.pipeline,
+            model.file,
+            model.said,
+            sha256=digest,
+            facts=entry.facts,
+        )
 
     def known_hashes(self) -> list[tuple[str, str]]:
         """Name and digest of each model; the digest is empty until it has been computed once."""
         known: list[tuple[str, str]] = []
-        for name, path in sorted(self._paths().items()):
-            files = {file: self._hashes.known(file) or "" for file in _weights(path)}
-            known.append((name, _digest(path, files) if all(files.values()) else ""))
+        for name, entry in sorted(self._entries().items()):
+            files = {file: self._hashes.known(file) or "" for file in _files(entry.found)}
+            whole = bool(files) and all(files.values())
+            known.append((name, _digest(entry.found, files) if whole else ""))
         return known
+
+    def _entries(self) -> dict[str, _Entry]:
+        found: dict[str, Found] = {}
+        for folder in self._folders:
+            for one in find_weights(folder, but=RESERVED):
+                if one.is_folder or self._configs is not None:
+                    found.setdefault(one.file, one)
+        facts = [facts.recognised for facts in self._recognised.of(found.values())]
+        pairs = [
+            (one, said)
+            for one, said in zip(found.values(), facts, strict=True)
+            if said.kind in ("model", "denoiser") or (said.kind == "unknown" and said.problem)
+        ]
+        names = names_of([one for one, _ in pairs])
+        return {
+            name: _Entry(name, one, said) for name, (one, said) in zip(names, pairs, strict=True)
+        }
+
+    def _entry(self, name: str) -> _Entry:
+        entries = self._entries()
+        if not entries:
+            raise NotFoundError(
+                f"There is no model in {self._folders[0]}: put one there or name another folder"
+                " with --models.",
+                field="model",
+            )
+        if name in entries:
+            return entries[name]
+        fitting = [e for e in entries.values() if name in (e.found.file, e.found.long)]
+        if len(fitting) != 1:
+            fitting = [entry for entry in entries.values() if name == entry.found.short]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            known = ", ".join(repr(entry.name) for entry in fitting[:_MOST_NAMED])
+            raise NotFoundError(
+                f"{name!r} stands for {len(fitting)} models: choose one of {known}.", field="model"
+            )
+        raise NotFoundError(
+            f"Unknown model {name!r}: {nearest(name, tuple(sorted(entries)))}", field="model"
+        )
+
+    def _model(self, entry: _Entry) -> Model:
+        name, facts = entry.name, entry.facts
+        if entry.found.is_folder:
+            index = read_json(entry.found.path / INDEX, model=name)
+            return Model(name, entry.found.path, str(index.get("_class_name")))
+        if facts.problem is not None or facts.config is None or self._configs is None:
+            raise BrokenFileError(
+                facts.problem or f"{entry.found.path.name} is no model.", field="model"
+            )
+        path = self._configs / facts.config
+        index = read_json(path / INDEX, model=name)
+        return Model(name, path, str(index.get("_class_name")), entry.found.path, _said(facts))
 
     def _sha256(self, file: Path) -> str:
         try:
@@ -119,15 +211,39 @@ class CheckpointShelf:
             raise BrokenFileError(f"{file.name} cannot be read: {error.strerror}.") from None
 
 
-def _weights(model: Path) -> list[Path]:
-    return sorted(model.glob("*/*.safetensors"))
+def names_of(found: Iterable[Found]) -> list[str]:
+    """A name for each that no other has: short, then with its folders, then with its suffix."""
+    found = list(found)
+    short = Counter(one.short for one in found)
+    long = Counter(one.long for one in found)
+    return [
+        one.short if short[one.short] == 1 else one.long if long[one.long] == 1 else one.file
+        for one in found
+    ]
 
 
-def _digest(model: Path, weights: dict[Path, str]) -> str:
-    """One digest over the names and digests of all weight files."""
+def _said(facts: Recognised) -> Mapping[str, Mapping[str, Any]]:
+    """What a single file says otherwise than the configuration that fits it."""
+    scheduler: dict[str, Any] = {}
+    if facts.prediction == "v_prediction":
+        scheduler["prediction_type"] = "v_prediction"
+    if facts.zero_snr:
+        # The last timestep must be among those sampled, or the pictures come out grey.
+        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return MappingProxyType({"scheduler": scheduler} if scheduler else {})
+
+
+def _files(found: Found) -> list[Path]:
+    return weights_in(found.path) if found.is_folder else [found.path]
+
+
+def _digest(found: Found, weights: Mapping[Path, str]) -> str:
+    """The single file's digest, or one over the names and digests of all weight files."""
+    if not found.is_folder:
+        return weights[found.path]
     digest = hashlib.sha256()
     for file, sha256 in weights.items():
-        digest.update(f"{file.relative_to(model).as_posix()} {sha256}\n".encode())
+        digest.update(f"{file.relative_to(found.path).as_posix()} {sha256}\n".encode())
     return digest.hexdigest()
 
 

@@ -47,9 +47,9 @@ class HistoryQuery:
         first_day: Earliest day the picture was made on.
         last_day: Latest day, itself included.
         matches: Sparse request: every key equals the recipe's value.
+        trash: Whether to show the pictures in the trash, and only those.
         lora: Name of a LoRA that is used, exactly.
         controlnet: Name of a ControlNet that is used.
-        trash: Whether to show the pictures in the trash, and only those.
     """
 
     search: str = ""
@@ -57,9 +57,9 @@ class HistoryQuery:
     first_day: date | None = None
     last_day: date | None = None
     matches: Mapping[str, Any] | None = None
+    trash: bool = False
     lora: str | None = None
     controlnet: str | None = None
-    trash: bool = False
 
 
 def folded(text: str) -> str:

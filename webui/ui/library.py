@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from webui.errors import NotFoundError, WebuiError
 from webui.library.catalogue import Card
-from webui.library.headers import Header, read_header
+from webui.library.hashing import BackgroundHasher
+from webui.library.headers import WEIGHT_SUFFIXES, Header, read_header
 from webui.library.history import History
 from webui.library.history_index import Use, UsedAs
 from webui.library.history_query import HistoryQuery
@@ -73,6 +74,7 @@ class Library:
     Args:
         cards: All there is now.
         thumbnails: Small copies of pictures that lie beside files.
+        hasher: Computes hashes in the background, once somebody has looked at the shelves.
     """
 
     def __init__(
@@ -81,14 +83,21 @@ class Library:
         history: History,
         presets: PresetShelf,
         thumbnails: Thumbnails,
+        hasher: BackgroundHasher,
     ) -> None:
         self._cards = cards
         self._history = history
         self._presets = presets
         self._thumbnails = thumbnails
+        self._hasher = hasher
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._hasher.stop()
 
     def all(self) -> list[dict[str, Any]]:
-        """A row for each card."""
+        """A row for each card; their hashes are computed from now on."""
+        self._hasher.start()
         uses = self._uses()
         return [self._row(card, uses) for card in self._cards()]
 
@@ -106,6 +115,7 @@ class Library:
             "path": str(card.path),
             "sha256": card.sha256,
             "auto_v3": card.auto_v3,
+            "hashable": not card.path.is_dir(),
             "lacks": card.lacks,
             "licence": notes.licence or said.get("modelspec.license"),
             "page": notes.page,
@@ -214,7 +224,7 @@ def id_of(path: Path) -> str:
 def names_of(card: Card) -> tuple[str, ...]:
     """What requests may call it."""
     stem = PurePosixPath(card.file)
-    whole = stem.with_suffix("").as_posix() if stem.suffix == ".safetensors" else card.file
+    whole = stem.with_suffix("").as_posix() if stem.suffix in WEIGHT_SUFFIXES else card.file
     return tuple(dict.fromkeys((card.name, whole, PurePosixPath(whole).name)))
 
 

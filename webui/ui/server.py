@@ -89,6 +89,12 @@ class Backend:
     first: FirstModels
     share: Share | None = None
 
+    def close(self) -> None:
+        """Ends what goes on in the background; the jobs are the caller's."""
+        self.downloads.close()
+        self.library.close()
+        self.history.close()
+
 
 def serve(
     listener: Listener,

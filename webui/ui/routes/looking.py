@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from webui.generation.prompts import PromptField
 from webui.generation.samplers import check_sampler
 from webui.generation.tokens import count_tokens
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
-from webui.library.checkpoints import CheckpointShelf, ModelFolder
+from webui.library.checkpoints import CheckpointShelf, Model
 from webui.library.watched import Watched
 from webui.request import GenerationRequest, parse_request
 
@@ -109,22 +110,28 @@ class Looker:
             "problem": None,
         }
 
-    def _model(self, data: Mapping[str, Any]) -> ModelFolder:
+    def _model(self, data: Mapping[str, Any]) -> Model:
         named = {"model": data["model"]} if "model" in data else {}
         return self._shelf.folder(parse_request(named).model)
 
-    def _facts_of(self, model: ModelFolder) -> ModelFacts:
-        files = tuple(model.path / name for name in facts.SOURCES)
+    def _facts_of(self, model: Model) -> ModelFacts:
+        files = _sources(model, facts.SOURCES)
         return self._facts.get(files, lambda: read_facts(model))
 
-    def _tokenizer_of(self, model: ModelFolder | None) -> PromptTokenizer | None:
+    def _tokenizer_of(self, model: Model | None) -> PromptTokenizer | None:
         if model is None:
             return None
-        files = tuple(model.path / name for name in vocabulary.SOURCES)
+        files = _sources(model, vocabulary.SOURCES)
         try:
             return self._tokenizers.get(files, lambda: read_tokenizer(model))
         except BadRequestError:
             return None
+
+
+def _sources(model: Model, names: Iterable[str]) -> tuple[Path, ...]:
+    """The files that say something of a model; several single files share a configuration."""
+    own = () if model.file is None else (model.file,)
+    return (*own, *(model.path / name for name in names))
 
 
 def _text(field: PromptField, data: Mapping[str, Any]) -> str:

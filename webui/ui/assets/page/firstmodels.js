@@ -25,10 +25,11 @@ export class FirstModels {
   }
 
   #row(one) {
-    const fetch = button(icon("get"), () => this.#fetch(one, fetch), { class: one.recommended ? "primary get" : "get", "aria-label": say("first.get", { name: one.name }) });
+    const fetch = button(icon("get"), () => this.#fetch(one, fetch), { class: one.recommended ? "primary get" : "get", "aria-label": say("first.get", { name: one.name, size: sizeOf(one) }) });
     fetch.append(sizeOf(one));
-    const about = el("div", { class: "what" }, el("b", {}, one.name), el("span", {}, say(`first.${one.rank}`)), el("span", { class: "quietly" }, say("get.licence", { licence: one.licence })));
-    return el("li", { class: one.recommended ? "best" : "" }, about, one.recommended ? el("span", { class: "badge" }, say("first.best")) : null, fetch);
+    const best = one.recommended ? el("span", { class: "badge" }, say("first.best")) : null;
+    const about = el("div", { class: "what" }, el("div", { class: "title" }, el("b", {}, one.name), best), el("span", {}, say(`first.${one.rank}`)), el("span", { class: "quietly" }, say("get.licence", { licence: one.licence })));
+    return el("li", { class: one.recommended ? "best" : "" }, about, fetch);
   }
 
   async #fetch(one, pressed) {

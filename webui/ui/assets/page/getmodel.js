@@ -13,7 +13,7 @@ export class GetSheet {
 
   constructor(downloads) {
     this.downloads = downloads;
-    this.sheet = new Sheet("get-model", say("library.get"), { typed: true });
+    this.sheet = new Sheet("get-model", say("get.title"), { typed: true });
     this.box = el("input", { type: "text", id: "get-source", autocomplete: "off", spellcheck: false, placeholder: say("get.placeholder"), "aria-describedby": "get-about", oninput: () => this.#changed(), onpaste: () => setTimeout(() => this.#look()) });
     this.button = button(say("get.look"), () => this.#look());
     this.found = el("div", { class: "got", role: "status" });

@@ -62,6 +62,7 @@ export class LibrarySheet {
     for (const [name, value] of [["AutoV2", card.auto_v2], ["AutoV3", card.auto_v3], ["SHA-256", card.sha256]]) {
       if (value) list.append(el("dt", {}, name), el("dd", {}, el("code", {}, name === "SHA-256" ? `${value.slice(0, 16)}…` : value), copying(name, value)));
     }
+    if (card.hashable && !card.auto_v2) list.append(el("dt", {}, "AutoV2"), el("dd", { class: "quietly" }, say("library.hashing")));
     return list;
   }
 

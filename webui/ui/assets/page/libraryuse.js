@@ -4,7 +4,8 @@ import { toast } from "./dom.js";
 import { say } from "./texts.js";
 
 const DEEDS = {
-  model: ({ name }, { desk }) => desk.change({ model: name }),
+  // The shelf of models alone may have a shorter name for it than all shelves together.
+  model: ({ name, file }, { desk, look }) => desk.change({ model: (look.models.find((model) => model.name === name) ?? look.models.find((model) => file.includes(model.name)))?.name ?? name }),
   lora: ({ name }, { loras }) => { loras.put(name); return true; },
   embedding: ({ name }, { desk }) => {
     const prompt = desk.value("prompt").replace(/[\s,]+$/, "");
@@ -17,7 +18,7 @@ export function usable(card) {
   return !card.problem && card.kind in DEEDS;
 }
 
-/** Takes it over to Create. `page` has `desk`, `loras` and `places`. */
+/** Takes it over to Create. `page` has `desk`, `look`, `loras` and `places`. */
 export function useCard(card, page) {
   page.places.go("create");
   const before = page.desk.value("model");
