@@ -151,3 +151,12 @@ def test_a_document_that_is_too_long_is_not_read_to_its_end(server: DownloadServ
 def test_a_server_that_is_not_there_is_said() -> None:
     with pytest.raises(CutError, match="cannot be reached"):
         Outward(loopback=True).document("http://127.0.0.1:9/x")
+
+
+def test_whether_a_server_is_reached_is_found_out_without_asking_it(
+    server: DownloadServer,
+) -> None:
+    assert Outward(loopback=True).reaches(server.address)
+    assert not Outward(loopback=True).reaches("http://127.0.0.1:9")
+    assert not Outward(resolve=lambda host, port: ["10.0.0.1"]).reaches("https://example.com")
+    assert server.asked == []

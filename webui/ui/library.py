@@ -261,7 +261,10 @@ def _has_own(path: Path) -> bool:
 def kind_and_family(header: Header, file: str) -> tuple[Kind, str, str | None]:
     """Kind, family, and what is wrong, of a file that is to be downloaded."""
     said = recognise(header, file=file)
-    return "" if said.kind == "unknown" else said.kind, said.family, said.problem
+    if said.kind != "unknown":
+        return said.kind, said.family, said.problem
+    # Of what is not known here the owner may say what it is; a part of a whole is of no use.
+    return "", "unknown", said.problem if "-of-" in file else None
 
 
 def keep_origin(found: Found, path: Path) -> None:

@@ -32,15 +32,15 @@ export class LibrarySheet {
     if (about && opening === this.#opening) this.#draw(about);
   }
 
-  #closed() {
+  async #closed() {
     this.#opening += 1;
-    this.#save?.now();
+    this.tile?.focus();
+    await this.#save();
     if (this.changed) this.deeds.changed();
-    else this.tile?.focus();
     this.changed = false;
   }
 
-  #save = null;
+  #save = () => {};
 
   #draw(card) {
     this.card = card;
@@ -77,19 +77,25 @@ export class LibrarySheet {
     const box = el("textarea", { id: "library-note", rows: 3, maxlength: 4000, placeholder: say("library.note.placeholder") });
     box.value = card.note;
     let kept = card.note;
-    const keep = async () => {
-      if (box.value === kept) return;
-      const text = box.value;
-      kept = text;
-      this.changed = true;
-      const done = await this.sheet.attempt(() => ask(`library/card/${card.id}/note`, { method: "PUT", json: { note: text } }));
+    let keeping = null;
+    const put = async (note) => {
+      const done = await this.sheet.attempt(() => ask(`library/card/${card.id}/note`, { method: "PUT", json: { note } }));
       state.textContent = done ? say("library.note.kept") : "";
-      if (!done) kept = null;
+      if (done) return;
+      kept = null;
+      if (!this.sheet.dialog.open) toast(this.sheet.problem.textContent);
+    };
+    const keep = () => {
+      if (box.value === kept) return keeping;
+      kept = box.value;
+      this.changed = true;
+      keeping = put(kept);
+      return keeping;
     };
     const soon = settled(keep, PAUSE);
     box.addEventListener("input", () => { state.textContent = ""; soon(); });
     box.addEventListener("blur", keep);
-    this.#save = { now: keep };
+    this.#save = keep;
     return el("section", {}, el("div", { class: "note-head" }, el("h3", {}, el("label", { for: box.id }, say("library.note"))), state), box);
   }
 
@@ -100,7 +106,8 @@ export class LibrarySheet {
     parts.push(el("p", { class: "quietly" }, say(`library.pictures.${card.used === 1 ? "one" : "many"}`, { n: number(card.used) })));
     const pictures = card.pictures.map((id) => el("li", {}, el("button", { type: "button", "aria-label": say("library.stand"), title: say("library.stand"), onclick: () => this.#choose(id) }, el("img", { src: `history/${id}/thumbnail.webp`, alt: "", loading: "lazy" }))));
     parts.push(el("ul", { class: "made-with" }, ...pictures));
-    if (card.own_picture) parts.push(button(say("library.stand.back"), () => this.#choose(null), { class: "link" }));
+    this.back = button(say("library.stand.back"), () => this.#choose(null), { class: "link", hidden: !card.own_picture });
+    parts.push(this.back);
     return el("section", {}, ...parts);
   }
 
@@ -110,6 +117,7 @@ export class LibrarySheet {
     this.changed = true;
     this.card = about;
     this.picture.replaceChildren(pictureOf({ ...about, problem: null }));
+    this.back.hidden = !about.own_picture;
     toast(say(picture ? "library.stood" : "library.stood.back"));
   }
 }
