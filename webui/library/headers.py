@@ -137,9 +137,8 @@ def header_in(text: bytes, *, size: int | None, file: str) -> Header:
     """
     entries = _entries(file, text)
     metadata = entries.pop("__metadata__", {})
-    texts = {str(key): str(value) for key, value in metadata.items()}
     try:
-        header = _header(entries, texts, 8 + len(text))
+        header = _header(entries, metadata, 8 + len(text))
     except (KeyError, TypeError, ValueError):
         raise BrokenFileError(f"{file} has a damaged header: fetch it again.") from None
     if size is not None:
@@ -153,12 +152,12 @@ def _entries(file: str, text: bytes) -> dict[str, dict[str, Any]]:
     except ValueError:
         parsed = None
     entries = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {}
-    if not entries or not all(isinstance(entry, dict) for entry in entries.values()):
+    if not entries or not {dict}.issuperset(map(type, entries.values())):
         raise BrokenFileError(f"{file} has a damaged header: fetch it again.")
     return entries
 
 
-def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: int) -> Header:
+def _header(entries: dict[str, dict[str, Any]], texts: dict[str, Any], start: int) -> Header:
     """The header of tensors that lie end to end, as the safetensors library wants them.
 
     Everything is done for all tensors at once, since a model has thousands.
@@ -173,17 +172,18 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: in
     if not (
         {list}.issuperset(map(type, chain(shapes, spans)))
         and {int}.issuperset(map(type, numbers))
+        and {str}.issuperset(map(type, texts.values()))
         and {2}.issuperset(map(len, spans))
         and max(map(len, shapes), default=0) <= _MOST_DIMENSIONS
         and 0 <= min(numbers, default=0) <= max(numbers, default=0) < _MOST
     ):
         raise ValueError
     sizes = [end - begin for begin, end in spans]
-    bits = [math.prod(shape) * _BITS[dtype] for shape, dtype in zip(shapes, dtypes, strict=True)]
+    bits = [math.prod(shape) * _BITS[kind] for shape, kind in zip(shapes, dtypes, strict=True)]
     if bits != [size * 8 for size in sizes]:
         raise ValueError
     spans.sort()
-    if [begin for begin, _ in spans] != [0, *(end for _, end in spans)][:-1]:
+    if [begin for begin, _ in spans] != [0, *[end for _, end in spans]][: len(spans)]:
         raise ValueError
     return Header(
         dict(zip(entries, map(tuple, shapes), strict=True)),
