@@ -78,7 +78,7 @@ def time_map(loaded: Loaded, request: GenerationRequest) -> list[float]:
     scheduler: Any = make_scheduler(loaded.scheduler_config, request.sampler, request.schedule)
     scheduler.set_timesteps(request.steps)
     shape = (1, 4, (request.height or 0) // 8, (request.width or 0) // 8)
-    sample, output = torch.randn(2, *shape).to(loaded.text_encoder.dtype)
+    sample, output = torch.randn(2, *shape).to(loaded.denoiser.dtype)
     times: list[float] = []
     for _ in range(MAPS):
         began = perf_counter()

@@ -21,6 +21,7 @@ from tests.test_engine_loras import loaded_by, write_loras
 from tests.test_starting_pictures import Desk, disc
 from webui.cli.building import build_engine
 from webui.generation import painting
+from webui.generation.backbones import clip
 from webui.generation.pipelines import Pipelines
 from webui.generation.steering import ControlNets
 from webui.library.uploads import Uploads
@@ -106,7 +107,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         use_guard(engine, patch, Scripted())
         for maker, name in MAKERS.items():
-            patch.setattr(painting, maker, counted(made, name, getattr(painting, maker)))
+            home = clip if maker == "encode_prompt" else painting
+            patch.setattr(home, maker, counted(made, name, getattr(home, maker)))
         names = {
             name: desk.bring(make(), "mask" if "MASK" in name else "picture")
             for name, make in PICTURES.items()

@@ -13,8 +13,8 @@ from safetensors.torch import save
 
 from benchmarks.models import parts
 from tests.benchmarks.conftest import TINY
-from webui.generation.lora_names import Part
 from webui.library.hashes import HashBook
+from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard, LoraShelf
 
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0"
@@ -26,7 +26,7 @@ TEXT = "encoder.layers.0.self_attn.q_proj"
 Tensors = dict[str, torch.Tensor]
 
 
-def tiny_model(dtype: torch.dtype = torch.float32) -> dict[Part, torch.nn.Module]:
+def tiny_model(dtype: torch.dtype = torch.float32) -> dict[LoraPart, torch.nn.Module]:
     """UNet and text encoder with random weights, the UNet's convolutions channels last."""
     untyped: Any = torch
     with untyped.random.fork_rng(devices=()):
@@ -80,7 +80,7 @@ class Case:
     path: str
     make: Callable[[], Tensors]
     delta: Callable[[torch.Tensor], torch.Tensor]
-    part: Part = "unet"
+    part: LoraPart = "unet"
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     config: Mapping[str, object] | None = None
 

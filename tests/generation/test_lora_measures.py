@@ -23,14 +23,14 @@ from webui.generation import lora_measures
 from webui.generation.lora_deltas import Delta, LowRank
 from webui.generation.lora_files import Weight
 from webui.generation.lora_measures import block_of
-from webui.generation.lora_names import Part
 from webui.generation.loras import Loras, Strength
+from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard
 
 BLOCKS = ("text encoder", "in", "down 1", "down 2", "mid", "up 1", "up 2", "out")
 LAST = {"down 1": "down_blocks.0.", "text encoder": ""}
 
-Model = Mapping[Part, torch.nn.Module]
+Model = Mapping[LoraPart, torch.nn.Module]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def card_of(case: Case, folder: Path, name: str = "ink") -> LoraCard:
     return put(folder, case.make(), name, **case.metadata)
 
 
-def weights_in(model: Model, part: Part, prefix: str) -> Iterator[torch.Tensor]:
+def weights_in(model: Model, part: LoraPart, prefix: str) -> Iterator[torch.Tensor]:
     for name, weight in model[part].named_parameters():
         if name.startswith(prefix):
             yield weight.double()

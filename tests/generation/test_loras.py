@@ -26,13 +26,13 @@ from tests.generation.lora_cases import (
 from webui.errors import BrokenFileError
 from webui.generation import loras as loras_module
 from webui.generation.lora_files import ReadLora
-from webui.generation.lora_names import Part, spellings
+from webui.generation.lora_names import spellings
 from webui.generation.loras import Loras, Strength
 from webui.library.headers import Header
-from webui.library.lora_facts import read_facts
+from webui.library.lora_facts import LoraPart, read_facts
 from webui.library.loras import LoraCard
 
-Model = Mapping[Part, torch.nn.Module]
+Model = Mapping[LoraPart, torch.nn.Module]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def places(model: Model) -> list[tuple[int, tuple[int, ...]]]:
     return [(weight.data_ptr(), weight.stride()) for weight in weights]
 
 
-def weight_of(model: Model, path: str, part: Part = "unet") -> torch.Tensor:
+def weight_of(model: Model, path: str, part: LoraPart = "unet") -> torch.Tensor:
     return model[part].get_parameter(f"{path}.weight")
 
 
@@ -76,7 +76,7 @@ def read(loras: Loras, cards: Mapping[str, LoraCard]) -> tuple[ReadLora, ...]:
     return taken
 
 
-def on(loras: Loras, part: Part = "unet", **strengths: float) -> None:
+def on(loras: Loras, part: LoraPart = "unet", **strengths: float) -> None:
     loras.merge(part, [Strength(sha256, weight) for sha256, weight in strengths.items()])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from webui.generation.backbones.base import Conditioning
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
-from webui.generation.samplers import SAMPLER_TABLE, make_scheduler
+from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
 
@@ -30,14 +32,6 @@ class StepDone:
     step: int
     seconds_per_step: float
     frame: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """Text embeddings of shape (tokens, width); no negative where guidance is off."""
-
-    prompt: torch.Tensor
-    negative_prompt: torch.Tensor | None
 
 
 def denoise(
@@ -67,7 +61,8 @@ def denoise(
     pipe = _with_fresh_scheduler(loaded, plan)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     noise = _noise(loaded, plan, generators)
-    scale = pipe.scheduler.init_noise_sigma
+    # The pipeline multiplies by it whatever it is given, where the scheduler has one.
+    scale = getattr(pipe.scheduler, "init_noise_sigma", 1.0)
     begin = noise
     if plan.steps < plan.request.steps:
         begin = first_latents(start, noise, pipe.scheduler, generators) / scale
@@ -84,26 +79,19 @@ def denoise(
     before_call(0, len(pipe.scheduler.timesteps))
     call: Any = partial(
         pipe,
-        prompt_embeds=conditioning.prompt.expand(len(seeds), -1, -1),
-        negative_prompt_embeds=(
-            None
-            if conditioning.negative_prompt is None
-            else conditioning.negative_prompt.expand(len(seeds), -1, -1)
-        ),
+        **loaded.backbone.arguments(pipe, conditioning, plan.request, len(seeds)),
         width=plan.paint_width,
         height=plan.paint_height,
         num_inference_steps=plan.request.steps,
-        guidance_scale=plan.request.cfg,
         generator=generators,
-        eta=SAMPLER_TABLE[plan.request.sampler].eta,
-        latents=begin,
+        latents=loaded.backbone.packed(pipe, begin),
         output_type="latent",
         callback_on_step_end=watch.on_step_end,
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
     with channels_added(loaded, start.channels), steered(pipe, steerings):
-        return call()[0]
+        return watch.unpacked(call()[0])
 
 
 class _Watch:
@@ -123,6 +111,7 @@ class _Watch:
     ) -> None:
         self._sample = sample
         self._loaded = loaded
+        self._shape = (sample.shape[1], sample.shape[2], sample.shape[3])
         self._steps = plan.steps
         self._keeper = keeper
         self._before_call = before_call
@@ -132,6 +121,10 @@ class _Watch:
         self._began = time.perf_counter()
         if pace is not None:
             pace.begin()
+
+    def unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+        """What the loop holds as latents of (batch, channels, height, width)."""
+        return self._loaded.backbone.unpacked(self._loaded.pipe, latents, self._shape)
 
     def on_step_end(
         self, pipe: Any, index: int, timestep: Any, tensors: dict[str, torch.Tensor]
@@ -144,11 +137,14 @@ class _Watch:
         frame = None
         if self._pace is not None and share < 1 and self._pace.due():
             original = predicted_original(
-                self._sample, tensors["noise_pred"], float(timestep), pipe.scheduler
+                self._sample,
+                self.unpacked(tensors["noise_pred"]),
+                float(timestep),
+                pipe.scheduler,
             )
             frame = to_rgb(original, self._loaded.latent_map)
-        tensors["latents"] = self._keeper.after(index, tensors["latents"])
-        self._sample = tensors["latents"]
+        self._sample = self._keeper.after(index, self.unpacked(tensors["latents"]))
+        tensors["latents"] = self._loaded.backbone.packed(pipe, self._sample)
         seconds = (time.perf_counter() - self._began) / (share * self._steps)
         self._emit(StepDone(max(1, int(share * self._steps)), seconds, frame))
         if index + 1 < pipe.num_timesteps:
@@ -165,22 +161,15 @@ def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
         skipped=plan.request.steps - plan.steps,
     )
     scheduler.set_timesteps(plan.request.steps)
-    parts = loaded.pipe.components | {"requires_safety_checker": False}
-    pipe: Any = type(loaded.pipe)(**parts)
-    # Set afterwards, because the constructor rewrites a scheduler's steps_offset to its taste.
+    # A copy, because a pipeline's constructor rewrites a scheduler's steps_offset to its taste.
+    pipe: Any = copy.copy(loaded.pipe)
     pipe.scheduler = scheduler
-    pipe.set_progress_bar_config(disable=True)
     # The loop hands a callback any of its variables that are on this list.
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "noise_pred"]
     return pipe
 
 
 def _noise(loaded: Loaded, plan: Plan, generators: list[torch.Generator]) -> torch.Tensor:
-    parts: Any = loaded.pipe
-    shape = (
-        parts.vae.config.latent_channels,
-        plan.paint_height // parts.vae_scale_factor,
-        plan.paint_width // parts.vae_scale_factor,
-    )
+    shape = loaded.backbone.latents_shape(loaded.pipe, plan.paint_width, plan.paint_height)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    return noise.to(parts.unet.device, parts.unet.dtype)
+    return noise.to(loaded.denoiser.device, loaded.denoiser.dtype)

@@ -34,7 +34,7 @@ class ModelFacts:
     Attributes:
         width, height: Pixels of the pictures it was trained on.
         useful_cfg, useful_steps: Lowest and highest that are worth it.
-        text_layers: Layers of its text encoder, the bound of clip skip.
+        text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ModelFacts:
     height: int
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
-    text_layers: int
+    text_layers: int | None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def read_facts(model: Model) -> ModelFacts:
         height=side,
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
-        text_layers=_text_layers(model),
+        text_layers=None if "clip_skip" in family.refused else _text_layers(model),
     )
 
 
@@ -76,8 +76,12 @@ def trained_size(model: Model) -> int:
     """Side in pixels of the pictures the model was trained on.
 
     Raises:
+        BadRequestError: The model is of a kind that is not served.
         BrokenFileError: The configurations of its UNet and VAE do not say it.
     """
+    own = family_of(model).side
+    if own is not None:
+        return own
     try:
         levels = len(model.config("vae")["block_out_channels"])
         side = int(model.config("unet")["sample_size"]) << (levels - 1)
@@ -92,13 +96,13 @@ def trained_size(model: Model) -> int:
     return side
 
 
-def check_clip_skip(clip_skip: int, layers: int) -> None:
+def check_clip_skip(clip_skip: int, layers: int | None) -> None:
     """Passes what a text encoder of so many layers can do.
 
     Raises:
         BadRequestError: `clip_skip` reaches past the encoder's first layer.
     """
-    if not 1 <= clip_skip <= layers:
+    if layers is not None and not 1 <= clip_skip <= layers:
         raise BadRequestError(
             f"Clip skip is {clip_skip}: this model's text encoder has {layers} layers.",
             field="clip_skip",

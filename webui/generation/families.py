@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from webui.errors import BadRequestError
 from webui.library.checkpoints import Model
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
+
+BackboneName = Literal["sd", "sdxl"]
+"""The architectures of `webui.generation.backbones`."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Family:
 
     Attributes:
         name: Short name of the architecture.
+        backbone: How it is run.
         pipeline: Class of diffusers that runs it.
         also: Classes for other uses of the same components, which a model may name instead.
         latent_map: For previews; a model may bring its own in `preview.json`.
@@ -36,9 +41,11 @@ class Family:
         refused: Request fields that models of this family have no use for, with the reason.
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
+        side: Pixels of the sides of pictures it was trained on, where its UNet does not say it.
     """
 
     name: str
+    backbone: BackboneName
     pipeline: str
     also: tuple[str, ...]
     latent_map: LatentMap
@@ -46,10 +53,12 @@ class Family:
     refused: MappingProxyType[str, str]
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
+    side: int | None = None
 
 
 SD1 = Family(
     name="Stable Diffusion 1",
+    backbone="sd",
     pipeline="StableDiffusionPipeline",
     also=("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
     # Fitted on decoded pictures by Hugging Face forum user keturn ("Decoding latents to RGB
@@ -69,10 +78,31 @@ SD1 = Family(
     useful_steps=(12, 40),
 )
 
+SDXL = Family(
+    name="Stable Diffusion XL",
+    backbone="sdxl",
+    pipeline="StableDiffusionXLPipeline",
+    also=("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
+    # As ComfyUI has it in `latent_formats.py`.
+    latent_map=LatentMap(
+        (
+            (0.3651, 0.4232, 0.4341),
+            (-0.2533, -0.0042, 0.1068),
+            (0.1076, 0.1111, -0.0362),
+            (-0.3165, -0.2492, -0.2188),
+        ),
+        (0.1084, -0.0175, -0.0011),
+    ),
+    loras="SDXL",
+    refused=MappingProxyType({}),
+    useful_cfg=(3.0, 10.0),
+    useful_steps=(15, 40),
+)
+
 _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
-FAMILIES: tuple[Family, ...] = (SD1,)
+FAMILIES: tuple[Family, ...] = (SD1, SDXL)
 
 
 def family_of(model: Model) -> Family:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +27,9 @@ def decode(
     Raises:
         EngineError: The model gave numbers that are no picture.
     """
-    vae: Any = loaded.pipe.vae
     pictures: list[bytes] = []
     for latent in torch.split(latents, 1):
-        decoded = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0].float()
+        decoded = loaded.backbone.decode_latents(loaded.pipe, latent)
         if not torch.isfinite(decoded).all():
             raise EngineError(
                 "The model gave no picture but invalid numbers: try --dtype float32,"

@@ -7,14 +7,16 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import regex
 
 from webui.errors import BrokenFileError
-from webui.generation.lora_names import Layer, Part
+from webui.generation.lora_names import Layer
+from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard, read_adapter_config
 
+_PARTS: tuple[LoraPart, ...] = get_args(LoraPart)
 _MAX_PATTERNS = 2_000
 _MAX_PATTERN = 300
 _MATCHING_SECONDS = 1.0
@@ -46,7 +48,7 @@ class Adapter:
 
 def read_adapters(
     card: LoraCard, metadata: Mapping[str, str], layers: Collection[Layer]
-) -> Mapping[Part, Adapter]:
+) -> Mapping[LoraPart, Adapter]:
     """The configurations by part: from the file beside, or from diffusers' metadata.
 
     Args:
@@ -58,10 +60,10 @@ def read_adapters(
     """
     if card.config is not None:
         config = read_adapter_config(card.config)
-        said: dict[Part, Mapping[str, Any]] = {"unet": config, "text_encoder": config}
+        said: dict[LoraPart, Mapping[str, Any]] = dict.fromkeys(_PARTS, config)
     else:
         said = _said_by_diffusers(card, metadata)
-    parts: dict[Part, Adapter] = {}
+    parts: dict[LoraPart, Adapter] = {}
     for part, config in said.items():
         paths = [layer.path for layer in layers if layer.part == part]
         if config.get("lora_alpha", config.get("alpha")) is None:
@@ -75,21 +77,20 @@ def read_adapters(
 
 def _said_by_diffusers(
     card: LoraCard, metadata: Mapping[str, str]
-) -> dict[Part, Mapping[str, Any]]:
+) -> dict[LoraPart, Mapping[str, Any]]:
     try:
         said: Any = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
         raise _damaged(card)
-    parts: tuple[Part, ...] = ("unet", "text_encoder")
     return {
         part: {
             key.removeprefix(f"{part}."): value
             for key, value in cast(dict[str, Any], said).items()
             if key.startswith(f"{part}.")
         }
-        for part in parts
+        for part in _PARTS
     }
 
 

@@ -25,8 +25,8 @@ from webui.generation.lora_deltas import (
     low_rank,
     product_size,
 )
-from webui.generation.lora_names import Layer, Part
-from webui.library.lora_facts import LORA_TENSOR
+from webui.generation.lora_names import Layer
+from webui.library.lora_facts import LORA_TENSOR, LoraPart
 from webui.library.loras import LoraCard
 
 NO_SUCH_LAYER = "has no such layers"
@@ -63,7 +63,7 @@ _LENGTHS = ("dora_scale", "lora_magnitude_vector")
 class Weight(NamedTuple):
     """A parameter of a model, such as ("unet", "conv_in.weight")."""
 
-    part: Part
+    part: LoraPart
     name: str
 
 

@@ -15,6 +15,7 @@ import torch
 
 from webui.generation.lora_deltas import Delta, Full, LowRank
 from webui.generation.lora_files import ReadLora, Weight
+from webui.library.lora_facts import DENOISERS
 
 Base = Callable[[Weight], torch.Tensor]
 """A weight as it was loaded, whatever is merged into the model."""
@@ -29,7 +30,7 @@ _ORDER = ("text", "in", "down", "mid", "up", "out")
 
 def block_of(weight: Weight) -> str:
     """The part of a model that a weight belongs to, such as "down 1" or "mid"."""
-    if weight.part == "text_encoder":
+    if weight.part not in DENOISERS:
         return TEXT_ENCODER
     kind, number, *_ = weight.name.split(".")
     match kind:

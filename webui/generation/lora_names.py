@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-Part = Literal["unet", "text_encoder"]
+from webui.library.lora_facts import LoraPart
 
 
 class Layer(NamedTuple):
     """A module with a weight, such as ("unet", "mid_block.resnets.0.conv1")."""
 
-    part: Part
+    part: LoraPart
     path: str
 
 
@@ -42,13 +42,27 @@ _ENDS: Mapping[str, str] = MappingProxyType(
         "conv_out": "out.2",
     }
 )
+_ENCODERS: Mapping[LoraPart, tuple[str, ...]] = MappingProxyType(
+    {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
+)
+"""How kohya's names of each text encoder's layers begin."""
+
 _BLOCK = re.compile(r"((?:down_blocks|up_blocks)\.\d+\.\w+\.\d+|mid_block\.\w+\.\d+)\.(.+)")
 
 
-def spellings(parts: Mapping[Part, torch.nn.Module]) -> dict[str, Layer]:
-    """Every spelling of every layer of a model of the family of Stable Diffusion 1."""
+def spellings(parts: Mapping[LoraPart, torch.nn.Module]) -> dict[str, Layer]:
+    """Every spelling of every layer of a model's parts."""
     table: dict[str, Layer] = {}
-    unet, text_encoder = parts["unet"], parts["text_encoder"]
+    for part, module in parts.items():
+        if part == "unet":
+            table |= _of_unet(module)
+        elif part in _ENCODERS:
+            table |= _of_encoder(part, module)
+    return table
+
+
+def _of_unet(unet: torch.nn.Module) -> dict[str, Layer]:
+    table: dict[str, Layer] = {}
     blocks = dict(_sgm_blocks(unet))
     for path in _weighted(unet):
         layer = Layer("unet", path)
@@ -56,13 +70,20 @@ def spellings(parts: Mapping[Part, torch.nn.Module]) -> dict[str, Layer]:
             table[dotted] = table[f"base_model.model.{dotted}"] = layer
         for name in filter(None, (path, _sgm(path, blocks))):
             table[f"lora_unet_{_mangled(name)}"] = layer
-    for path in _weighted(text_encoder):
-        layer = Layer("text_encoder", path)
+    return table
+
+
+def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Layer]:
+    table: dict[str, Layer] = {}
+    for path in _weighted(encoder):
+        layer = Layer(part, path)
         inner = path.removeprefix("text_model.")
         for name in (inner, f"text_model.{inner}"):
-            for dotted in (name, f"text_encoder.{name}"):
+            # Without the part's name before it, the first encoder is meant.
+            alone = (name,) if part == "text_encoder" else ()
+            for dotted in (*alone, f"{part}.{name}"):
                 table[dotted] = table[f"base_model.model.{dotted}"] = layer
-            for prefix in ("lora_te_", "lora_te1_"):
+            for prefix in _ENCODERS[part]:
                 table[prefix + _mangled(name)] = layer
     return table
 

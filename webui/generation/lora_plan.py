@@ -9,6 +9,7 @@ from typing import NamedTuple
 from webui.errors import BadRequestError
 from webui.generation.families import Family
 from webui.generation.loras import Strength
+from webui.library.lora_facts import DENOISERS
 from webui.library.loras import LoraCard, LoraHashes, LoraShelf
 from webui.request import LoraChoice
 
@@ -104,12 +105,12 @@ def row_field(row: int) -> str:
 
 
 def text_strengths(loras: Iterable[PlannedLora]) -> tuple[Strength, ...]:
-    """Of the LoRAs that touch the text encoder; the same whatever the rows' order."""
+    """Of the LoRAs that touch a text encoder; the same whatever the rows' order."""
     return tuple(
         sorted(
             Strength(lora.hashes.sha256, lora.text_encoder_weight)
             for lora in loras
-            if lora.text_encoder_weight and "text_encoder" in lora.card.facts.parts
+            if lora.text_encoder_weight and not set(lora.card.facts.parts) <= set(DENOISERS)
         )
     )
 
@@ -120,7 +121,7 @@ def denoiser_strengths(loras: Iterable[PlannedLora]) -> tuple[TimedStrength, ...
         sorted(
             TimedStrength(Strength(lora.hashes.sha256, lora.weight), lora.start, lora.end)
             for lora in loras
-            if lora.weight and "unet" in lora.card.facts.parts
+            if lora.weight and not set(DENOISERS).isdisjoint(lora.card.facts.parts)
         )
     )
 

@@ -16,7 +16,8 @@ import torch
 from webui.generation.lora_deltas import merge_into
 from webui.generation.lora_files import ReadLora, Weight, read_lora
 from webui.generation.lora_measures import Measures
-from webui.generation.lora_names import Layer, Part, spellings
+from webui.generation.lora_names import Layer, spellings
+from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard
 
 SPARE_BYTES = 512 * 1024**2
@@ -37,7 +38,7 @@ class Loras:
     """
 
     def __init__(
-        self, parts: Mapping[Part, torch.nn.Module], *, spare_bytes: int = SPARE_BYTES
+        self, parts: Mapping[LoraPart, torch.nn.Module], *, spare_bytes: int = SPARE_BYTES
     ) -> None:
         self._parts = dict(parts)
         self._spare_bytes = spare_bytes
@@ -78,7 +79,7 @@ class Loras:
         self._measures.take({sha256: self._read[sha256] for sha256 in sha256s})
         return self._measures
 
-    def merge(self, part: Part, stack: Sequence[Strength]) -> None:
+    def merge(self, part: LoraPart, stack: Sequence[Strength]) -> None:
         """Brings the part's weights to their own plus the stack; only what differs is touched.
 
         Args:
@@ -111,7 +112,9 @@ class Loras:
         merge_into(tensor, base, deltas)
         self._merged[weight] = strengths
 
-    def _wanted(self, part: Part, stack: Iterable[Strength]) -> dict[Weight, tuple[Strength, ...]]:
+    def _wanted(
+        self, part: LoraPart, stack: Iterable[Strength]
+    ) -> dict[Weight, tuple[Strength, ...]]:
         wanted: dict[Weight, tuple[Strength, ...]] = {}
         for strength in stack:
             for weight in self._read[strength.sha256].deltas:

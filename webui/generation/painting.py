@@ -13,15 +13,16 @@ import torch
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
+from webui.generation.backbones.base import Conditioning, Encoding
 from webui.generation.control import Control, about_control
-from webui.generation.denoise import Conditioning, StepDone, StoppedError, denoise
+from webui.generation.denoise import StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hints import make_hint
 from webui.generation.lora_plan import PlannedLora, in_row, row_field, strengths_at
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
-from webui.generation.prompts import EMPTY_PROMPT
+from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
 from webui.generation.stages import (
     HintKey,
@@ -43,7 +44,6 @@ from webui.generation.starting import (
     takes_channels,
 )
 from webui.generation.steering import ControlNets, Steering
-from webui.generation.text import decoded_text, encode_prompt, pad_to_equal
 from webui.generation.thread import DeviceThread
 
 T = TypeVar("T")
@@ -99,16 +99,15 @@ class Painter:
             yield self._thread.call(lambda: _measured(loaded, plan))
 
     def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
-        """Text embeddings of the plan's prompts, of equal length."""
+        """The plan's prompts as the model takes them."""
         keys = [text_key(plan, prompt) for prompt in plan.prompts]
         reused = all(self._cache.get(key) is not None for key in keys)
 
+        def encode(prompt: ParsedPrompt) -> Encoding:
+            return self._encoding(loaded, text_key(plan, prompt))
+
         def work() -> Conditioning:
-            prompt, *negative = (self._embedding(loaded, key) for key in keys)
-            if not negative:
-                return Conditioning(prompt, None)
-            empty = self._embedding(loaded, text_key(plan, EMPTY_PROMPT))
-            return Conditioning(*pad_to_equal(prompt, negative[0], empty))
+            return loaded.backbone.condition(loaded.pipe, plan.prompts, encode)
 
         return (yield from self._timed("text", work, reused=reused))
 
@@ -244,7 +243,7 @@ class Painter:
                 start,
                 steerings,
                 before_call=lambda call, calls: loaded.loras.merge(
-                    "unet", strengths_at(key.loras, call, calls)
+                    loaded.backbone.denoiser, strengths_at(key.loras, call, calls)
                 ),
                 emit=emit,
                 stopped=lambda: closed.is_set() or stopped(),
@@ -257,10 +256,11 @@ class Painter:
         yield StageDone(name="denoise", seconds=perf_counter() - began, reused=False, batch=batch)
         return latents
 
-    def _embedding(self, loaded: Loaded, key: TextKey) -> torch.Tensor:
-        def make() -> torch.Tensor:
-            loaded.loras.merge("text_encoder", key.loras)
-            return encode_prompt(key.prompt, loaded.tokenizer, loaded.text_encoder, key.clip_skip)
+    def _encoding(self, loaded: Loaded, key: TextKey) -> Encoding:
+        def make() -> Encoding:
+            for encoder in loaded.backbone.encoders:
+                loaded.loras.merge(encoder, key.loras)
+            return loaded.backbone.encode(loaded.pipe, key.prompt, key.clip_skip)
 
         return self._kept(key, make)
 
@@ -271,7 +271,7 @@ class Painter:
         reused = self._cache.get(key) is not None
         return (yield from self._timed(name, lambda: self._kept(key, make), reused=reused))
 
-    def _kept(self, key: Key[torch.Tensor], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def _kept(self, key: Key[T], make: Callable[[], T]) -> T:
         """The result of that key, made when it is not in the cache."""
         result = self._cache.get(key)
         if result is None:
@@ -328,4 +328,4 @@ def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
 
 def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:
     """What the text encoder really sees of each prompt, for the content filter."""
-    return tuple(decoded_text(prompt, loaded.tokenizer) for prompt in plan.prompts)
+    return tuple(loaded.backbone.seen(loaded.pipe, prompt) for prompt in plan.prompts)

@@ -8,21 +8,22 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import Any
 
 import diffusers
 import torch
 import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from tqdm import tqdm
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.generation.backbones import BACKBONES
+from webui.generation.backbones.base import Backbone
 from webui.generation.devices import Device
 from webui.generation.families import Family, LatentMap
-from webui.generation.lora_names import Part
 from webui.generation.loras import Loras
 from webui.library.checkpoints import Checkpoint
+from webui.library.lora_facts import LoraPart
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,26 @@ class Loaded:
     """
 
     checkpoint: Checkpoint
+    family: Family
     pipe: DiffusionPipeline
     scheduler_config: Mapping[str, Any]
     latent_map: LatentMap
     loras: Loras
 
     @property
-    def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer of the first text encoder."""
-        return cast(CLIPTokenizer, self.pipe.components["tokenizer"])
+    def backbone(self) -> Backbone:
+        """How the pipeline is fed."""
+        return BACKBONES[self.family.backbone]
 
     @property
-    def text_encoder(self) -> CLIPTextModel:
-        """The first text encoder."""
-        return cast(CLIPTextModel, self.pipe.components["text_encoder"])
+    def denoiser(self) -> Any:
+        """The network that predicts the noise, one of diffusers' models."""
+        return self.pipe.components[self.backbone.denoiser]
 
     @property
     def attention(self) -> str:
         """Name of diffusers' attention processor that the denoiser uses."""
-        unet: Any = self.pipe.components["unet"]
-        return type(next(iter(unet.attn_processors.values()))).__name__
+        return type(next(iter(self.denoiser.attn_processors.values()))).__name__
 
 
 def quiet_libraries() -> None:
@@ -110,10 +111,11 @@ class Pipelines:
             ) from error
         return Loaded(
             checkpoint,
+            family,
             pipe,
             MappingProxyType(scheduler_config),
             _latent_map(checkpoint) or family.latent_map,
-            Loras({part: _network(pipe, part) for part in get_args(Part)}),
+            Loras(_changeable(pipe, BACKBONES[family.backbone])),
         )
 
     def _place(self, pipe: DiffusionPipeline) -> None:
@@ -123,8 +125,14 @@ class Pipelines:
                 own(component, self._device, convolves=convolves)
 
 
-def _network(pipe: DiffusionPipeline, part: Part) -> torch.nn.Module:
-    return cast(torch.nn.Module, pipe.components[part])
+def _changeable(pipe: DiffusionPipeline, backbone: Backbone) -> dict[LoraPart, torch.nn.Module]:
+    """The components that LoRAs can change; a model may lack a text encoder."""
+    found: dict[LoraPart, torch.nn.Module] = {}
+    for name in backbone.parts:
+        part = pipe.components[name]
+        if isinstance(part, torch.nn.Module):
+            found[name] = part
+    return found
 
 
 def own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
@@ -144,13 +152,14 @@ def own(module: torch.nn.Module, device: Device, *, convolves: bool) -> None:
 def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> DiffusionPipeline:
     # diffusers declares neither its classes' keyword arguments nor what they give back.
     pipeline: Any = getattr(diffusers, family.pipeline)
+    # Only some of the pipelines have a checker of their own, and would fetch one.
+    unchecked = (
+        {"safety_checker": None, "requires_safety_checker": False}
+        if "safety_checker" in pipeline._optional_components
+        else {}
+    )
     pipe = pipeline.from_pretrained(
-        checkpoint.path,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        safety_checker=None,
-        requires_safety_checker=False,
+        checkpoint.path, dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 
+from webui.generation.backbones.base import Encoding
 from webui.generation.canvas import Canvas, Cover, Source
 from webui.generation.control import Control
 from webui.generation.fills import FILLS
@@ -32,8 +33,8 @@ class Key(Generic[T]):
 
 
 @dataclass(frozen=True)
-class TextKey(Key[torch.Tensor]):
-    """Text embeddings of one prompt, of shape (tokens, width)."""
+class TextKey(Key[Encoding]):
+    """One prompt as the text encoders give it."""
 
     model: str
     clip_skip: int
@@ -249,6 +250,8 @@ class StageCache:
 def _size(value: object) -> int:
     """Bytes a stage's result takes."""
     match value:
+        case None:
+            return 0
         case torch.Tensor():
             return value.nbytes
         case bytes():

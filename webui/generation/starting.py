@@ -39,7 +39,7 @@ class Start:
 def takes_channels(loaded: Loaded) -> bool:
     """Whether the denoiser was made for inpainting and takes 9 channels."""
     parts: Any = loaded.pipe
-    return parts.unet.config.in_channels == 2 * parts.vae.config.latent_channels + 1
+    return loaded.denoiser.config.in_channels == 2 * parts.vae.config.latent_channels + 1
 
 
 def encode_start(loaded: Loaded, canvas: Canvas) -> torch.Tensor:
@@ -55,7 +55,7 @@ def encode_mask(loaded: Loaded, canvas: Canvas) -> torch.Tensor:
         pooled = torch.nn.functional.avg_pool2d(shares, parts.vae_scale_factor)
     else:
         pooled = torch.nn.functional.max_pool2d((shares >= 0.5).float(), parts.vae_scale_factor)
-    return pooled.to(parts.unet.device)
+    return pooled.to(loaded.denoiser.device)
 
 
 def encode_channels(loaded: Loaded, canvas: Canvas | None, width: int, height: int) -> torch.Tensor:
@@ -134,8 +134,7 @@ def channels_added(loaded: Loaded, channels: torch.Tensor | None) -> Generator[N
         more = added.to(sample).expand(sample.shape[0], -1, -1, -1)
         return (torch.cat([sample, more], dim=1), *args[1:]), kwargs
 
-    unet: Any = loaded.pipe.components["unet"]
-    handle = unet.register_forward_pre_hook(widen, with_kwargs=True)
+    handle = loaded.denoiser.register_forward_pre_hook(widen, with_kwargs=True)
     try:
         yield
     finally:
@@ -144,7 +143,5 @@ def channels_added(loaded: Loaded, channels: torch.Tensor | None) -> Generator[N
 
 def _encoded(loaded: Loaded, pixels: NDArray[np.uint8]) -> torch.Tensor:
     """The latents of RGB pixels of (height, width, 3)."""
-    vae: Any = loaded.pipe.components["vae"]
-    planes = torch.as_tensor(pixels).permute(2, 0, 1)[None].to(vae.device)
-    latents = vae.encode((planes.float() / 127.5 - 1).to(vae.dtype)).latent_dist.mode()
-    return latents * vae.config.scaling_factor
+    planes = torch.as_tensor(pixels).permute(2, 0, 1)[None].to(loaded.denoiser.device)
+    return loaded.backbone.encode_picture(loaded.pipe, planes.float() / 127.5 - 1)

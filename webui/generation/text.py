@@ -16,7 +16,7 @@ from webui.generation.facts import check_clip_skip
 from webui.generation.prompts import Block, ParsedPrompt
 
 if TYPE_CHECKING:
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 _CENTRED = 0.02
 """Ratio of mean to mean magnitude below which an encoding counts as centred."""
@@ -28,11 +28,17 @@ class _Token(NamedTuple):
 
 
 def encode_prompt(
-    parsed: ParsedPrompt, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, clip_skip: int
+    parsed: ParsedPrompt,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    clip_skip: int,
+    *,
+    through_norm: bool = True,
 ) -> torch.Tensor:
     """Text embeddings of shape (chunks * 77, width), in the encoder's dtype and on its device.
 
     `clip_skip` counts layers from the end as A1111 does: 1 is the last layer (diffusers' None).
+    An earlier layer goes through the encoder's final norm, unless the model was trained without.
 
     Raises:
         BadRequestError: `clip_skip` reaches past the encoder's first layer.
@@ -41,10 +47,21 @@ def encode_prompt(
     chunks = _chunks(parsed, tokenizer)
     ids, weights = _framed(chunks, tokenizer)
     with torch.no_grad():
-        encoded = _hidden(text_encoder, ids.to(text_encoder.device), clip_skip)
+        encoded = _hidden(
+            text_encoder, ids.to(text_encoder.device), clip_skip, through_norm=through_norm
+        )
     if any(token.weight != 1 for chunk in chunks for token in chunk):
         encoded = _weighted(encoded, weights.to(encoded.device))
     return encoded.flatten(0, 1)
+
+
+def encode_pooled(
+    parsed: ParsedPrompt, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModelWithProjection
+) -> torch.Tensor:
+    """The prompt as a whole, of shape (width,): what the encoder makes of its first chunk."""
+    ids, _ = _framed(_chunks(parsed, tokenizer)[:1], tokenizer)
+    with torch.no_grad():
+        return cast(torch.Tensor, text_encoder(ids.to(text_encoder.device)).text_embeds)[0]
 
 
 def pad_to_equal(
@@ -112,12 +129,15 @@ def _framed(
     return ids, torch.tensor([[token.weight for token in row] for row in rows])
 
 
-def _hidden(text_encoder: CLIPTextModel, ids: torch.Tensor, clip_skip: int) -> torch.Tensor:
-    """Encodings of shape (chunks, 77, width), through the final norm as the last layer's are."""
+def _hidden(
+    text_encoder: Any, ids: torch.Tensor, clip_skip: int, *, through_norm: bool
+) -> torch.Tensor:
+    """Encodings of shape (chunks, 77, width); the last layer's have been through the final norm."""
     if clip_skip == 1:
         return cast(torch.Tensor, text_encoder(ids).last_hidden_state)
     states = text_encoder(ids, output_hidden_states=True).hidden_states
-    return text_encoder.final_layer_norm(states[-clip_skip])
+    hidden = states[-clip_skip]
+    return text_encoder.final_layer_norm(hidden) if through_norm else hidden
 
 
 def _weighted(encoded: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,9 @@ LoraFamily = ModelFamily
 LoraKind = Literal["lora", "locon", "loha", "lokr", "dora", "full", "unknown"]
 LoraPart = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
 
+DENOISERS: tuple[LoraPart, ...] = ("unet", "transformer")
+"""The parts that predict the noise; the others read the prompt."""
+
 MAX_TRIGGERS = 12
 MAX_TEXT = 200
 """Most characters that are kept of a text somebody else wrote."""

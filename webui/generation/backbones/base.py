@@ -1,0 +1,126 @@
+"""What one architecture needs to be run through diffusers' text-to-image pipeline of it.
+
+Every way of making a picture (from words alone, from a picture, under a mask, steered) goes through
+that one pipeline; what differs between architectures is how text is encoded, which arguments carry
+it, and how the loop's latents relate to those of the VAE.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from webui.generation.prompts import ParsedPrompt
+from webui.library.lora_facts import LoraPart
+from webui.request import GenerationRequest
+
+
+class Encoding(NamedTuple):
+    """A prompt as a model's text encoders give it.
+
+    Attributes:
+        tokens: Of shape (tokens, width).
+        pooled: Of shape (width,), for models that take the prompt as a whole too.
+    """
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoising follows; no negative where guidance is off."""
+
+    prompt: Encoding
+    negative_prompt: Encoding | None
+
+
+class Backbone(ABC):
+    """One architecture. Stateless: `pipe` is always the loaded pipeline with its components.
+
+    Latents are of shape (batch, channels, height, width) as its VAE gives them, scaled as its
+    denoiser takes them, everywhere but inside the pipeline's loop.
+
+    Attributes:
+        denoiser: Name of the component that predicts the noise.
+        encoders: Names of the text encoders, in order.
+        weights_prompts: Whether words can be weighed; otherwise a prompt is plain text.
+    """
+
+    denoiser: ClassVar[LoraPart]
+    encoders: ClassVar[tuple[LoraPart, ...]]
+    weights_prompts: ClassVar[bool]
+
+    @property
+    def parts(self) -> tuple[LoraPart, ...]:
+        """Components that a LoRA can change."""
+        return (self.denoiser, *self.encoders)
+
+    @abstractmethod
+    def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:
+        """The prompt's encoding, in the denoiser's number format and on its device.
+
+        Raises:
+            BadRequestError: `clip_skip` reaches past the first layer.
+        """
+
+    @abstractmethod
+    def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:
+        """What the encoders really see of a prompt, as text."""
+
+    def condition(
+        self,
+        pipe: Any,  # noqa: ARG002
+        prompts: Sequence[ParsedPrompt],
+        encode: Callable[[ParsedPrompt], Encoding],
+    ) -> Conditioning:
+        """The prompt and, where there is guidance, the negative prompt, fit for one batch.
+
+        Args:
+            encode: `Backbone.encode`, which remembers what it has encoded.
+        """
+        prompt, *negative = (encode(prompt) for prompt in prompts)
+        return Conditioning(prompt, negative[0] if negative else None)
+
+    @abstractmethod
+    def arguments(
+        self, pipe: Any, conditioning: Conditioning, request: GenerationRequest, count: int
+    ) -> dict[str, Any]:
+        """The pipeline's arguments for text and guidance, for a batch of `count` pictures."""
+
+    def latents_shape(self, pipe: Any, width: int, height: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a picture of so many pixels."""
+        scale = pipe.vae_scale_factor
+        return pipe.vae.config.latent_channels, height // scale, width // scale
+
+    def packed(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Latents as the pipeline's loop holds them."""
+        return latents
+
+    def unpacked(
+        self,
+        pipe: Any,  # noqa: ARG002
+        latents: torch.Tensor,
+        shape: tuple[int, int, int],  # noqa: ARG002
+    ) -> torch.Tensor:
+        """The loop's latents as `Backbone` has them, of that `latents_shape`."""
+        return latents
+
+    def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:
+        """The most likely latents of a picture of shape (1, 3, height, width) in -1..1."""
+        vae = pipe.vae
+        latents = vae.encode(planes.to(vae.dtype)).latent_dist.mode()
+        return (latents - (getattr(vae.config, "shift_factor", None) or 0)) * (
+            vae.config.scaling_factor
+        )
+
+    def decode_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+        """The picture of shape (1, 3, height, width) in about -1..1, in float32."""
+        vae = pipe.vae
+        plain = latents.to(vae.dtype) / vae.config.scaling_factor
+        shift = getattr(vae.config, "shift_factor", None) or 0
+        return vae.decode(plain + shift, return_dict=False)[0].float()
