@@ -14,10 +14,10 @@ const PAGE = 120; // Tiles drawn at once: each brings a picture.
 const PAUSE = 150;
 const GROUPS = { model: ["model", "denoiser"], lora: ["lora"], controlnet: ["controlnet"], embedding: ["embedding"], vae: ["vae"], other: ["text encoder", "upscaler", "unknown"] };
 const SORTS = {
-  used: (one, other) => other.used - one.used || other.modified - one.modified,
-  name: (one, other) => one.name.localeCompare(other.name),
-  newest: (one, other) => other.modified - one.modified,
-  size: (one, other) => other.size - one.size,
+  "used": (one, other) => other.used - one.used || other.modified - one.modified,
+  "name": (one, other) => one.name.localeCompare(other.name),
+  "newest": (one, other) => other.modified - one.modified,
+  "size": (one, other) => other.size - one.size,
 };
 
 /**
