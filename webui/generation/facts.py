@@ -48,7 +48,7 @@ class ModelFacts:
     @property
     def unused(self) -> tuple[str, ...]:
         """Request fields that the model has no use for."""
-        return tuple(self.family.refused)
+        return tuple(self.family.unused)
 
 
 def read_facts(model: Model) -> ModelFacts:
@@ -68,7 +68,7 @@ def read_facts(model: Model) -> ModelFacts:
         height=side,
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
-        text_layers=None if "clip_skip" in family.refused else _text_layers(model),
+        text_layers=None if "clip_skip" in family.unused else _text_layers(model),
     )
 
 

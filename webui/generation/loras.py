@@ -83,8 +83,11 @@ class Loras:
         """Brings the part's weights to their own plus the stack; only what differs is touched.
 
         Args:
+            part: Nothing happens where the model lacks it.
             stack: LoRAs that were taken in this job.
         """
+        if part not in self._parts:
+            return
         wanted = self._wanted(part, stack)
         touched = [weight for weight in self._merged if weight.part == part]
         parameters = self._parts[part]

@@ -20,9 +20,10 @@ from webui.errors import BrokenFileError, OutOfMemoryError
 from webui.generation.backbones import BACKBONES
 from webui.generation.backbones.base import Backbone
 from webui.generation.devices import Device
-from webui.generation.families import Family, LatentMap
+from webui.generation.families import Family
+from webui.generation.latent_maps import LatentMap
 from webui.generation.loras import Loras
-from webui.library.checkpoints import Checkpoint
+from webui.library.checkpoints import INDEX, Checkpoint, read_json
 from webui.library.lora_facts import LoraPart
 
 
@@ -158,8 +159,15 @@ def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> 
         if "safety_checker" in pipeline._optional_components
         else {}
     )
+    # Those that a pipeline can do without only at a price, diffusers wants to be told about.
+    index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
+    left_out = {name: None for name, kind in index.items() if kind == [None, None]}
     pipe = pipeline.from_pretrained(
-        checkpoint.path, dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
+        checkpoint.path,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        **(unchecked | left_out),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

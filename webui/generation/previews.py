@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.generation.families import LatentMap
+from webui.generation.latent_maps import LatentMap
 from webui.generation.strength import flows, grows
 
 MIN_SECONDS = 0.5

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from webui.clearance import Region
+from webui.errors import BadRequestError
 from webui.generation.canvas import Brought, Canvas, lay_out
 from webui.generation.control import Control, about_control, resolve_control
 from webui.generation.facts import trained_size
@@ -91,12 +92,17 @@ def resolve(
     refuse_unused(request, family)
     check_sampler(request.sampler, request.schedule, request.steps, flow=family.flow)
     trained = trained_size(checkpoint)
-    canvas = None if request.init is None else lay_out(request, brought, trained)
+    canvas = None
+    if request.init is not None:
+        canvas = lay_out(request, brought, trained, family.side_step)
     width, height = (
         (request.width or trained, request.height or trained)
         if canvas is None
         else (canvas.source.width, canvas.source.height)
     )
+    if canvas is None:
+        _check_side(family, "width", width)
+        _check_side(family, "height", height)
     area = None if canvas is None else _area(canvas)
     controls: list[Control | None] = []
     for place, choice in enumerate(request.controls):
@@ -114,8 +120,9 @@ def resolve(
         | {name: brought[picture].id for name, picture in _starts_from(request)}
         | {"controls": _filled(request, controls, brought)}
         | {"width": width, "height": height, "seed": seed}
+        | {"guidance": family.guidance if request.guidance is None else request.guidance}
     )
-    guided = request.cfg > 1
+    guided = family.is_guided(request)
     seeds = [(seed + k) % (MAX_SEED + 1) for k in range(request.count * request.batch)]
     return Plan(
         request=filled,
@@ -138,6 +145,16 @@ def resolve(
             for start in range(0, len(seeds), request.batch)
         ),
     )
+
+
+def _check_side(family: Family, name: str, side: int) -> None:
+    if side % family.side_step:
+        near = round(side / family.side_step) * family.side_step
+        raise BadRequestError(
+            f"{family.name} makes pictures whose sides are multiples of {family.side_step}: set"
+            f" {name} to {near}.",
+            field=name,
+        )
 
 
 def _area(canvas: Canvas) -> Area | None:

@@ -117,6 +117,7 @@ class LatentsKey(Key[torch.Tensor]):
     height: int
     steps: int
     cfg: float
+    guidance: float | None
     sampler: SamplerName
     schedule: ScheduleName
     seeds: tuple[int, ...]
@@ -154,7 +155,8 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
         width=plan.paint_width,
         height=plan.paint_height,
         steps=plan.request.steps,
-        cfg=plan.request.cfg,
+        cfg=plan.request.cfg if negative else 1.0,
+        guidance=plan.request.guidance,
         sampler=plan.request.sampler,
         schedule=plan.request.schedule,
         seeds=seeds,
