@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from webui.generation.backbones.base import Conditioning
+from webui.generation.flow import make_flow_scheduler
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
@@ -58,8 +59,8 @@ def denoise(
     Raises:
         StoppedError: `stopped` was true at the end of a step.
     """
-    pipe = _with_fresh_scheduler(loaded, plan)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    pipe = _with_fresh_scheduler(loaded, plan, generators)
     noise = _noise(loaded, plan, generators)
     # The pipeline multiplies by it whatever it is given, where the scheduler has one.
     scale = getattr(pipe.scheduler, "init_noise_sigma", 1.0)
@@ -152,18 +153,23 @@ class _Watch:
         return tensors
 
 
-def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
+def _with_fresh_scheduler(loaded: Loaded, plan: Plan, generators: list[torch.Generator]) -> Any:
     """The shared components with a scheduler of this request's own, since it holds state."""
-    scheduler: Any = make_scheduler(
-        loaded.scheduler_config,
-        plan.request.sampler,
-        plan.request.schedule,
-        skipped=plan.request.steps - plan.steps,
+    asked = plan.request
+    skipped = asked.steps - plan.steps
+    config = loaded.scheduler_config
+    scheduler: Any = (
+        make_flow_scheduler(
+            config, asked.sampler, asked.schedule, skipped=skipped, generators=generators
+        )
+        if plan.family.flow
+        else make_scheduler(config, asked.sampler, asked.schedule, skipped=skipped)
     )
-    scheduler.set_timesteps(plan.request.steps)
     # A copy, because a pipeline's constructor rewrites a scheduler's steps_offset to its taste.
     pipe: Any = copy.copy(loaded.pipe)
     pipe.scheduler = scheduler
+    shape = loaded.backbone.latents_shape(pipe, plan.paint_width, plan.paint_height)
+    scheduler.set_timesteps(asked.steps, **loaded.backbone.spacing(pipe, shape, asked.steps))
     # The loop hands a callback any of its variables that are on this list.
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "noise_pred"]
     return pipe

@@ -42,6 +42,7 @@ class Family:
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
         side: Pixels of the sides of pictures it was trained on, where its UNet does not say it.
+        flow: Whether it was trained by flow matching (`webui.generation.flow`).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Family:
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     side: int | None = None
+    flow: bool = False
 
 
 SD1 = Family(

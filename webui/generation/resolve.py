@@ -89,7 +89,7 @@ def resolve(
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
-    check_sampler(request.sampler, request.schedule, request.steps)
+    check_sampler(request.sampler, request.schedule, request.steps, flow=family.flow)
     trained = trained_size(checkpoint)
     canvas = None if request.init is None else lay_out(request, brought, trained)
     width, height = (

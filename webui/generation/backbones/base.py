@@ -92,6 +92,19 @@ class Backbone(ABC):
     ) -> dict[str, Any]:
         """The pipeline's arguments for text and guidance, for a batch of `count` pictures."""
 
+    def spacing(
+        self,
+        pipe: Any,  # noqa: ARG002
+        shape: tuple[int, int, int],  # noqa: ARG002
+        steps: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """What the pipeline tells its scheduler's `set_timesteps` beside the number of steps.
+
+        Args:
+            shape: The latents' (`latents_shape`), which the noise levels of some models hang on.
+        """
+        return {}
+
     def latents_shape(self, pipe: Any, width: int, height: int) -> tuple[int, int, int]:
         """Channels, height and width of the latents of a picture of so many pixels."""
         scale = pipe.vae_scale_factor
