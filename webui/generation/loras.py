@@ -16,7 +16,7 @@ import torch
 from webui.generation.lora_deltas import merge_into
 from webui.generation.lora_files import ReadLora, Weight, read_lora
 from webui.generation.lora_measures import Measures
-from webui.generation.lora_names import Layer, spellings
+from webui.generation.lora_names import Target, spellings
 from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard
 
@@ -42,7 +42,7 @@ class Loras:
     ) -> None:
         self._parts = dict(parts)
         self._spare_bytes = spare_bytes
-        self._table: dict[str, Layer] | None = None
+        self._table: dict[str, Target] | None = None
         self._read: OrderedDict[str, ReadLora] = OrderedDict()
         self._bases: dict[Weight, torch.Tensor] = {}
         self._merged: dict[Weight, tuple[Strength, ...]] = {}
@@ -125,7 +125,7 @@ class Loras:
                     wanted[weight] = (*wanted.get(weight, ()), strength)
         return wanted
 
-    def _spellings(self) -> dict[str, Layer]:
+    def _spellings(self) -> dict[str, Target]:
         if self._table is None:
             self._table = spellings(self._parts)
         return self._table

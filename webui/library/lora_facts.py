@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from webui.library.architectures import ModelFamily
 from webui.library.headers import Header
+from webui.library.lora_families import newer_family
 
 LoraFamily = ModelFamily
 LoraKind = Literal["lora", "locon", "loha", "lokr", "dora", "full", "unknown"]
@@ -48,7 +49,7 @@ _CROSS_ATTENTION = re.compile(r"attn2[._](?:processor\.)?to_[kv][._]")
 
 _FULL = (".diff", ".diff_b", ".w_norm", ".b_norm")
 _WRAPPED = "base_model.model."
-_LONGEST_BEGIN = 28
+_LONGEST_BEGIN = 44
 """Characters of a name, without peft's own, by which its part is known."""
 
 _PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
@@ -59,8 +60,9 @@ _PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
         "text_encoder_2": re.compile(r"lora_te2_|text_encoder_2\."),
         "text_encoder_3": re.compile(r"lora_te3_|text_encoder_3\."),
         "transformer": re.compile(
-            r"(?:lora_)?transformer[._]|diffusion_model\.(?:double|single|joint)_blocks"
-            r"|(?:lora_unet_)?(?:double|single|joint)_blocks|(?:single_)?transformer_blocks\."
+            r"(?:lora_)?transformer[._]|(?:diffusion_model\.|lora_unet_)?"
+            r"(?:(?:double|single|joint|(?:single_)?transformer)_blocks[._]|layers[._]\d"
+            r"|(?:noise|context)_refiner[._])"
         ),
         "unet": re.compile(
             r"lora_unet_|unet\.|(?:down_blocks|mid_block|up_blocks|conv_in|conv_norm_out|conv_out"
@@ -158,11 +160,14 @@ def _parts(names: Iterable[str]) -> tuple[LoraPart, ...]:
 def _family(header: Header, parts: Container[LoraPart]) -> LoraFamily:
     """By names of layers and widths of cross attention, then by what the metadata say."""
     names = " ".join(header.shapes)
+    read = [(name, _inner(shape)) for name, shape in header.shapes.items() if name.endswith(_READS)]
+    newer = newer_family(names, read, header.metadata)
+    if newer is not None:
+        return newer
     if any(blocks in names for blocks in _FLUX_BLOCKS):
         return "Flux"
     if "joint_blocks" in names:
         return "SD 3"
-    read = [(name, _inner(shape)) for name, shape in header.shapes.items() if name.endswith(_READS)]
     if "transformer" in parts:
         widths = {width for _, width in read}
         return "SD 3" if widths & _SD3_WIDTHS else "Flux" if _FLUX_WIDTH in widths else "unknown"
