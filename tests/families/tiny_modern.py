@@ -143,7 +143,7 @@ def _flux2_vae() -> Any:
         block_out_channels=(8, 8, 8, 16),
         layers_per_block=1,
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=32,
         sample_size=64,
     )
     vae.bn.running_mean.normal_()
@@ -153,7 +153,7 @@ def _flux2_vae() -> Any:
 
 def flux2_transformer(*, guidance: bool) -> Any:
     return FLUX2(
-        in_channels=16,
+        in_channels=128,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,
@@ -199,7 +199,7 @@ def write_flux2_klein(folder: Path, *, distilled: bool) -> None:
 
 def z_image_transformer() -> Any:
     return Z_IMAGE(
-        in_channels=4,
+        in_channels=16,
         dim=32,
         n_layers=1,
         n_refiner_layers=1,
@@ -215,7 +215,7 @@ def write_z_image(folder: Path, *, shift: float) -> None:
     with tiny.same_weights():
         parts = {
             "transformer": z_image_transformer(),
-            "vae": tiny.tiny_vae(scaling_factor=0.3611, shift_factor=0.1159),
+            "vae": tiny.tiny_vae(16, scaling_factor=0.3611, shift_factor=0.1159),
             "text_encoder": qwen3(3),
             "tokenizer": byte_tokenizer(),
             "scheduler": SCHEDULER(shift=shift, use_dynamic_shifting=False),
@@ -225,8 +225,8 @@ def write_z_image(folder: Path, *, shift: float) -> None:
 
 def qwen_image_transformer() -> Any:
     return QWEN_IMAGE(
-        in_channels=16,
-        out_channels=4,
+        in_channels=64,
+        out_channels=16,
         num_layers=2,
         attention_head_dim=16,
         num_attention_heads=2,
@@ -239,14 +239,7 @@ def write_qwen_image(folder: Path) -> None:
     with tiny.same_weights():
         parts = {
             "transformer": qwen_image_transformer(),
-            "vae": QWEN_VAE(
-                base_dim=8,
-                z_dim=4,
-                dim_mult=[1, 1, 1, 1],
-                num_res_blocks=1,
-                latents_mean=[0.1, -0.2, 0.3, -0.4],
-                latents_std=[1.5, 2.0, 0.5, 1.0],
-            ),
+            "vae": QWEN_VAE(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
             "text_encoder": qwen25_vl(),
             "tokenizer": byte_tokenizer(),
             "scheduler": _dynamic_scheduler(

@@ -19,6 +19,7 @@ SOURCES = (
     "unet/config.json",
     "vae/config.json",
     "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
     OWN_FACTS,
 )
 """The files in a model's folder that `read_facts` reads."""

@@ -38,8 +38,8 @@ class Start:
 
 def takes_channels(loaded: Loaded) -> bool:
     """Whether the denoiser was made for inpainting and takes 9 channels."""
-    parts: Any = loaded.pipe
-    return loaded.denoiser.config.in_channels == 2 * parts.vae.config.latent_channels + 1
+    channels, _, _ = loaded.backbone.latents_shape(loaded.pipe, 8, 8)
+    return loaded.denoiser.config.in_channels == 2 * channels + 1
 
 
 def encode_start(loaded: Loaded, canvas: Canvas) -> torch.Tensor:
