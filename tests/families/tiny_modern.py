@@ -99,7 +99,6 @@ def mistral3(layers: int) -> Any:
         intermediate_size=8,
         num_hidden_layers=1,
         num_attention_heads=1,
-        head_dim=8,
         image_size=28,
         patch_size=14,
     )

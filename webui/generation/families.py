@@ -187,7 +187,7 @@ SD3 = Family(
 )
 
 _NO_CLIP = "Models of this family read prompts without CLIP: leave clip skip as it was."
-_NO_CONTROLNETS = "There are no ControlNets for models of this family: remove the controls."
+_NO_CONTROLNETS = "No ControlNets are run with models of this family: remove the controls."
 
 FLUX2 = Family(
     name="FLUX.2 dev",
@@ -233,7 +233,7 @@ Z_IMAGE = Family(
     also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
     latent_map=FLUX_MAP,
     loras="Z-Image",
-    refused=MappingProxyType({"clip_skip": _NO_CLIP}),
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
     useful_cfg=(3.0, 6.0),
     useful_steps=(25, 50),
     side=1024,
@@ -257,7 +257,7 @@ QWEN_IMAGE = Family(
     also=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     latent_map=QWEN_IMAGE_MAP,
     loras="Qwen-Image",
-    refused=MappingProxyType({"clip_skip": _NO_CLIP}),
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
     useful_cfg=(2.5, 5.0),
     useful_steps=(20, 50),
     side=1024,
