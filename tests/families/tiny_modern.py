@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
 from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
@@ -234,11 +235,37 @@ def qwen_image_transformer() -> Any:
     )
 
 
+def write_qwen_controlnet(folder: Path) -> None:
+    """One of a single block, for hints of any kind, that does something."""
+    untyped: Any = QwenImageControlNetModel
+    with tiny.same_weights(7):
+        net = untyped(
+            in_channels=64,
+            out_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=(4, 6, 6),
+        )
+        for layer in (net.controlnet_x_embedder, *net.controlnet_blocks):
+            layer.weight.data.normal_(std=0.3)
+    net.save_pretrained(folder)
+
+
+def _qwen_vae() -> Any:
+    vae = QWEN_VAE(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    # As in real ones there is next to no deviation in what it encodes.
+    vae.quant_conv.weight.data[16:] = 0
+    vae.quant_conv.bias.data[16:] = -30
+    return vae
+
+
 def write_qwen_image(folder: Path) -> None:
     with tiny.same_weights():
         parts = {
             "transformer": qwen_image_transformer(),
-            "vae": QWEN_VAE(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+            "vae": _qwen_vae(),
             "text_encoder": qwen25_vl(),
             "tokenizer": byte_tokenizer(),
             "scheduler": _dynamic_scheduler(

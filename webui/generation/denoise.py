@@ -20,6 +20,7 @@ from webui.generation.resolve import Plan
 from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
+from webui.generation.steering_transformers import TransformerHook
 
 
 class StoppedError(Exception):
@@ -91,7 +92,10 @@ def denoise(
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
-    with channels_added(loaded, start.channels), steered(pipe, steerings):
+    hook = None
+    if steerings and loaded.backbone.denoiser == "transformer":
+        hook = TransformerHook(pipe, loaded.backbone, steerings)
+    with channels_added(loaded, start.channels), steered(pipe, steerings, hook):
         call()
     # Not what the call gives back: some pipelines undo the VAE's scaling there, some do not.
     return watch.latents

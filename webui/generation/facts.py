@@ -97,6 +97,16 @@ def trained_size(model: Model) -> int:
     return side
 
 
+def denoiser_config(model: Model) -> dict[str, Any]:
+    """The configuration of what predicts the noise.
+
+    Raises:
+        BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: The configuration is missing or damaged.
+    """
+    return model.config("transformer" if family_of(model).flow else "unet")
+
+
 def check_clip_skip(clip_skip: int, layers: int | None) -> None:
     """Passes what a text encoder of so many layers can do.
 
