@@ -82,7 +82,10 @@ _SAID: tuple[tuple[str, LoraFamily], ...] = (
     ("stable-diffusion-xl", "SDXL"),
     ("sd3", "SD 3"),
     ("stable-diffusion-3", "SD 3"),
+    *((begin, "Flux 2") for begin in ("flux2", "flux.2", "flux-2")),
     ("flux", "Flux"),
+    *((begin, "Z-Image") for begin in ("zimage", "z-image", "z_image")),
+    *((begin, "Qwen-Image") for begin in ("qwen-image", "qwen_image")),
     ("sd_v2", "SD 2"),
     ("stable-diffusion-v2", "SD 2"),
     ("sd_v1", "SD 1"),
@@ -164,10 +167,10 @@ def _family(header: Header, parts: Container[LoraPart]) -> LoraFamily:
     newer = newer_family(names, read, header.metadata)
     if newer is not None:
         return newer
-    if any(blocks in names for blocks in _FLUX_BLOCKS):
-        return "Flux"
     if "joint_blocks" in names:
         return "SD 3"
+    if any(blocks in names for blocks in _FLUX_BLOCKS):
+        return "Flux"
     if "transformer" in parts:
         widths = {width for _, width in read}
         return "SD 3" if widths & _SD3_WIDTHS else "Flux" if _FLUX_WIDTH in widths else "unknown"

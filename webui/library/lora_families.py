@@ -50,10 +50,12 @@ _FLUX2_WIDTHS = frozenset({4096, 6144, 9216, 16384, 18432, 24576})
 _SAYS_FLUX2 = re.compile(r"flux[.\- _]?2")
 _SAYING = ("ss_base_model_version", "modelspec.architecture")
 
-_TWENTIETH = re.compile(r"(?<!single_)transformer_blocks[._]19[._]attn[._]")
-"""FLUX.1 has 19 such blocks, SD 3.5 more, but of another width."""
+_DEEP = re.compile(r"(?<!single_)transformer_blocks[._](?:19|[2-5]\d)[._]attn[._]")
+"""FLUX.1 has 19 such blocks, SD 3.5 up to 38, but of another width."""
 
 _QWEN_WIDTH = 3072
+_Z_IMAGE_WIDTHS = frozenset({256, 3840, 10240})
+"""Of its modulation, its stream and within its feed-forward; Lumina 2 has others."""
 
 
 def newer_family(
@@ -68,12 +70,12 @@ def newer_family(
     """
     for family, (everywhere, marks) in _MARKS.items():
         if everywhere in names and any(mark in names for mark in marks):
-            return family
+            widths = {width for _, width in read}
+            strange = family == "Z-Image" and widths and not widths & _Z_IMAGE_WIDTHS
+            return "unknown" if strange else family
     if any(blocks in names for blocks in _FLUX_BLOCKS):
         widths = {width for name, width in read if _FLUX_BLOCK.search(name)}
         says = any(_SAYS_FLUX2.search(said.get(key, "").casefold()) for key in _SAYING)
         return "Flux 2" if widths & _FLUX2_WIDTHS or says else None
-    if "_blocks.19." in names or "_blocks_19_" in names:
-        widths = {width for name, width in read if _TWENTIETH.search(name)}
-        return "Qwen-Image" if widths == {_QWEN_WIDTH} else None
-    return None
+    deep = {width for name, width in read if _DEEP.search(name)}
+    return "Qwen-Image" if deep == {_QWEN_WIDTH} else None

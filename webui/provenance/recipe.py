@@ -41,6 +41,7 @@ class Recipe:
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
+        memory: How the model lay in memory: 8-bit weights and tiles change pictures a little.
         tainted: Whether anything from outside had a part in it; see `webui.safety.taint`.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     attention: str
     tainted: bool
     loras: tuple[UsedLora, ...] = ()
+    memory: str = "resident"
 
     def to_json(self) -> str:
         """One JSON object: schema, request, tainted, model, loras, versions, engine."""
@@ -69,6 +71,7 @@ class Recipe:
                     "dtype": self.dtype,
                     "layout": self.layout,
                     "attention": self.attention,
+                    "memory": self.memory,
                 },
             },
             ensure_ascii=False,
