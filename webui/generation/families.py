@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.generation.latent_maps import LatentMap
+from webui.generation.latent_maps import FLUX_MAP, LatentMap
 from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
@@ -185,10 +185,54 @@ SD3 = Family(
     side_step=16,
 )
 
+FLUX = Family(
+    name="FLUX.1 dev",
+    backbone="flux",
+    pipeline="FluxPipeline",
+    also=("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+    latent_map=FLUX_MAP,
+    loras="Flux",
+    refused=MappingProxyType(
+        {"clip_skip": "FLUX.1 takes CLIP's view of the whole alone: leave clip skip as it was."}
+    ),
+    useful_cfg=(1.0, 4.0),
+    useful_steps=(12, 50),
+    side=1024,
+    flow=True,
+    guided="when asked",
+    guidance=3.5,
+    side_step=16,
+)
+
+FLUX_SCHNELL = replace(
+    FLUX,
+    name="FLUX.1 schnell",
+    mark=Mark("transformer", "guidance_embeds", False),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(1, 8),
+    guided="never",
+    guidance=None,
+)
+
+FLUX_FILL = replace(
+    FLUX,
+    name="FLUX.1 Fill",
+    also=("FluxFillPipeline",),
+    mark=Mark("transformer", "in_channels", 384),
+    guidance=30.0,
+)
+
 _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
-FAMILIES: tuple[Family, ...] = (SD1, SDXL, SD3)
+FAMILIES: tuple[Family, ...] = (
+    SD1,
+    SDXL,
+    SD3,
+    FLUX_SCHNELL,
+    FLUX_FILL,
+    FLUX,
+)
 """The marked ones before those they are told from."""
 
 

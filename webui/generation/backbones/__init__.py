@@ -7,9 +7,15 @@ from types import MappingProxyType
 
 from webui.generation.backbones.base import Backbone
 from webui.generation.backbones.clip import StableDiffusion, StableDiffusionXL
+from webui.generation.backbones.flux import Flux
 from webui.generation.backbones.sd3 import StableDiffusion3
 from webui.generation.families import BackboneName
 
 BACKBONES: Mapping[BackboneName, Backbone] = MappingProxyType(
-    {"sd": StableDiffusion(), "sdxl": StableDiffusionXL(), "sd3": StableDiffusion3()}
+    {
+        "sd": StableDiffusion(),
+        "sdxl": StableDiffusionXL(),
+        "sd3": StableDiffusion3(),
+        "flux": Flux(),
+    }
 )
