@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
 from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
@@ -99,7 +100,6 @@ def mistral3(layers: int) -> Any:
         intermediate_size=8,
         num_hidden_layers=1,
         num_attention_heads=1,
-        head_dim=8,
         image_size=28,
         patch_size=14,
     )
@@ -143,7 +143,7 @@ def _flux2_vae() -> Any:
         block_out_channels=(8, 8, 8, 16),
         layers_per_block=1,
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=32,
         sample_size=64,
     )
     vae.bn.running_mean.normal_()
@@ -153,7 +153,7 @@ def _flux2_vae() -> Any:
 
 def flux2_transformer(*, guidance: bool) -> Any:
     return FLUX2(
-        in_channels=16,
+        in_channels=128,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,
@@ -199,7 +199,7 @@ def write_flux2_klein(folder: Path, *, distilled: bool) -> None:
 
 def z_image_transformer() -> Any:
     return Z_IMAGE(
-        in_channels=4,
+        in_channels=16,
         dim=32,
         n_layers=1,
         n_refiner_layers=1,
@@ -215,7 +215,7 @@ def write_z_image(folder: Path, *, shift: float) -> None:
     with tiny.same_weights():
         parts = {
             "transformer": z_image_transformer(),
-            "vae": tiny.tiny_vae(scaling_factor=0.3611, shift_factor=0.1159),
+            "vae": tiny.tiny_vae(16, scaling_factor=0.3611, shift_factor=0.1159),
             "text_encoder": qwen3(3),
             "tokenizer": byte_tokenizer(),
             "scheduler": SCHEDULER(shift=shift, use_dynamic_shifting=False),
@@ -225,8 +225,8 @@ def write_z_image(folder: Path, *, shift: float) -> None:
 
 def qwen_image_transformer() -> Any:
     return QWEN_IMAGE(
-        in_channels=16,
-        out_channels=4,
+        in_channels=64,
+        out_channels=16,
         num_layers=2,
         attention_head_dim=16,
         num_attention_heads=2,
@@ -235,18 +235,37 @@ def qwen_image_transformer() -> Any:
     )
 
 
+def write_qwen_controlnet(folder: Path) -> None:
+    """One of a single block, for hints of any kind, that does something."""
+    untyped: Any = QwenImageControlNetModel
+    with tiny.same_weights(7):
+        net = untyped(
+            in_channels=64,
+            out_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=(4, 6, 6),
+        )
+        for layer in (net.controlnet_x_embedder, *net.controlnet_blocks):
+            layer.weight.data.normal_(std=0.3)
+    net.save_pretrained(folder)
+
+
+def _qwen_vae() -> Any:
+    vae = QWEN_VAE(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    # As in real ones there is next to no deviation in what it encodes.
+    vae.quant_conv.weight.data[16:] = 0
+    vae.quant_conv.bias.data[16:] = -30
+    return vae
+
+
 def write_qwen_image(folder: Path) -> None:
     with tiny.same_weights():
         parts = {
             "transformer": qwen_image_transformer(),
-            "vae": QWEN_VAE(
-                base_dim=8,
-                z_dim=4,
-                dim_mult=[1, 1, 1, 1],
-                num_res_blocks=1,
-                latents_mean=[0.1, -0.2, 0.3, -0.4],
-                latents_std=[1.5, 2.0, 0.5, 1.0],
-            ),
+            "vae": _qwen_vae(),
             "text_encoder": qwen25_vl(),
             "tokenizer": byte_tokenizer(),
             "scheduler": _dynamic_scheduler(

@@ -96,7 +96,8 @@ def advise(request: GenerationRequest, facts: ModelFacts) -> tuple[Advice, ...]:
         _cfg(request, facts),
         _batch(request, facts),
     )
-    return tuple(a for a in found if a is not None and _can_be_taken(a, request))
+    used = (a for a in found if a is not None and a.field not in facts.unused)
+    return tuple(a for a in used if _can_be_taken(a, request))
 
 
 def idle_fields(request: GenerationRequest) -> tuple[Idle, ...]:

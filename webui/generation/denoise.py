@@ -20,6 +20,7 @@ from webui.generation.resolve import Plan
 from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
+from webui.generation.steering_transformers import TransformerHook
 
 
 class StoppedError(Exception):
@@ -85,14 +86,19 @@ def denoise(
         height=plan.paint_height,
         num_inference_steps=plan.request.steps,
         generator=generators,
-        latents=loaded.backbone.packed(pipe, begin),
+        latents=loaded.backbone.given(pipe, begin),
         output_type="latent",
         callback_on_step_end=watch.on_step_end,
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
-    with channels_added(loaded, start.channels), steered(pipe, steerings):
-        return watch.unpacked(call()[0])
+    hook = None
+    if steerings and loaded.backbone.denoiser == "transformer":
+        hook = TransformerHook(pipe, loaded.backbone, steerings)
+    with channels_added(loaded, start.channels), steered(pipe, steerings, hook):
+        call()
+    # Not what the call gives back: some pipelines undo the VAE's scaling there, some do not.
+    return watch.latents
 
 
 class _Watch:
@@ -122,6 +128,11 @@ class _Watch:
         self._began = time.perf_counter()
         if pace is not None:
             pace.begin()
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """What the last step left, of (batch, channels, height, width)."""
+        return self._sample
 
     def unpacked(self, latents: torch.Tensor) -> torch.Tensor:
         """What the loop holds as latents of (batch, channels, height, width)."""
@@ -177,5 +188,5 @@ def _with_fresh_scheduler(loaded: Loaded, plan: Plan, generators: list[torch.Gen
 
 def _noise(loaded: Loaded, plan: Plan, generators: list[torch.Generator]) -> torch.Tensor:
     shape = loaded.backbone.latents_shape(loaded.pipe, plan.paint_width, plan.paint_height)
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    noise = torch.stack([loaded.backbone.noise(shape, generator) for generator in generators])
     return noise.to(loaded.denoiser.device, loaded.denoiser.dtype)

@@ -19,6 +19,7 @@ SOURCES = (
     "unet/config.json",
     "vae/config.json",
     "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
     OWN_FACTS,
 )
 """The files in a model's folder that `read_facts` reads."""
@@ -94,6 +95,16 @@ def trained_size(model: Model) -> int:
             field="model",
         )
     return side
+
+
+def denoiser_config(model: Model) -> dict[str, Any]:
+    """The configuration of what predicts the noise.
+
+    Raises:
+        BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: The configuration is missing or damaged.
+    """
+    return model.config("transformer" if family_of(model).flow else "unet")
 
 
 def check_clip_skip(clip_skip: int, layers: int | None) -> None:

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.generation.latent_maps import FLUX_MAP, LatentMap
+from webui.generation.latent_maps import FLUX2_MAP, FLUX_MAP, QWEN_IMAGE_MAP, LatentMap
 from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
-BackboneName = Literal["sd", "sdxl", "sd3", "flux"]
+BackboneName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "flux2-klein", "z-image", "qwen-image"]
 """The architectures of `webui.generation.backbones`."""
 
 
@@ -40,7 +40,8 @@ class Mark:
         """
         if self.part is not None:
             return model.config(self.part).get(self.key) == self.value
-        return read_json(model.path / INDEX, model=model.name).get(self.key) == self.value
+        index = read_json(model.path / INDEX, model=model.name)
+        return (index | dict(model.said.get(INDEX, {}))).get(self.key) == self.value
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,85 @@ FLUX_FILL = replace(
     guidance=30.0,
 )
 
+_NO_CLIP = "Models of this family read prompts without CLIP: leave clip skip as it was."
+_NO_CONTROLNETS = "No ControlNets are run with models of this family: remove the controls."
+
+FLUX2 = Family(
+    name="FLUX.2 dev",
+    backbone="flux2",
+    pipeline="Flux2Pipeline",
+    also=(),
+    latent_map=FLUX2_MAP,
+    loras="Flux 2",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(20, 50),
+    side=1024,
+    flow=True,
+    guided="never",
+    guidance=4.0,
+    side_step=16,
+)
+
+FLUX2_KLEIN_BASE = replace(
+    FLUX2,
+    name="FLUX.2 klein base",
+    backbone="flux2-klein",
+    pipeline="Flux2KleinPipeline",
+    also=("Flux2KleinInpaintPipeline",),
+    useful_cfg=(2.5, 6.0),
+    guided="always",
+    guidance=None,
+)
+
+FLUX2_KLEIN = replace(
+    FLUX2_KLEIN_BASE,
+    name="FLUX.2 klein",
+    mark=Mark(None, "is_distilled", True),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(4, 8),
+    guided="never",
+)
+
+Z_IMAGE = Family(
+    name="Z-Image",
+    backbone="z-image",
+    pipeline="ZImagePipeline",
+    also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
+    latent_map=FLUX_MAP,
+    loras="Z-Image",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    useful_cfg=(3.0, 6.0),
+    useful_steps=(25, 50),
+    side=1024,
+    flow=True,
+    side_step=16,
+)
+
+Z_IMAGE_TURBO = replace(
+    Z_IMAGE,
+    name="Z-Image Turbo",
+    mark=Mark("scheduler", "shift", 3.0),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(7, 12),
+    guided="never",
+)
+
+QWEN_IMAGE = Family(
+    name="Qwen-Image",
+    backbone="qwen-image",
+    pipeline="QwenImagePipeline",
+    also=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
+    latent_map=QWEN_IMAGE_MAP,
+    loras="Qwen-Image",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP}),
+    useful_cfg=(2.5, 5.0),
+    useful_steps=(20, 50),
+    side=1024,
+    flow=True,
+    side_step=16,
+)
+
 _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
@@ -232,6 +312,12 @@ FAMILIES: tuple[Family, ...] = (
     FLUX_SCHNELL,
     FLUX_FILL,
     FLUX,
+    FLUX2,
+    FLUX2_KLEIN,
+    FLUX2_KLEIN_BASE,
+    Z_IMAGE_TURBO,
+    Z_IMAGE,
+    QWEN_IMAGE,
 )
 """The marked ones before those they are told from."""
 
@@ -271,4 +357,7 @@ def refuse_unused(request: GenerationRequest, family: Family) -> None:
 
 
 def _is_set(request: GenerationRequest, name: str) -> bool:
+    if name == "cfg" and request.cfg == 1:
+        # Off, which is how other tools write down that there was none.
+        return False
     return getattr(request, name) != GenerationRequest.model_fields[name].default

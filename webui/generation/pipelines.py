@@ -58,7 +58,8 @@ class Loaded:
     @property
     def attention(self) -> str:
         """Name of diffusers' attention processor that the denoiser uses."""
-        return type(next(iter(self.denoiser.attn_processors.values()))).__name__
+        known = (getattr(module, "processor", None) for module in self.denoiser.modules())
+        return type(next(processor for processor in known if processor is not None)).__name__
 
 
 def quiet_libraries() -> None:
@@ -162,13 +163,15 @@ def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> 
     # Those that a pipeline can do without only at a price, diffusers wants to be told about.
     index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
     left_out = {name: None for name, kind in index.items() if kind == [None, None]}
+    apart = BACKBONES[family.backbone].loaded_apart(checkpoint.path)
     pipe = pipeline.from_pretrained(
         checkpoint.path,
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
-        **(unchecked | left_out),
+        **(unchecked | left_out | dict.fromkeys(apart)),
     )
+    pipe.register_modules(**apart)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

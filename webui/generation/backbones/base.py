@@ -8,8 +8,10 @@ it, and how the loop's latents relate to those of the VAE.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -59,6 +61,14 @@ class Backbone(ABC):
     def parts(self) -> tuple[LoraPart, ...]:
         """Components that a LoRA can change."""
         return (self.denoiser, *self.encoders)
+
+    def loaded_apart(self, folder: Path) -> Mapping[str, Any]:  # noqa: ARG002
+        """Components of a model's folder that diffusers cannot load here, by name.
+
+        Raises:
+            OSError, ValueError: A file of one is missing or damaged.
+        """
+        return MappingProxyType({})
 
     @abstractmethod
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:
@@ -110,6 +120,14 @@ class Backbone(ABC):
         scale = pipe.vae_scale_factor
         return pipe.vae.config.latent_channels, height // scale, width // scale
 
+    def noise(self, shape: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
+        """Noise of deviation 1 for the latents of one picture, of that `latents_shape`."""
+        return torch.randn(shape, generator=generator)
+
+    def given(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the pipeline is given them to start from."""
+        return self.packed(pipe, latents)
+
     def packed(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Latents as the pipeline's loop holds them."""
         return latents
@@ -125,8 +143,8 @@ class Backbone(ABC):
 
     def takes_channels(self, pipe: Any) -> bool:
         """Whether the denoiser was made for inpainting, and takes mask and picture beside."""
-        denoiser = pipe.components[self.denoiser]
-        return denoiser.config.in_channels == 2 * pipe.vae.config.latent_channels + 1
+        latents, _, _ = self.latents_shape(pipe, 8, 8)
+        return pipe.components[self.denoiser].config.in_channels == 2 * latents + 1
 
     def channels(
         self,

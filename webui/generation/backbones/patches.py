@@ -16,7 +16,8 @@ def to_patches(latents: torch.Tensor) -> torch.Tensor:
 
 def from_patches(patches: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Patches of (batch, patches, channels * 4) as latents of that height and width."""
-    planes = patches.transpose(1, 2).unflatten(2, (height // PATCH, width // PATCH))
+    rows, columns = height // PATCH, width // PATCH
+    planes = patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
     return pixel_shuffle(planes, PATCH)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.pipelines.flux import pipeline_flux
 
 
 def shift_of(scheduler: Any, patches: int) -> float:
     """The shift for a picture of so many patches, as diffusers' pipelines work it out."""
     known = scheduler.config.get
-    return calculate_shift(
+    # diffusers does not declare its arguments.
+    untyped: Any = pipeline_flux
+    return untyped.calculate_shift(
         patches,
         known("base_image_seq_len", 256),
         known("max_image_seq_len", 4096),
