@@ -205,3 +205,25 @@ def test_a_model_that_shifts_by_size_does(tmp_path: Path) -> None:
             output_type="latent",
         ).images
         assert torch.allclose(own, theirs, atol=1e-4)
+
+
+ATTENTION = "transformer_blocks.0.attn.to_out.0"
+TEXT = "encoder.layers.1.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "place"),
+    [
+        (f"transformer.{ATTENTION}", f"transformer:{ATTENTION}"),
+        (f"lora_unet_{ATTENTION.replace('.', '_')}", f"transformer:{ATTENTION}"),
+        ("lora_unet_joint_blocks_0_x_block_attn_proj", f"transformer:{ATTENTION}"),
+        ("lora_te1_text_model_" + TEXT.replace(".", "_"), "text_encoder:text_model." + TEXT),
+        ("lora_te2_text_model_" + TEXT.replace(".", "_"), "text_encoder_2:text_model." + TEXT),
+        (
+            "lora_te3_encoder_block_0_layer_0_SelfAttention_q",
+            "text_encoder_3:encoder.block.0.layer.0.SelfAttention.q",
+        ),
+    ],
+)
+def test_a_lora_acts_and_is_gone_to_the_bit(bench: Bench, spelled: str, place: str) -> None:
+    kit.check_lora(bench, {spelled: place}, spelled[:9] + spelled[-12:])

@@ -115,6 +115,8 @@ def _can_be_taken(advice: Advice, request: GenerationRequest) -> bool:
 
 
 def _cfg(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    if facts.family.guided != "always" and not facts.family.is_guided(request):
+        return None
     of_sampler = SAMPLER_TABLE[request.sampler].useful_cfg
     low, high = of_sampler or facts.useful_cfg
     name = request.sampler if of_sampler else facts.name

@@ -186,6 +186,43 @@ SD3 = Family(
     side_step=16,
 )
 
+FLUX = Family(
+    name="FLUX.1 dev",
+    backbone="flux",
+    pipeline="FluxPipeline",
+    also=("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+    latent_map=FLUX_MAP,
+    loras="Flux",
+    refused=MappingProxyType(
+        {"clip_skip": "FLUX.1 takes CLIP's view of the whole alone: leave clip skip as it was."}
+    ),
+    useful_cfg=(1.0, 4.0),
+    useful_steps=(12, 50),
+    side=1024,
+    flow=True,
+    guided="when asked",
+    guidance=3.5,
+    side_step=16,
+)
+
+FLUX_SCHNELL = replace(
+    FLUX,
+    name="FLUX.1 schnell",
+    mark=Mark("transformer", "guidance_embeds", False),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(1, 8),
+    guided="never",
+    guidance=None,
+)
+
+FLUX_FILL = replace(
+    FLUX,
+    name="FLUX.1 Fill",
+    also=("FluxFillPipeline",),
+    mark=Mark("transformer", "in_channels", 384),
+    guidance=30.0,
+)
+
 _NO_CLIP = "Models of this family read prompts without CLIP: leave clip skip as it was."
 _NO_CONTROLNETS = "No ControlNets are run with models of this family: remove the controls."
 
@@ -272,6 +309,9 @@ FAMILIES: tuple[Family, ...] = (
     SD1,
     SDXL,
     SD3,
+    FLUX_SCHNELL,
+    FLUX_FILL,
+    FLUX,
     FLUX2,
     FLUX2_KLEIN,
     FLUX2_KLEIN_BASE,

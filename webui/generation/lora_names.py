@@ -53,9 +53,16 @@ _ENDS: Mapping[str, str] = MappingProxyType(
     }
 )
 _ENCODERS: Mapping[LoraPart, tuple[str, ...]] = MappingProxyType(
-    {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
+    {
+        "text_encoder": ("lora_te_", "lora_te1_"),
+        "text_encoder_2": ("lora_te2_",),
+        "text_encoder_3": ("lora_te3_",),
+    }
 )
 """How kohya's names of each text encoder's layers begin."""
+
+_T5 = "lora_te3_"
+"""How those of T5 begin, whichever encoder of a model it is."""
 
 _OF_TRANSFORMER = ("lora_unet_", "lora_transformer_", "lycoris_")
 """How kohya's and LyCORIS's names of a transformer's layers begin."""
@@ -107,6 +114,8 @@ def _of_transformer(transformer: torch.nn.Module) -> dict[str, Target]:
 
 def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Target]:
     table: dict[str, Target] = {}
+    is_t5 = type(encoder).__name__ == "T5EncoderModel"
+    prefixes = dict.fromkeys((*_ENCODERS[part], *((_T5,) if is_t5 else ())))
     for path in _weighted(encoder):
         layer = Layer(part, path)
         inner = path.removeprefix("text_model.")
@@ -115,7 +124,7 @@ def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Target]:
             alone = (name,) if part == "text_encoder" else ()
             for dotted in (*alone, f"{part}.{name}"):
                 table[dotted] = table[f"base_model.model.{dotted}"] = layer
-            for prefix in _ENCODERS[part]:
+            for prefix in prefixes:
                 table[prefix + _mangled(name)] = layer
     return table
 

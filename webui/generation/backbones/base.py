@@ -141,6 +141,32 @@ class Backbone(ABC):
         """The loop's latents as `Backbone` has them, of that `latents_shape`."""
         return latents
 
+    def takes_channels(self, pipe: Any) -> bool:
+        """Whether the denoiser was made for inpainting, and takes mask and picture beside."""
+        latents, _, _ = self.latents_shape(pipe, 8, 8)
+        return pipe.components[self.denoiser].config.in_channels == 2 * latents + 1
+
+    def channels(
+        self,
+        pipe: Any,  # noqa: ARG002
+        picture: torch.Tensor,
+        mask: torch.Tensor,
+        hidden: torch.Tensor,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """What such a denoiser sees beside the latents, of their height and width.
+
+        Args:
+            picture: Latents of the picture with grey under the mask.
+            mask: 1 = painted anew, of shape (1, 1, height, width) of the latents.
+            hidden: The same of the pixels.
+        """
+        return torch.cat([mask, picture], dim=1)
+
+    def widened(self, sample: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+        """What the denoiser is given in a call, with `channels` put behind."""
+        more = channels.to(sample).expand(sample.shape[0], -1, -1, -1)
+        return torch.cat([sample, more], dim=1)
+
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:
         """The most likely latents of a picture of shape (1, 3, height, width) in -1..1."""
         vae = pipe.vae
