@@ -261,6 +261,18 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("sampling", unit="scale", step=0.5),
         ),
     ] = 5.0
+    guidance: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=30,
+            allow_inf_nan=False,
+            title="Distilled guidance",
+            description="How strongly the prompt is followed by models that learned guidance"
+            " itself, such as FLUX.1 dev; costs no time. Empty: what the model was made for.",
+            json_schema_extra=_about("sampling", unit="scale", step=0.5, empty="model's own"),
+        ),
+    ] = None
     sampler: Annotated[
         SamplerName,
         Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,17 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+    FlowMatchEulerDiscreteScheduler,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 from tests.generation.folders import MERGES, toy_vocabulary
 
@@ -70,6 +81,36 @@ def clip_encoder(width: int = TEXT_WIDTH) -> CLIPTextModel:
 
 def projecting_clip_encoder(width: int = TEXT_WIDTH) -> CLIPTextModelWithProjection:
     return CLIPTextModelWithProjection(clip_config(width, activation="gelu"))
+
+
+WORDS = ("a", "red", "hill", "blue", "lake", "tree")
+
+
+def t5_tokenizer() -> Any:
+    """One that knows a few words, whole."""
+    pieces = ("<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS))
+    # transformers declares no types for it.
+    untyped: Any = importlib.import_module("transformers").T5TokenizerFast
+    return untyped(vocab=[(piece, -float(n)) for n, piece in enumerate(pieces)], extra_ids=0)
+
+
+def t5_encoder(width: int = TEXT_WIDTH) -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=3 + len(WORDS),
+            d_model=width,
+            d_kv=8,
+            d_ff=37,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+
+
+def flow_scheduler(**options: Any) -> FlowMatchEulerDiscreteScheduler:
+    untyped: Any = FlowMatchEulerDiscreteScheduler
+    return untyped(**options)
 
 
 def tiny_vae(channels: int = 4, **options: Any) -> AutoencoderKL:

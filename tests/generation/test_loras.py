@@ -26,7 +26,7 @@ from tests.generation.lora_cases import (
 from webui.errors import BrokenFileError
 from webui.generation import loras as loras_module
 from webui.generation.lora_files import ReadLora
-from webui.generation.lora_names import spellings
+from webui.generation.lora_names import Layer, spellings
 from webui.generation.loras import Loras, Strength
 from webui.library.headers import Header
 from webui.library.lora_facts import LoraPart, read_facts
@@ -335,5 +335,6 @@ def test_every_layer_has_one_spelling_of_each_kind(model: Model):
 def test_the_header_alone_tells_the_part_of_every_layer(model: Model):
     """By it a LoRA's strength in a part counts, or does not."""
     for name, layer in spellings(model).items():
+        assert isinstance(layer, Layer)
         header = Header({f"{name}.lora_down.weight": (4, 4)}, {}, 0)
         assert read_facts(header, None, file="a").parts == (layer.part,), name

@@ -10,7 +10,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from PIL import Image
 
 from webui.generation import previews
-from webui.generation.families import LatentMap
+from webui.generation.latent_maps import LatentMap
 from webui.generation.previews import PreviewPace, predicted_original, to_jpeg, to_rgb
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear"}

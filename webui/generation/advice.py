@@ -100,7 +100,8 @@ def advise(request: GenerationRequest, facts: ModelFacts) -> tuple[Advice, ...]:
         _cfg(request, facts),
         _batch(request, facts),
     )
-    return tuple(a for a in found if a is not None and _can_be_taken(a, request))
+    used = (a for a in found if a is not None and a.field not in facts.unused)
+    return tuple(a for a in used if _can_be_taken(a, request))
 
 
 def idle_fields(request: GenerationRequest) -> tuple[Idle, ...]:
@@ -118,6 +119,8 @@ def _can_be_taken(advice: Advice, request: GenerationRequest) -> bool:
 
 
 def _cfg(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
+    if facts.family.guided != "always" and not facts.family.is_guided(request):
+        return None
     of_sampler = SAMPLER_TABLE[request.sampler].useful_cfg
     low, high = of_sampler or facts.useful_cfg
     name = request.sampler if of_sampler else facts.name

@@ -142,12 +142,15 @@ class Canvas:
         return whole
 
 
-def lay_out(request: GenerationRequest, brought: Mapping[str, Brought], trained: int) -> Canvas:
+def lay_out(
+    request: GenerationRequest, brought: Mapping[str, Brought], trained: int, step: int = _STEP
+) -> Canvas:
     """The canvas of a request that names an init picture.
 
     Args:
         brought: The pictures by the names the request has for them.
         trained: Side in pixels of the pictures the model was trained on.
+        step: Pixels that the sides of what it paints are multiples of.
 
     Raises:
         BadRequestError: A size does not fit, or the mask is empty or not of the picture's shape.
@@ -173,8 +176,8 @@ def lay_out(request: GenerationRequest, brought: Mapping[str, Brought], trained:
             height=picture.shape[0],
             margins=request.outpaint,
             area=area,
-            paint_width=paint_size[0],
-            paint_height=paint_size[1],
+            paint_width=-(-paint_size[0] // step) * step,
+            paint_height=-(-paint_size[1] // step) * step,
         ),
         cover=None
         if shares is None

@@ -20,6 +20,7 @@ from webui.generation.control_kinds import (
     is_union,
     union_type,
 )
+from webui.generation.facts import denoiser_config
 from webui.generation.hints import Area, Hint
 from webui.library.checkpoints import Model
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
@@ -130,15 +131,15 @@ def _options(choice: ControlChoice, name: Preprocessor, side: int) -> Options | 
 
 def _net(choice: ControlChoice, model: Model, shelf: ControlNetShelf) -> ControlNetFolder:
     """The ControlNet the unit names, or the first of its kind that fits the model."""
-    unet = model.config("unet")
+    denoiser = denoiser_config(model)
     if choice.model is not None:
         folder = shelf.folder(choice.model)
-        check_fits(folder, unet, model)
+        check_fits(folder, denoiser, model)
         return shelf.find(choice.model)
     if choice.kind == "other":
         raise BadRequestError("A control of the kind 'other' needs a model.", field="controls")
     of_kind = [net for net in map(shelf.folder, shelf.names()) if is_of_kind(net, choice.kind)]
-    fitting = fitting_nets(of_kind, choice.kind, unet)
+    fitting = fitting_nets(of_kind, choice.kind, denoiser)
     if not fitting:
         others = f" ({of_kind[0].name} is made for other models)" if of_kind else ""
         raise NotFoundError(

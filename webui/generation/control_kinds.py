@@ -63,6 +63,17 @@ _UNIONS = ("ControlNetUnionModel", "ControlNetModel_Union")
 """As diffusers calls it, and as the authors of the first one do."""
 
 
+_OF_TRANSFORMERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "QwenImageControlNetModel": (
+            "QwenImageTransformer2DModel",
+            ("attention_head_dim", "num_attention_heads", "joint_attention_dim", "in_channels"),
+        )
+    }
+)
+"""Classes of ControlNets for transformers: the transformer's, and what both have in common."""
+
+
 def is_union(net: ControlNetFolder) -> bool:
     """Whether the ControlNet reads hints of several kinds."""
     return net.class_name in _UNIONS
@@ -91,13 +102,19 @@ _FEWEST_TYPES = 6
 _SHAPE = ("block_out_channels", "cross_attention_dim", "layers_per_block")
 
 
-def fits(net: ControlNetFolder, unet: Mapping[str, Any]) -> bool:
-    """Whether the ControlNet is served, and steers a UNet of that configuration."""
+def fits(net: ControlNetFolder, denoiser: Mapping[str, Any]) -> bool:
+    """Whether the ControlNet is served, and steers a denoiser of that configuration."""
+    if net.class_name in _OF_TRANSFORMERS:
+        steered, shape = _OF_TRANSFORMERS[net.class_name]
+        same = all(net.config.get(name) == denoiser.get(name) for name in shape)
+        # Those with more channels are shown a mask beside the hint, which is not made here.
+        plain = not _number(net.config, "extra_condition_channels", 0)
+        return denoiser.get("_class_name") == steered and same and plain
     # A UNet for inpainting takes more channels, of which the first are the latents.
     return (
         net.class_name in (_PLAIN, *_UNIONS)
-        and all(net.config.get(name) == unet.get(name) for name in _SHAPE)
-        and _number(net.config, "in_channels", 4) <= _number(unet, "in_channels", 4)
+        and all(net.config.get(name) == denoiser.get(name) for name in _SHAPE)
+        and _number(net.config, "in_channels", 4) <= _number(denoiser, "in_channels", 4)
     )
 
 
@@ -107,26 +124,27 @@ def _number(config: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def fitting_nets(
-    nets: Iterable[ControlNetFolder], kind: ControlKind, unet: Mapping[str, Any]
+    nets: Iterable[ControlNetFolder], kind: ControlKind, denoiser: Mapping[str, Any]
 ) -> list[ControlNetFolder]:
-    """Those that read the kind and fit the UNet, the one that is taken first of all first."""
-    found = (net for net in nets if is_of_kind(net, kind) and fits(net, unet))
+    """Those that read the kind and fit the denoiser, the one that is taken first of all first."""
+    found = (net for net in nets if is_of_kind(net, kind) and fits(net, denoiser))
     # One that was trained for that kind alone goes before one that reads several.
     return sorted(found, key=is_union)
 
 
-def check_fits(net: ControlNetFolder, unet: Mapping[str, Any], model: Model) -> None:
-    """Passes a ControlNet that steers the model with that UNet.
+def check_fits(net: ControlNetFolder, denoiser: Mapping[str, Any], model: Model) -> None:
+    """Passes a ControlNet that steers the model with that denoiser.
 
     Raises:
         BadRequestError: It is of a class that is not served, or made for other models.
     """
-    if net.class_name not in (_PLAIN, *_UNIONS):
+    if net.class_name not in (_PLAIN, *_UNIONS, *_OF_TRANSFORMERS):
+        served = ", ".join((_PLAIN, _UNIONS[0], *_OF_TRANSFORMERS))
         raise BadRequestError(
-            f"{net.name!r} is a {net.class_name}; served are: {_PLAIN} and {_UNIONS[0]}.",
+            f"{net.name!r} is a {net.class_name}; served are: {served}.",
             field="controls",
         )
-    if not fits(net, unet):
+    if not fits(net, denoiser):
         raise BadRequestError(
             f"The ControlNet {net.name!r} is made for other models than {model.name!r}.",
             field="controls",

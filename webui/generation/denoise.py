@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from webui.generation.flow import make_flow_scheduler
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
 from webui.generation.samplers import make_scheduler
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
+from webui.generation.steering_transformers import TransformerHook
 from webui.generation.timeline import Timeline, followed
 
 
@@ -59,8 +61,8 @@ def denoise(
     Raises:
         StoppedError: `stopped` was true at the end of a step.
     """
-    pipe = _with_fresh_scheduler(loaded, plan)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    pipe = _with_fresh_scheduler(loaded, plan, generators)
     noise = _noise(loaded, plan, generators)
     # The pipeline multiplies by it whatever it is given, where the scheduler has one.
     scale = getattr(pipe.scheduler, "init_noise_sigma", 1.0)
@@ -85,19 +87,24 @@ def denoise(
         height=plan.paint_height,
         num_inference_steps=plan.request.steps,
         generator=generators,
-        latents=loaded.backbone.packed(pipe, begin),
+        latents=loaded.backbone.given(pipe, begin),
         output_type="latent",
         callback_on_step_end=watch.on_step_end,
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
+    hook = None
+    if steerings and loaded.backbone.denoiser == "transformer":
+        hook = TransformerHook(pipe, loaded.backbone, steerings)
     with (
         channels_added(loaded, start.channels),
         # Before the ControlNets' hook, which looks at what the denoiser is given.
         followed(pipe, loaded.denoiser, timeline, steps=plan.steps, pictures=len(seeds)),
-        steered(pipe, steerings),
+        steered(pipe, steerings, hook),
     ):
-        return watch.unpacked(call()[0])
+        call()
+    # Not what the call gives back: some pipelines undo the VAE's scaling there, some do not.
+    return watch.latents
 
 
 class _Watch:
@@ -127,6 +134,11 @@ class _Watch:
         self._began = time.perf_counter()
         if pace is not None:
             pace.begin()
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """What the last step left, of (batch, channels, height, width)."""
+        return self._sample
 
     def unpacked(self, latents: torch.Tensor) -> torch.Tensor:
         """What the loop holds as latents of (batch, channels, height, width)."""
@@ -158,18 +170,23 @@ class _Watch:
         return tensors
 
 
-def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
+def _with_fresh_scheduler(loaded: Loaded, plan: Plan, generators: list[torch.Generator]) -> Any:
     """The shared components with a scheduler of this request's own, since it holds state."""
-    scheduler: Any = make_scheduler(
-        loaded.scheduler_config,
-        plan.request.sampler,
-        plan.request.schedule,
-        skipped=plan.request.steps - plan.steps,
+    asked = plan.request
+    skipped = asked.steps - plan.steps
+    config = loaded.scheduler_config
+    scheduler: Any = (
+        make_flow_scheduler(
+            config, asked.sampler, asked.schedule, skipped=skipped, generators=generators
+        )
+        if plan.family.flow
+        else make_scheduler(config, asked.sampler, asked.schedule, skipped=skipped)
     )
-    scheduler.set_timesteps(plan.request.steps)
     # A copy, because a pipeline's constructor rewrites a scheduler's steps_offset to its taste.
     pipe: Any = copy.copy(loaded.pipe)
     pipe.scheduler = scheduler
+    shape = loaded.backbone.latents_shape(pipe, plan.paint_width, plan.paint_height)
+    scheduler.set_timesteps(asked.steps, **loaded.backbone.spacing(pipe, shape, asked.steps))
     # The loop hands a callback any of its variables that are on this list.
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "noise_pred"]
     return pipe
@@ -177,5 +194,5 @@ def _with_fresh_scheduler(loaded: Loaded, plan: Plan) -> Any:
 
 def _noise(loaded: Loaded, plan: Plan, generators: list[torch.Generator]) -> torch.Tensor:
     shape = loaded.backbone.latents_shape(loaded.pipe, plan.paint_width, plan.paint_height)
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    noise = torch.stack([loaded.backbone.noise(shape, generator) for generator in generators])
     return noise.to(loaded.denoiser.device, loaded.denoiser.dtype)

@@ -19,6 +19,7 @@ SOURCES = (
     "unet/config.json",
     "vae/config.json",
     "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
     OWN_FACTS,
 )
 """The files in a model's folder that `read_facts` reads."""
@@ -48,7 +49,7 @@ class ModelFacts:
     @property
     def unused(self) -> tuple[str, ...]:
         """Request fields that the model has no use for."""
-        return tuple(self.family.refused)
+        return tuple(self.family.unused)
 
 
 def read_facts(model: Model) -> ModelFacts:
@@ -68,7 +69,7 @@ def read_facts(model: Model) -> ModelFacts:
         height=side,
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
-        text_layers=None if "clip_skip" in family.refused else _text_layers(model),
+        text_layers=None if "clip_skip" in family.unused else _text_layers(model),
     )
 
 
@@ -94,6 +95,16 @@ def trained_size(model: Model) -> int:
             field="model",
         )
     return side
+
+
+def denoiser_config(model: Model) -> dict[str, Any]:
+    """The configuration of what predicts the noise.
+
+    Raises:
+        BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: The configuration is missing or damaged.
+    """
+    return model.config("transformer" if family_of(model).flow else "unet")
 
 
 def check_clip_skip(clip_skip: int, layers: int | None) -> None:

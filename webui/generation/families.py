@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.library.checkpoints import Model
+from webui.generation.latent_maps import FLUX2_MAP, FLUX_MAP, QWEN_IMAGE_MAP, LatentMap
+from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
-BackboneName = Literal["sd", "sdxl"]
+BackboneName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "flux2-klein", "z-image", "qwen-image"]
 """The architectures of `webui.generation.backbones`."""
 
 
+Guided = Literal["always", "when asked", "never"]
+
+
 @dataclass(frozen=True)
-class LatentMap:
-    """Linear map from latents to RGB in -1..1: `rgb = latents @ matrix + bias`.
+class Mark:
+    """What the models of a family say that others of the same pipeline do not.
 
     Attributes:
-        matrix: One row of three numbers per latent channel.
+        part: The component whose configuration says it; None: the index of the model.
     """
 
-    matrix: tuple[tuple[float, float, float], ...]
-    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    part: str | None
+    key: str
+    value: Any
+
+    def is_on(self, model: Model) -> bool:
+        """Whether the model says it.
+
+        Raises:
+            BrokenFileError: The configuration is missing or damaged.
+        """
+        if self.part is not None:
+            return model.config(self.part).get(self.key) == self.value
+        index = read_json(model.path / INDEX, model=model.name)
+        return (index | dict(model.said.get(INDEX, {}))).get(self.key) == self.value
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,11 @@ class Family:
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
         side: Pixels of the sides of pictures it was trained on, where its UNet does not say it.
+        mark: What tells its models from those of another family with the same pipeline.
+        flow: Whether it was trained by flow matching (`webui.generation.flow`).
+        guided: When CFG acts; "when asked": where there is a negative prompt.
+        guidance: The distilled guidance its models were made for; None: they have none.
+        side_step: Pixels that the sides of its pictures are multiples of.
     """
 
     name: str
@@ -54,6 +76,34 @@ class Family:
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     side: int | None = None
+    mark: Mark | None = None
+    flow: bool = False
+    guided: Guided = "always"
+    guidance: float | None = None
+    side_step: int = 8
+
+    @property
+    def unused(self) -> Mapping[str, str]:
+        """Request fields that its models have no use for, with the reason."""
+        found: dict[str, str] = {}
+        if self.guidance is None:
+            found["guidance"] = _NO_DISTILLED
+        if self.guided == "never":
+            found |= dict.fromkeys(("cfg", "negative_prompt"), _NEVER_GUIDED)
+        return MappingProxyType(found | dict(self.refused))
+
+    def is_guided(self, request: GenerationRequest) -> bool:
+        """Whether the request has the denoiser run with the negative prompt too."""
+        if self.guided == "always":
+            return request.cfg > 1
+        return self.guided == "when asked" and request.cfg > 1 and bool(request.negative_prompt)
+
+
+_NO_DISTILLED = "Models of this family have no distilled guidance: leave it empty and use CFG."
+_NEVER_GUIDED = (
+    "Models of this family were made to run without CFG and negative prompts: leave them as they"
+    " were."
+)
 
 
 SD1 = Family(
@@ -99,20 +149,189 @@ SDXL = Family(
     useful_steps=(15, 40),
 )
 
+SD3 = Family(
+    name="Stable Diffusion 3",
+    backbone="sd3",
+    pipeline="StableDiffusion3Pipeline",
+    also=("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+    # As ComfyUI has it in `latent_formats.py`.
+    latent_map=LatentMap(
+        (
+            (-0.0922, -0.0175, 0.0749),
+            (0.0311, 0.0633, 0.0954),
+            (0.1994, 0.0927, 0.0458),
+            (0.0856, 0.0339, 0.0902),
+            (0.0587, 0.0272, -0.0496),
+            (-0.0006, 0.1104, 0.0309),
+            (0.0978, 0.0306, 0.0427),
+            (-0.0042, 0.1038, 0.1358),
+            (-0.0194, 0.0020, 0.0669),
+            (-0.0488, 0.0130, -0.0268),
+            (0.0922, 0.0988, 0.0951),
+            (-0.0278, 0.0524, -0.0542),
+            (0.0332, 0.0456, 0.0895),
+            (-0.0069, -0.0030, -0.0810),
+            (-0.0596, -0.0465, -0.0293),
+            (-0.1448, -0.1463, -0.1189),
+        ),
+        (0.2394, 0.2135, 0.1925),
+    ),
+    loras="SD 3",
+    refused=MappingProxyType({}),
+    # Turbo, which looks the same to its configuration, is worth 4 steps at CFG 1.
+    useful_cfg=(1.0, 8.0),
+    useful_steps=(4, 40),
+    side=1024,
+    flow=True,
+    side_step=16,
+)
+
+FLUX = Family(
+    name="FLUX.1 dev",
+    backbone="flux",
+    pipeline="FluxPipeline",
+    also=("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+    latent_map=FLUX_MAP,
+    loras="Flux",
+    refused=MappingProxyType(
+        {"clip_skip": "FLUX.1 takes CLIP's view of the whole alone: leave clip skip as it was."}
+    ),
+    useful_cfg=(1.0, 4.0),
+    useful_steps=(12, 50),
+    side=1024,
+    flow=True,
+    guided="when asked",
+    guidance=3.5,
+    side_step=16,
+)
+
+FLUX_SCHNELL = replace(
+    FLUX,
+    name="FLUX.1 schnell",
+    mark=Mark("transformer", "guidance_embeds", False),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(1, 8),
+    guided="never",
+    guidance=None,
+)
+
+FLUX_FILL = replace(
+    FLUX,
+    name="FLUX.1 Fill",
+    also=("FluxFillPipeline",),
+    mark=Mark("transformer", "in_channels", 384),
+    guidance=30.0,
+)
+
+_NO_CLIP = "Models of this family read prompts without CLIP: leave clip skip as it was."
+_NO_CONTROLNETS = "No ControlNets are run with models of this family: remove the controls."
+
+FLUX2 = Family(
+    name="FLUX.2 dev",
+    backbone="flux2",
+    pipeline="Flux2Pipeline",
+    also=(),
+    latent_map=FLUX2_MAP,
+    loras="Flux 2",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(20, 50),
+    side=1024,
+    flow=True,
+    guided="never",
+    guidance=4.0,
+    side_step=16,
+)
+
+FLUX2_KLEIN_BASE = replace(
+    FLUX2,
+    name="FLUX.2 klein base",
+    backbone="flux2-klein",
+    pipeline="Flux2KleinPipeline",
+    also=("Flux2KleinInpaintPipeline",),
+    useful_cfg=(2.5, 6.0),
+    guided="always",
+    guidance=None,
+)
+
+FLUX2_KLEIN = replace(
+    FLUX2_KLEIN_BASE,
+    name="FLUX.2 klein",
+    mark=Mark(None, "is_distilled", True),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(4, 8),
+    guided="never",
+)
+
+Z_IMAGE = Family(
+    name="Z-Image",
+    backbone="z-image",
+    pipeline="ZImagePipeline",
+    also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
+    latent_map=FLUX_MAP,
+    loras="Z-Image",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    useful_cfg=(3.0, 6.0),
+    useful_steps=(25, 50),
+    side=1024,
+    flow=True,
+    side_step=16,
+)
+
+Z_IMAGE_TURBO = replace(
+    Z_IMAGE,
+    name="Z-Image Turbo",
+    mark=Mark("scheduler", "shift", 3.0),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(7, 12),
+    guided="never",
+)
+
+QWEN_IMAGE = Family(
+    name="Qwen-Image",
+    backbone="qwen-image",
+    pipeline="QwenImagePipeline",
+    also=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
+    latent_map=QWEN_IMAGE_MAP,
+    loras="Qwen-Image",
+    refused=MappingProxyType({"clip_skip": _NO_CLIP}),
+    useful_cfg=(2.5, 5.0),
+    useful_steps=(20, 50),
+    side=1024,
+    flow=True,
+    side_step=16,
+)
+
 _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
-FAMILIES: tuple[Family, ...] = (SD1, SDXL)
+FAMILIES: tuple[Family, ...] = (
+    SD1,
+    SDXL,
+    SD3,
+    FLUX_SCHNELL,
+    FLUX_FILL,
+    FLUX,
+    FLUX2,
+    FLUX2_KLEIN,
+    FLUX2_KLEIN_BASE,
+    Z_IMAGE_TURBO,
+    Z_IMAGE,
+    QWEN_IMAGE,
+)
+"""The marked ones before those they are told from."""
 
 
 def family_of(model: Model) -> Family:
-    """The family whose pipeline the checkpoint names.
+    """The family whose pipeline, and mark if it has one, the checkpoint names.
 
     Raises:
         BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: The configuration that would tell is missing or damaged.
     """
     for family in FAMILIES:
-        if model.pipeline in (family.pipeline, *family.also):
+        named = model.pipeline in (family.pipeline, *family.also)
+        if named and (family.mark is None or family.mark.is_on(model)):
             return family
     served = ", ".join(family.name for family in FAMILIES)
     raise BadRequestError(
@@ -127,7 +346,7 @@ def refuse_unused(request: GenerationRequest, family: Family) -> None:
     Raises:
         BadRequestError: With the field and the reason.
     """
-    for name, reason in family.refused.items():
+    for name, reason in family.unused.items():
         if _is_set(request, name):
             raise BadRequestError(reason, field=name)
     if request.init is None:
@@ -138,4 +357,7 @@ def refuse_unused(request: GenerationRequest, family: Family) -> None:
 
 
 def _is_set(request: GenerationRequest, name: str) -> bool:
+    if name == "cfg" and request.cfg == 1:
+        # Off, which is how other tools write down that there was none.
+        return False
     return getattr(request, name) != GenerationRequest.model_fields[name].default

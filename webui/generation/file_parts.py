@@ -49,6 +49,10 @@ _NOT_DENOISER = (
 )
 
 
+LOADED_OTHERWISE = ("PixtralProcessor",)
+"""Classes of parts that diffusers cannot load here: a processor of pictures wants torchvision."""
+
+
 def is_tokenizer(part: str) -> bool:
     """Whether a part of that name is a tokenizer."""
     return part.startswith("tokenizer")
@@ -65,7 +69,8 @@ def load_part(
     """A part from where it was found."""
     library, kind = named
     source: Any = diffusers if library == "diffusers" else transformers
-    cls: Any = getattr(source, kind)
+    # Of a processor only the tokenizer is wanted: there are no pictures in prompts here.
+    cls: Any = transformers.AutoTokenizer if kind in LOADED_OTHERWISE else getattr(source, kind)
     if part == "scheduler":
         return cls.from_config(checkpoint.config(part))
     if kind == "CLIPTokenizer" and place == checkpoint.path:

@@ -14,7 +14,13 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from webui.errors import BrokenFileError, NotFoundError, WebuiError
 from webui.generation.companions import TEXT_ENCODERS, VAES, find_part, find_tokenizer
-from webui.generation.file_parts import DENOISERS, is_tokenizer, load_part, prefix_of
+from webui.generation.file_parts import (
+    DENOISERS,
+    LOADED_OTHERWISE,
+    is_tokenizer,
+    load_part,
+    prefix_of,
+)
 from webui.generation.weights import WeightFile
 from webui.library.checkpoints import INDEX, Checkpoint, read_json
 
@@ -89,11 +95,18 @@ def _from_folder(
     index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
     parts = _parts_of(index)
     _check_packed(checkpoint, parts)
+    apart = {
+        part: checkpoint.path / part
+        for part, (_, kind) in parts.items()
+        if kind in LOADED_OTHERWISE
+    }
     own = {
         part: load_part(path, parts[part], checkpoint, part, dtype)
-        for part, path in others.items()
+        for part, path in (apart | dict(others)).items()
         if part in parts
     }
+    # Those that a pipeline can do without only at a price, diffusers wants to be told about.
+    left_out = {name: None for name, named in index.items() if named == [None, None]}
     # diffusers declares neither its classes' keyword arguments nor what they give back.
     kind: Any = getattr(diffusers, pipeline)
     pipe = kind.from_pretrained(
@@ -101,8 +114,7 @@ def _from_folder(
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
-        **own,
-        **_without_filter(kind),
+        **(left_out | own | _without_filter(kind)),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

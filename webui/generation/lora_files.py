@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
@@ -25,7 +25,8 @@ from webui.generation.lora_deltas import (
     low_rank,
     product_size,
 )
-from webui.generation.lora_names import Layer
+from webui.generation.lora_names import Layer, Stacked, Target
+from webui.generation.lora_stacked import taken_apart
 from webui.library.lora_facts import LORA_TENSOR, LoraPart
 from webui.library.loras import LoraCard
 
@@ -96,7 +97,7 @@ class _Layer:
 
 
 def read_lora(
-    card: LoraCard, table: Mapping[str, Layer], weights: Mapping[Weight, torch.Tensor]
+    card: LoraCard, table: Mapping[str, Target], weights: Mapping[Weight, torch.Tensor]
 ) -> ReadLora:
     """The LoRA's deltas for a model's weights.
 
@@ -108,7 +109,8 @@ def read_lora(
         BrokenFileError: The file is damaged, or holds numbers that are none.
     """
     layers, metadata = _read(card)
-    adapters = read_adapters(card, metadata, {table[name] for name in layers if name in table})
+    known = {layer for name in layers if name in table for layer in _layers_of(table[name])}
+    adapters = read_adapters(card, metadata, known)
     deltas: dict[Weight, Delta] = {}
     misfits: Counter[str] = Counter()
     for name, layer in layers.items():
@@ -116,14 +118,38 @@ def read_lora(
         if target is None or layer.unknown is not None:
             misfits[NO_SUCH_LAYER if target is None else _reason(layer.unknown)] += 1
             continue
+        made: dict[Weight, Delta] = {}
         try:
-            deltas |= _deltas(target, layer.tensors, adapters.get(target.part), weights)
+            for one, tensors in _one_by_one(target, layer.tensors, weights):
+                made |= _deltas(one, tensors, adapters.get(one.part), weights)
         except (ValueError, RuntimeError, IndexError):
             misfits[OTHER_SHAPE] += 1
         except KeyError:
             misfits[UNKNOWN_KIND] += 1
+        else:
+            deltas |= made
     matched = len(layers) - misfits.total()
     return ReadLora(deltas, matched, len(layers), misfits)
+
+
+def _layers_of(target: Target) -> tuple[Layer, ...]:
+    return target.layers if isinstance(target, Stacked) else (target,)
+
+
+def _one_by_one(
+    target: Target, tensors: Tensors, weights: Mapping[Weight, torch.Tensor]
+) -> Iterator[tuple[Layer, Tensors]]:
+    """Each of the model's layers with the tensors that are for it.
+
+    Raises:
+        ValueError: The tensors are of another shape.
+        KeyError: They cannot be taken apart.
+    """
+    if isinstance(target, Layer):
+        yield target, tensors
+        return
+    outputs = [weights[Weight(one.part, f"{one.path}.weight")].shape[0] for one in target.layers]
+    yield from zip(target.layers, taken_apart(tensors, outputs), strict=True)
 
 
 def _read(card: LoraCard) -> tuple[dict[str, _Layer], dict[str, str]]:

@@ -32,13 +32,13 @@ def block_of(weight: Weight) -> str:
     """The part of a model that a weight belongs to, such as "down 1" or "mid"."""
     if weight.part not in DENOISERS:
         return TEXT_ENCODER
-    kind, number, *_ = weight.name.split(".")
+    kind, _, rest = weight.name.partition(".")
     match kind:
         case "down_blocks" | "up_blocks":
-            return f"{kind.removesuffix('_blocks')} {int(number) + 1}"
-        case "mid_block":
+            return f"{kind.removesuffix('_blocks')} {int(rest.partition('.')[0]) + 1}"
+        case "mid_block" | "transformer_blocks" | "single_transformer_blocks" | "layers":
             return "mid"
-        case "conv_norm_out" | "conv_out":
+        case "conv_norm_out" | "conv_out" | "norm_out" | "proj_out" | "all_final_layer":
             return "out"
         case _:
             return "in"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from webui.generation.lora_transformers import own_names
 from webui.library.lora_facts import LoraPart
 
 
@@ -21,6 +22,15 @@ class Layer(NamedTuple):
 
     part: LoraPart
     path: str
+
+
+class Stacked(NamedTuple):
+    """Layers that one layer of a file is for, whose outputs it has one above the other."""
+
+    layers: tuple[Layer, ...]
+
+
+Target = Layer | Stacked
 
 
 _RESNET: Mapping[str, str] = MappingProxyType(
@@ -43,26 +53,38 @@ _ENDS: Mapping[str, str] = MappingProxyType(
     }
 )
 _ENCODERS: Mapping[LoraPart, tuple[str, ...]] = MappingProxyType(
-    {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
+    {
+        "text_encoder": ("lora_te_", "lora_te1_"),
+        "text_encoder_2": ("lora_te2_",),
+        "text_encoder_3": ("lora_te3_",),
+    }
 )
 """How kohya's names of each text encoder's layers begin."""
+
+_T5 = "lora_te3_"
+"""How those of T5 begin, whichever encoder of a model it is."""
+
+_OF_TRANSFORMER = ("lora_unet_", "lora_transformer_", "lycoris_")
+"""How kohya's and LyCORIS's names of a transformer's layers begin."""
 
 _BLOCK = re.compile(r"((?:down_blocks|up_blocks)\.\d+\.\w+\.\d+|mid_block\.\w+\.\d+)\.(.+)")
 
 
-def spellings(parts: Mapping[LoraPart, torch.nn.Module]) -> dict[str, Layer]:
+def spellings(parts: Mapping[LoraPart, torch.nn.Module]) -> dict[str, Target]:
     """Every spelling of every layer of a model's parts."""
-    table: dict[str, Layer] = {}
+    table: dict[str, Target] = {}
     for part, module in parts.items():
         if part == "unet":
             table |= _of_unet(module)
+        elif part == "transformer":
+            table |= _of_transformer(module)
         elif part in _ENCODERS:
             table |= _of_encoder(part, module)
     return table
 
 
-def _of_unet(unet: torch.nn.Module) -> dict[str, Layer]:
-    table: dict[str, Layer] = {}
+def _of_unet(unet: torch.nn.Module) -> dict[str, Target]:
+    table: dict[str, Target] = {}
     blocks = dict(_sgm_blocks(unet))
     for path in _weighted(unet):
         layer = Layer("unet", path)
@@ -73,8 +95,27 @@ def _of_unet(unet: torch.nn.Module) -> dict[str, Layer]:
     return table
 
 
-def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Layer]:
-    table: dict[str, Layer] = {}
+def _of_transformer(transformer: torch.nn.Module) -> dict[str, Target]:
+    table: dict[str, Target] = {}
+    paths = dict.fromkeys(_weighted(transformer))
+    named: list[tuple[str, tuple[str, ...]]] = [
+        *((path, (path,)) for path in paths),
+        *own_names(type(transformer).__name__, paths),
+    ]
+    for name, ours in named:
+        layers = tuple(Layer("transformer", path) for path in ours)
+        target = layers[0] if len(layers) == 1 else Stacked(layers)
+        for dotted in (name, f"transformer.{name}", f"diffusion_model.{name}"):
+            table[dotted] = table[f"base_model.model.{dotted}"] = target
+        for prefix in _OF_TRANSFORMER:
+            table[prefix + _mangled(name)] = target
+    return table
+
+
+def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Target]:
+    table: dict[str, Target] = {}
+    is_t5 = type(encoder).__name__ == "T5EncoderModel"
+    prefixes = dict.fromkeys((*_ENCODERS[part], *((_T5,) if is_t5 else ())))
     for path in _weighted(encoder):
         layer = Layer(part, path)
         inner = path.removeprefix("text_model.")
@@ -83,7 +124,7 @@ def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Layer]:
             alone = (name,) if part == "text_encoder" else ()
             for dotted in (*alone, f"{part}.{name}"):
                 table[dotted] = table[f"base_model.model.{dotted}"] = layer
-            for prefix in _ENCODERS[part]:
+            for prefix in prefixes:
                 table[prefix + _mangled(name)] = layer
     return table
 

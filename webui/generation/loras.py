@@ -16,7 +16,7 @@ import torch
 from webui.generation.lora_deltas import merge_into
 from webui.generation.lora_files import ReadLora, Weight, read_lora
 from webui.generation.lora_measures import Measures
-from webui.generation.lora_names import Layer, spellings
+from webui.generation.lora_names import Target, spellings
 from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard
 
@@ -42,7 +42,7 @@ class Loras:
     ) -> None:
         self._parts = dict(parts)
         self._spare_bytes = spare_bytes
-        self._table: dict[str, Layer] | None = None
+        self._table: dict[str, Target] | None = None
         self._read: OrderedDict[str, ReadLora] = OrderedDict()
         self._bases: dict[Weight, torch.Tensor] = {}
         self._merged: dict[Weight, tuple[Strength, ...]] = {}
@@ -83,8 +83,11 @@ class Loras:
         """Brings the part's weights to their own plus the stack; only what differs is touched.
 
         Args:
+            part: Nothing happens where the model lacks it.
             stack: LoRAs that were taken in this job.
         """
+        if part not in self._parts:
+            return
         wanted = self._wanted(part, stack)
         touched = [weight for weight in self._merged if weight.part == part]
         parameters = self._parts[part]
@@ -123,7 +126,7 @@ class Loras:
                     wanted[weight] = (*wanted.get(weight, ()), strength)
         return wanted
 
-    def _spellings(self) -> dict[str, Layer]:
+    def _spellings(self) -> dict[str, Target]:
         if self._table is None:
             self._table = spellings(self._parts)
         return self._table

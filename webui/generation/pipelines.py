@@ -28,7 +28,8 @@ from webui.generation.devices import (
     is_out_of_memory,
     memory_of,
 )
-from webui.generation.families import Family, LatentMap
+from webui.generation.families import Family
+from webui.generation.latent_maps import LatentMap
 from webui.generation.loading import load_pipe
 from webui.generation.loras import Loras
 from webui.generation.memory import (

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.generation.families import LatentMap
-from webui.generation.strength import grows
+from webui.generation.latent_maps import LatentMap
+from webui.generation.strength import flows, grows
 
 MIN_SECONDS = 0.5
 """At most two previews a second."""
@@ -55,8 +55,12 @@ def predicted_original(
     """What the denoiser takes the finished latents to be, in the middle of the way.
 
     `sample` went into the step, `output` is the denoiser's answer after guidance, both of shape
-    (batch, channels, height, width). Formulas: Salimans & Ho 2022 (v), Ho et al. 2020 (epsilon).
+    (batch, channels, height, width). Formulas: Salimans & Ho 2022 (v), Ho et al. 2020 (epsilon),
+    Lipman et al. 2022 (flow).
     """
+    if flows(scheduler):
+        level = timestep / scheduler.config.num_train_timesteps
+        return sample.float() - level * output.float()
     kept = scheduler.alphas_cumprod[int(timestep)].to(sample.device, torch.float32)
     signal, noise = kept.sqrt(), (1 - kept).sqrt()
     sample = sample.float() * (signal if grows(scheduler) else 1)

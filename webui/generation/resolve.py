@@ -104,14 +104,19 @@ def resolve(
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
-    check_sampler(request.sampler, request.schedule, request.steps)
+    check_sampler(request.sampler, request.schedule, request.steps, flow=family.flow)
     trained = trained_size(checkpoint)
-    canvas = None if request.init is None else lay_out(request, brought, trained)
+    canvas = None
+    if request.init is not None:
+        canvas = lay_out(request, brought, trained, family.side_step)
     width, height = (
         (request.width or trained, request.height or trained)
         if canvas is None
         else (canvas.source.width, canvas.source.height)
     )
+    if canvas is None:
+        _check_side(family, "width", width)
+        _check_side(family, "height", height)
     area = None if canvas is None else _area(canvas)
     controls: list[Control | None] = []
     for place, choice in enumerate(request.controls):
@@ -129,6 +134,7 @@ def resolve(
         | {name: brought[picture].id for name, picture in _starts_from(request)}
         | {"controls": _filled(request, controls, brought)}
         | {"width": width, "height": height, "seed": seed}
+        | {"guidance": family.guidance if request.guidance is None else request.guidance}
     )
     steps = request.steps if canvas is None else steps_left(request.steps, request.strength)
     own = PictureTexts(request.prompt, request.negative_prompt)
@@ -179,9 +185,9 @@ def _planned(
     """
     if not BACKBONES[family.backbone].weights_prompts:
         prompt, negative = (plan_plain(without_escapes(text), steps) for text in texts)
-        return (prompt, negative) if request.cfg > 1 else (prompt,)
+        return (prompt, negative) if family.is_guided(request) else (prompt,)
     prompt = plan_prompt(texts.prompt, "prompt", steps)
-    if request.cfg > 1:
+    if family.is_guided(request):
         return prompt, plan_prompt(texts.negative_prompt, "negative_prompt", steps)
     if any(sum(weighted.weight for weighted in each) <= 0 for _, each in prompt.stretches):
         raise BadRequestError(
@@ -201,6 +207,16 @@ def _unread(plan: Plan) -> tuple[str, ...]:
         f"{plan.family.name} reads prompts as plain text: brackets, weights, BREAK and AND in them"
         " have no effect of their own.",
     )
+
+
+def _check_side(family: Family, name: str, side: int) -> None:
+    if side % family.side_step:
+        near = round(side / family.side_step) * family.side_step
+        raise BadRequestError(
+            f"{family.name} makes pictures whose sides are multiples of {family.side_step}: set"
+            f" {name} to {near}.",
+            field=name,
+        )
 
 
 def _area(canvas: Canvas) -> Area | None:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from webui.errors import BadRequestError
+from webui.generation.flow import check_flow_sampler
 from webui.request import SCHEDULES, SamplerName, ScheduleName
 
 if TYPE_CHECKING:
@@ -164,12 +165,20 @@ _BETA = 0.6
 """Both parameters of the beta distribution (arXiv 2407.12173)."""
 
 
-def check_sampler(sampler: SamplerName, schedule: ScheduleName, steps: int) -> None:
+def check_sampler(
+    sampler: SamplerName, schedule: ScheduleName, steps: int, *, flow: bool = False
+) -> None:
     """Passes what the sampler can do, without importing diffusers.
 
+    Args:
+        flow: Whether the model was trained by flow matching.
+
     Raises:
-        BadRequestError: The sampler cannot run that schedule or that many steps.
+        BadRequestError: The sampler cannot run that schedule, that many steps or such models.
     """
+    if flow:
+        check_flow_sampler(sampler)
+        return
     row = SAMPLER_TABLE[sampler]
     if schedule not in row.schedules:
         able = ", ".join(repr(name) for name in row.schedules)

@@ -127,6 +127,7 @@ class LatentsKey(Key[torch.Tensor]):
     height: int
     steps: int
     cfg: float
+    guidance: float | None
     sampler: SamplerName
     schedule: ScheduleName
     seeds: tuple[int, ...]
@@ -167,7 +168,8 @@ def keys_of(plan: Plan, batch: int) -> tuple[LatentsKey, PicturesKey]:
         width=plan.paint_width,
         height=plan.paint_height,
         steps=plan.request.steps,
-        cfg=plan.request.cfg,
+        cfg=plan.request.cfg if len(plan.prompts[batch]) > 1 else 1.0,
+        guidance=plan.request.guidance,
         sampler=plan.request.sampler,
         schedule=plan.request.schedule,
         seeds=plan.batches[batch],

@@ -15,8 +15,8 @@ from webui.generation.canvas import Canvas
 from webui.generation.pipelines import Loaded
 from webui.generation.strength import ends_a_step, noise_level, noised
 
-_GREY = 127
-"""What a denoiser of 9 channels is shown in place of the pixels under the mask."""
+_GREY = 127.5
+"""What denoisers made for inpainting are shown in place of the pixels under the mask."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Start:
     Attributes:
         latents: The init picture, of shape (1, channels, height / 8, width / 8).
         mask: 1 = painted anew; between: share of the steps. Of shape (1, 1, height / 8, width / 8).
-        channels: For denoisers of 9 channels: mask and picture beside the latents.
+        channels: For denoisers made for inpainting: mask and picture beside the latents.
         noise_under_mask: Whether it starts from noise there, in place of the init picture.
     """
 
@@ -37,9 +37,8 @@ class Start:
 
 
 def takes_channels(loaded: Loaded) -> bool:
-    """Whether the denoiser was made for inpainting and takes 9 channels."""
-    parts: Any = loaded.pipe
-    return loaded.denoiser.config.in_channels == 2 * parts.vae.config.latent_channels + 1
+    """Whether the denoiser was made for inpainting, and takes mask and picture beside."""
+    return loaded.backbone.takes_channels(loaded.pipe)
 
 
 def encode_start(loaded: Loaded, canvas: Canvas) -> torch.Tensor:
@@ -59,19 +58,21 @@ def encode_mask(loaded: Loaded, canvas: Canvas) -> torch.Tensor:
 
 
 def encode_channels(loaded: Loaded, canvas: Canvas | None, width: int, height: int) -> torch.Tensor:
-    """What a denoiser of 9 channels sees: the mask, and the picture without what lies under it.
+    """What a denoiser made for inpainting sees: the mask, and the picture without what is under it.
 
     Without a canvas all is to be painted: a mask of ones over a grey picture.
     """
     if canvas is None or canvas.mask is None:
-        grey = np.full((height, width, 3), _GREY, np.uint8)
-        latents = _encoded(loaded, grey)
-        return torch.cat([torch.ones_like(latents[:, :1]), latents], dim=1)
-    hidden = canvas.worked_mask()[..., None] >= 0.5
-    picture = np.where(hidden, np.uint8(_GREY), canvas.worked(canvas.picture))
+        latents = _encoded(loaded, np.full((height, width, 3), _GREY, np.float32))
+        hidden = latents.new_ones((1, 1, height, width))
+        mask = torch.ones_like(latents[:, :1])
+        return loaded.backbone.channels(loaded.pipe, latents, mask, hidden)
+    covered = canvas.worked_mask() >= 0.5
+    picture = np.where(covered[..., None], np.float32(_GREY), canvas.worked(canvas.picture))
     latents = _encoded(loaded, picture)
     mask = (encode_mask(loaded, canvas) >= 0.5).to(latents.dtype)
-    return torch.cat([mask, latents], dim=1)
+    hidden = torch.as_tensor(covered)[None, None].to(latents)
+    return loaded.backbone.channels(loaded.pipe, latents, mask, hidden)
 
 
 def first_latents(
@@ -130,9 +131,10 @@ def channels_added(loaded: Loaded, channels: torch.Tensor | None) -> Generator[N
     def widen(
         _: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        sample = args[0]
-        more = added.to(sample).expand(sample.shape[0], -1, -1, -1)
-        return (torch.cat([sample, more], dim=1), *args[1:]), kwargs
+        if args:
+            return (loaded.backbone.widened(args[0], added), *args[1:]), kwargs
+        sample = loaded.backbone.widened(kwargs["hidden_states"], added)
+        return args, {**kwargs, "hidden_states": sample}
 
     handle = loaded.denoiser.register_forward_pre_hook(widen, with_kwargs=True)
     try:
@@ -141,7 +143,7 @@ def channels_added(loaded: Loaded, channels: torch.Tensor | None) -> Generator[N
         handle.remove()
 
 
-def _encoded(loaded: Loaded, pixels: NDArray[np.uint8]) -> torch.Tensor:
+def _encoded(loaded: Loaded, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> torch.Tensor:
     """The latents of RGB pixels of (height, width, 3)."""
     planes = torch.as_tensor(pixels).permute(2, 0, 1)[None].to(loaded.denoiser.device)
     return loaded.backbone.encode_picture(loaded.pipe, planes.float() / 127.5 - 1)

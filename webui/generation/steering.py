@@ -8,14 +8,16 @@ is asked once for all of its hints, as it was trained (ControlNet++, xinsir 2024
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
 from webui.errors import BrokenFileError, OutOfMemoryError
@@ -24,6 +26,10 @@ from webui.generation.control_kinds import is_union
 from webui.generation.devices import Device
 from webui.generation.placement import own
 from webui.library.controlnets import ControlNetFolder
+
+_CLASSES: Mapping[str, Any] = MappingProxyType(
+    {"QwenImageControlNetModel": QwenImageControlNetModel}
+)
 
 _ROUNDING = 1e-6
 """Share of a step by which a start or an end may miss a boundary."""
@@ -85,7 +91,9 @@ class ControlNets:
         self._nets = {}
 
     def _load(self, net: ControlNetFolder) -> Any:
-        untyped: Any = ControlNetUnionModel if is_union(net) else ControlNetModel
+        untyped: Any = _CLASSES.get(net.class_name, ControlNetModel)
+        if is_union(net):
+            untyped = ControlNetUnionModel
         try:
             loaded = untyped.from_pretrained(
                 net.path,
@@ -107,13 +115,19 @@ class ControlNets:
 
 
 @contextmanager
-def steered(pipe: Any, steerings: Sequence[Steering]) -> Generator[None]:
-    """Lets the ControlNets steer one call of `pipe`, whose UNet is as before afterwards."""
+def steered(
+    pipe: Any, steerings: Sequence[Steering], hook: Callable[..., Any] | None = None
+) -> Generator[None]:
+    """Lets the ControlNets steer one call of `pipe`, whose denoiser is as before afterwards.
+
+    Args:
+        hook: What asks them, called before each call of the transformer; None: of the UNet.
+    """
     if not steerings:
         yield
         return
-    hook = _Hook(pipe, steerings)
-    handle = pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
+    denoiser = pipe.unet if hook is None else pipe.transformer
+    handle = denoiser.register_forward_pre_hook(hook or _Hook(pipe, steerings), with_kwargs=True)
     try:
         yield
     finally:
@@ -205,6 +219,6 @@ def _types(types: Sequence[int], net: Any, sample: torch.Tensor) -> dict[str, An
 def as_input(hint: torch.Tensor, net: Any) -> torch.Tensor:
     """The hint's bytes as its ControlNet takes them, 1 x 3 x height x width in 0..1."""
     values = hint[None].to(net.device, torch.float32) / 255
-    if net.config.controlnet_conditioning_channel_order == "bgr":
+    if net.config.get("controlnet_conditioning_channel_order") == "bgr":
         values = values.flip(1)
     return values.to(net.dtype)

@@ -69,8 +69,14 @@ def grows(scheduler: Any) -> bool:
     return type(scheduler).__name__ in _GROWING
 
 
+def flows(scheduler: Any) -> bool:
+    """Whether it mixes picture and noise by shares that add up to 1 (`webui.generation.flow`)."""
+    return scheduler.config.get("prediction_type") == "flow_prediction"
+
+
 def noise_level(scheduler: Any, call: int) -> float:
-    """Deviation of the noise relative to the signal before a call of the denoiser.
+    """Deviation of the noise before a call of the denoiser: relative to the signal, or its share of
+    the mix where the scheduler flows.
 
     `call` counts from 0; past the last one there is no noise left.
     """
@@ -87,6 +93,8 @@ def noised(
     latents: torch.Tensor, noise: torch.Tensor, level: float, scheduler: Any
 ) -> torch.Tensor:
     """The latents with noise of that level, in the scale the scheduler works in."""
+    if flows(scheduler):
+        return (1 - level) * latents + level * noise
     mixed = latents + level * noise
     return mixed if grows(scheduler) else mixed / (1 + level**2) ** 0.5
 

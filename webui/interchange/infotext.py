@@ -76,6 +76,7 @@ def write_infotext(
         "Sampler": SAMPLERS_RENAMED.get(request.sampler, request.sampler),
         "Schedule type": SCHEDULE_TYPES[request.schedule],
         "CFG scale": int(request.cfg) if request.cfg.is_integer() else request.cfg,
+        "Distilled CFG Scale": request.guidance,
         "Seed": request.seed,
         "Size": size,
         "Model hash": model_hash,

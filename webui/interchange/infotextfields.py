@@ -15,7 +15,13 @@ from webui.interchange.samplernames import read_sampler, read_schedule
 from webui.interchange.sparse import limit_of, listed, shortened
 
 _NUMBERS: Mapping[str, str] = MappingProxyType(
-    {"Steps": "steps", "CFG scale": "cfg", "Seed": "seed", "Clip skip": "clip_skip"}
+    {
+        "Steps": "steps",
+        "CFG scale": "cfg",
+        "Distilled CFG Scale": "guidance",
+        "Seed": "seed",
+        "Clip skip": "clip_skip",
+    }
 )
 
 _SIZE = re.compile(r"([0-9]{1,7})\s*[xX]\s*([0-9]{1,7})")

@@ -15,7 +15,7 @@ from webui.errors import BrokenFileError, NotFoundError
 from webui.library.hashes import HashBook
 from webui.library.headers import read_header
 from webui.library.recognised_files import RecognisedFiles
-from webui.library.recognition import Recognised
+from webui.library.recognition import KLEIN, Recognised
 from webui.library.weight_files import INDEX, Found, find_weights, weights_in
 from webui.request import nearest
 
@@ -45,7 +45,8 @@ class Model:
         path: The folder in the diffusers layout; of a single file the shipped configuration's.
         pipeline: Class name in `model_index.json`, such as "StableDiffusionPipeline".
         file: The single file with the weights; None where they lie in `path`.
-        said: What the file says otherwise than the configuration, by component.
+        said: What the file says otherwise than the configuration, by component, or by `INDEX` of
+            the model as a whole.
     """
 
     name: str
@@ -230,7 +231,10 @@ def _said(facts: Recognised) -> Mapping[str, Mapping[str, Any]]:
     if facts.zero_snr:
         # The last timestep must be among those sampled, or the pictures come out grey.
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return MappingProxyType({"scheduler": scheduler} if scheduler else {})
+    # Of klein's two kinds, whose tensors are alike, the configuration is for the distilled one.
+    index = {"is_distilled": False} if facts.config in KLEIN and facts.distilled is None else {}
+    said = {"scheduler": scheduler, INDEX: index}
+    return MappingProxyType({part: values for part, values in said.items() if values})
 
 
 def _files(found: Found) -> list[Path]:

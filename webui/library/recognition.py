@@ -152,12 +152,12 @@ def _distilled(header: Header, denoiser: Denoiser, file: str) -> Distilled | Non
     if denoiser.config == "flux-schnell":
         return Distilled("schnell", 4)
     stem = Path(file).stem
-    if denoiser.config in _KLEIN:
+    if denoiser.config in KLEIN:
         return None if "base" in as_words(stem).split() else Distilled("klein", 4)
     return read_distilled(header.metadata, stem)
 
 
-_KLEIN = ("flux2-klein-4b", "flux2-klein-9b")
+KLEIN = ("flux2-klein-4b", "flux2-klein-9b")
 """Models whose many-step kind has the same header and "base" in its name."""
 
 

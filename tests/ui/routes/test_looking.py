@@ -82,7 +82,7 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
         "cfg": [3, 12],
         "steps": [12, 40],
         "clip_skip": 12,
-        "hidden": [],
+        "hidden": ["guidance"],
         "problem": None,
     }
     assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
@@ -126,7 +126,7 @@ def test_models_that_come_change_and_go_are_seen(client: TestClient, models: Pat
 def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
     answer = look(prompt="a (red:2 ball 🌊)", cfg=20, model="meadow")
     assert answer["problem"] is None
-    assert answer["hidden"] == []
+    assert answer["hidden"] == ["guidance"]
     assert answer["idle"] == []
     assert answer["advice"] == [
         {
@@ -226,8 +226,8 @@ def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(
 ) -> None:
     picky = dataclasses.replace(SD1, refused=MappingProxyType({"controls": "It has none."}))
     monkeypatch.setattr("webui.generation.families.FAMILIES", (picky,))
-    assert look(controls=[{"picture": "0" * 64}])["hidden"] == []
-    assert look(controls=[], loras=[])["hidden"] == ["controls"]
+    assert look(controls=[{"picture": "0" * 64}])["hidden"] == ["guidance"]
+    assert look(controls=[], loras=[])["hidden"] == ["guidance", "controls"]
 
 
 @pytest.mark.parametrize(

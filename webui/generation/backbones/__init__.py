@@ -7,8 +7,22 @@ from types import MappingProxyType
 
 from webui.generation.backbones.base import Backbone
 from webui.generation.backbones.clip import StableDiffusion, StableDiffusionXL
+from webui.generation.backbones.flux import Flux
+from webui.generation.backbones.flux2 import Flux2, Flux2Klein
+from webui.generation.backbones.qwen_image import QwenImage
+from webui.generation.backbones.sd3 import StableDiffusion3
+from webui.generation.backbones.z_image import ZImage
 from webui.generation.families import BackboneName
 
 BACKBONES: Mapping[BackboneName, Backbone] = MappingProxyType(
-    {"sd": StableDiffusion(), "sdxl": StableDiffusionXL()}
+    {
+        "sd": StableDiffusion(),
+        "sdxl": StableDiffusionXL(),
+        "sd3": StableDiffusion3(),
+        "flux": Flux(),
+        "flux2": Flux2(),
+        "flux2-klein": Flux2Klein(),
+        "z-image": ZImage(),
+        "qwen-image": QwenImage(),
+    }
 )

@@ -92,10 +92,31 @@ class Backbone(ABC):
     ) -> dict[str, Any]:
         """The pipeline's arguments for text and guidance, for a batch of `count` pictures."""
 
+    def spacing(
+        self,
+        pipe: Any,  # noqa: ARG002
+        shape: tuple[int, int, int],  # noqa: ARG002
+        steps: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """What the pipeline tells its scheduler's `set_timesteps` beside the number of steps.
+
+        Args:
+            shape: The latents' (`latents_shape`), which the noise levels of some models hang on.
+        """
+        return {}
+
     def latents_shape(self, pipe: Any, width: int, height: int) -> tuple[int, int, int]:
         """Channels, height and width of the latents of a picture of so many pixels."""
         scale = pipe.vae_scale_factor
         return pipe.vae.config.latent_channels, height // scale, width // scale
+
+    def noise(self, shape: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
+        """Noise of deviation 1 for the latents of one picture, of that `latents_shape`."""
+        return torch.randn(shape, generator=generator)
+
+    def given(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the pipeline is given them to start from."""
+        return self.packed(pipe, latents)
 
     def packed(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Latents as the pipeline's loop holds them."""
@@ -109,6 +130,32 @@ class Backbone(ABC):
     ) -> torch.Tensor:
         """The loop's latents as `Backbone` has them, of that `latents_shape`."""
         return latents
+
+    def takes_channels(self, pipe: Any) -> bool:
+        """Whether the denoiser was made for inpainting, and takes mask and picture beside."""
+        latents, _, _ = self.latents_shape(pipe, 8, 8)
+        return pipe.components[self.denoiser].config.in_channels == 2 * latents + 1
+
+    def channels(
+        self,
+        pipe: Any,  # noqa: ARG002
+        picture: torch.Tensor,
+        mask: torch.Tensor,
+        hidden: torch.Tensor,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """What such a denoiser sees beside the latents, of their height and width.
+
+        Args:
+            picture: Latents of the picture with grey under the mask.
+            mask: 1 = painted anew, of shape (1, 1, height, width) of the latents.
+            hidden: The same of the pixels.
+        """
+        return torch.cat([mask, picture], dim=1)
+
+    def widened(self, sample: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+        """What the denoiser is given in a call, with `channels` put behind."""
+        more = channels.to(sample).expand(sample.shape[0], -1, -1, -1)
+        return torch.cat([sample, more], dim=1)
 
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:
         """The most likely latents of a picture of shape (1, 3, height, width) in -1..1."""

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query
 from webui.errors import BadRequestError
 from webui.generation.annotator_files import missing
 from webui.generation.control_kinds import KINDS, THRESHOLDS, check_fits, fitting_nets, is_of_kind
+from webui.generation.facts import denoiser_config
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
 from webui.request import CONTROL_KINDS, PREPROCESSORS
@@ -37,7 +38,7 @@ def add_controlnets_routes(
     @app.get("/controlnets")
     def controlnets(model: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
         folder = models.folder(model)
-        unet = folder.config("unet")
+        denoiser = denoiser_config(folder)
         rows: list[dict[str, Any]] = []
         whole: list[ControlNetFolder] = []
         for name in shelf.names():
@@ -46,11 +47,11 @@ def add_controlnets_routes(
             try:
                 net = shelf.folder(name)
                 row["kinds"] = [kind for kind in CONTROL_KINDS if is_of_kind(net, kind)]
-                check_fits(net, unet, folder)
+                check_fits(net, denoiser, folder)
                 whole.append(net)
             except BadRequestError as error:
                 row["problem"] = error.message
-        usual = {kind: fitting_nets(whole, kind, unet) for kind in CONTROL_KINDS}
+        usual = {kind: fitting_nets(whole, kind, denoiser) for kind in CONTROL_KINDS}
         return {
             "place": str(shelf.place),
             "nets": rows,

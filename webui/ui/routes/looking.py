@@ -92,7 +92,8 @@ class Looker:
                 for advice in advise(request, known)
             ]
             refuse_unused(request, known.family)
-            check_sampler(request.sampler, request.schedule, request.steps)
+            flow = known.family.flow
+            check_sampler(request.sampler, request.schedule, request.steps, flow=flow)
             check_clip_skip(request.clip_skip, known.text_layers)
         except BadRequestError as error:
             answer["problem"] = {"message": error.message, "field": error.field}
