@@ -74,11 +74,10 @@ def write_controlnet(folder: Path, **options: Any) -> None:
             num_layers=1,
             attention_head_dim=8,
             num_attention_heads=4,
-            joint_attention_dim=2 * tiny.TEXT_WIDTH,
             caption_projection_dim=32,
             pooled_projection_dim=2 * tiny.TEXT_WIDTH,
             pos_embed_max_size=16,
-            **options,
+            **({"joint_attention_dim": 2 * tiny.TEXT_WIDTH} | options),
         )
         for layer in (net.pos_embed_input.proj, *net.controlnet_blocks):
             layer.weight.data.normal_(std=0.3)
@@ -91,6 +90,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     write_controlnet(folder / "models" / "controlnet" / "edges")
     other = folder / "models" / "controlnet" / "shifted"
     write_controlnet(other, force_zeros_for_pooled_projection=False)
+    # As those that Stability made for 3.5 Large are.
+    write_controlnet(
+        folder / "models" / "controlnet" / "textless",
+        force_zeros_for_pooled_projection=False,
+        use_pos_embed=False,
+        joint_attention_dim=None,
+    )
     with kit.bench_of(folder, write_sd3, sampler="Euler") as made:
         yield made
 
@@ -267,7 +273,9 @@ def controls(bench: Bench, name: str, **changes: Any) -> dict[str, Any]:
     return {"controls": [unit | changes]}
 
 
-@pytest.mark.parametrize(("name", "cfg"), [("edges", 4.0), ("edges", 1.0), ("shifted", 4.0)])
+@pytest.mark.parametrize(
+    ("name", "cfg"), [("edges", 4.0), ("edges", 1.0), ("shifted", 4.0), ("textless", 4.0)]
+)
 def test_a_controlnet_steers_it_as_in_diffusers_pipeline(
     bench: Bench, name: str, cfg: float
 ) -> None:
