@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux_controlnet import FluxControlNetPipeline
 from diffusers.pipelines.flux.pipeline_flux_fill import FluxFillPipeline
 from diffusers.pipelines.flux.pipeline_flux_img2img import FluxImg2ImgPipeline
 from PIL import Image
@@ -66,9 +69,31 @@ def write_fill(folder: Path) -> None:
     write_flux(folder, channels=384, pipeline="FluxFillPipeline")
 
 
+def write_controlnet(folder: Path) -> None:
+    untyped: Any = FluxControlNetModel
+    with tiny.same_weights(7):
+        net = untyped(
+            in_channels=64,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=tiny.TEXT_WIDTH,
+            pooled_projection_dim=tiny.TEXT_WIDTH,
+            guidance_embeds=False,
+            axes_dims_rope=(4, 4, 8),
+        )
+        ends = (*net.controlnet_blocks, *net.controlnet_single_blocks)
+        for layer in (net.controlnet_x_embedder, *ends):
+            layer.weight.data.normal_(std=0.3)
+    net.save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with kit.bench_of(tmp_path_factory.mktemp("flux"), write_flux, sampler="Euler") as made:
+    folder = tmp_path_factory.mktemp("flux")
+    write_controlnet(folder / "models" / "controlnet" / "edges")
+    with kit.bench_of(folder, write_flux, sampler="Euler") as made:
         yield made
 
 
@@ -109,14 +134,16 @@ def test_fill_does_what_every_family_does(fill: Bench, check: Callable[[Bench], 
     check(fill)
 
 
-def plain(bench: Bench, kind: Any = None, **options: Any) -> Any:
+def plain(
+    bench: Bench, kind: Any = None, more: dict[str, Any] | None = None, **options: Any
+) -> Any:
     """diffusers' own pipeline over the same components."""
     pipe: Any = bench.loaded.pipe
     parts = {
         k: v for k, v in pipe.components.items() if k not in ("image_encoder", "feature_extractor")
     }
     parts["scheduler"] = tiny.flow_scheduler(**(options or BY_SIZE))
-    made = (kind or type(pipe))(**parts)
+    made = (kind or type(pipe))(**parts, **(more or {}))
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -297,3 +324,48 @@ T5 = "encoder.block.0.layer.0.SelfAttention.q"
 )
 def test_a_lora_acts_and_is_gone_to_the_bit(bench: Bench, spelled: str, place: str) -> None:
     kit.check_lora(bench, {spelled: place}, spelled[:9] + spelled[-12:])
+
+
+def controls(bench: Bench, **changes: Any) -> dict[str, Any]:
+    picture = bench.bring(kit.gradient())
+    unit = {"kind": "other", "model": "edges", "picture": picture, "preprocessor": "none"}
+    return {"controls": [unit | changes]}
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+def test_a_controlnet_steers_it_as_in_diffusers_pipeline(bench: Bench, cfg: float) -> None:
+    negative = {"negative_prompt": "a blue lake"} if cfg > 1 else {}
+    own = bench.latents(steps=4, cfg=cfg, **negative, **controls(bench, weight=0.7))
+    net: Any = FluxControlNetModel
+    folder = bench.settings.models / "controlnet" / "edges"
+    pipe = plain(bench, FluxControlNetPipeline, {"controlnet": net.from_pretrained(folder)})
+    their = theirs(
+        pipe,
+        bench,
+        control_image=Image.fromarray(kit.gradient()),
+        controlnet_conditioning_scale=0.7,
+        true_cfg_scale=cfg,
+        num_inference_steps=4,
+        guidance_scale=3.5,
+        latents=first_noise(bench),
+        **negative,
+    )
+    assert torch.allclose(own, their, atol=1e-4)
+
+
+def test_a_controlnet_acts_in_its_time_and_by_its_weight(bench: Bench) -> None:
+    alone = bench.picture()
+    whole = kit.differ(bench.picture(**controls(bench)), alone)
+    assert 0 < kit.differ(bench.picture(**controls(bench, weight=0.1)), alone) < whole
+    assert 0 < kit.differ(bench.picture(**controls(bench, start=0.7)), alone) < whole
+    bench.forget()
+    assert (bench.picture() == alone).all()
+
+
+def test_a_controlnet_that_wants_more_than_a_hint_is_refused(bench: Bench) -> None:
+    config = bench.settings.models / "controlnet" / "union" / "config.json"
+    config.parent.mkdir()
+    said = json.loads((config.parent.parent / "edges" / "config.json").read_text())
+    config.write_text(json.dumps(said | {"num_mode": 10}))
+    with pytest.raises(BadRequestError, match="made for other models"):
+        bench.picture(**controls(bench, model="union"))

@@ -114,8 +114,8 @@ def test_a_damaged_configuration_is_an_error_that_names_it(file: str, data: Any,
 
 def test_a_family_that_is_not_served_is_an_error(tmp_path: Path):
     model = write_sd1(tmp_path, "meadow")
-    other = Model(model.name, model.path, "FluxPipeline")
-    with pytest.raises(BadRequestError, match="FluxPipeline"):
+    other = Model(model.name, model.path, "KandinskyPipeline")
+    with pytest.raises(BadRequestError, match="KandinskyPipeline"):
         read_facts(other)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from safetensors.torch import save
 
 from tests.families import tiny, tiny_modern
@@ -14,12 +16,40 @@ from webui.generation.loras import Loras, Strength
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 
+# diffusers declares tuples of a fixed length.
+FLUX_TRANSFORMER: Any = FluxTransformer2DModel
+SD3_TRANSFORMER: Any = SD3Transformer2DModel
+
 
 def transformer(kind: str) -> Any:
     with tiny.same_weights():
         match kind:
             case "flux2":
                 return tiny_modern.flux2_transformer(guidance=True)
+            case "flux":
+                return FLUX_TRANSFORMER(
+                    in_channels=64,
+                    num_layers=1,
+                    num_single_layers=1,
+                    attention_head_dim=16,
+                    num_attention_heads=2,
+                    joint_attention_dim=32,
+                    pooled_projection_dim=32,
+                    guidance_embeds=True,
+                    axes_dims_rope=(4, 4, 8),
+                )
+            case "sd3":
+                return SD3_TRANSFORMER(
+                    sample_size=8,
+                    num_layers=2,
+                    attention_head_dim=8,
+                    num_attention_heads=4,
+                    joint_attention_dim=32,
+                    caption_projection_dim=32,
+                    pooled_projection_dim=32,
+                    pos_embed_max_size=16,
+                    dual_attention_layers=(0,),
+                )
             case "z-image":
                 return tiny_modern.z_image_transformer()
             case _:
@@ -54,6 +84,18 @@ FUSED = (
         "flux2",
         "double_blocks.0.txt_attn.qkv",
         [f"transformer_blocks.0.attn.add_{n}_proj" for n in "qkv"],
+    ),
+    ("flux", "double_blocks.0.img_attn.qkv", [f"transformer_blocks.0.attn.{n}" for n in QKV]),
+    (
+        "flux",
+        "single_blocks.0.linear1",
+        [f"single_transformer_blocks.0.{n}" for n in (*(f"attn.{n}" for n in QKV), "proj_mlp")],
+    ),
+    ("sd3", "joint_blocks.0.x_block.attn2.qkv", [f"transformer_blocks.0.attn2.{n}" for n in QKV]),
+    (
+        "sd3",
+        "joint_blocks.1.context_block.attn.qkv",
+        [f"transformer_blocks.1.attn.add_{n}_proj" for n in "qkv"],
     ),
     ("z-image", "layers.0.attention.qkv", [f"layers.0.attention.{n}" for n in QKV]),
     (
@@ -107,7 +149,7 @@ def test_a_layer_for_several_may_be_a_dora_or_a_loha(tmp_path: Path) -> None:
         assert after.keys() == {f"{path}.weight" for path in ours}
 
 
-@pytest.mark.parametrize("kind", ["flux2", "z-image", "qwen-image"])
+@pytest.mark.parametrize("kind", ["flux", "sd3", "flux2", "z-image", "qwen-image"])
 def test_every_layer_has_the_names_that_trainers_write(kind: str) -> None:
     module = transformer(kind)
     table = spellings({"transformer": module})
@@ -137,6 +179,25 @@ def test_every_layer_has_the_names_that_trainers_write(kind: str) -> None:
 
 
 OWN = {
+    "flux": [
+        "double_blocks.0.img_attn.proj",
+        "double_blocks.0.img_mod.lin",
+        "double_blocks.0.txt_mlp.2",
+        "single_blocks.0.linear2",
+        "single_blocks.0.modulation.lin",
+        "img_in",
+        "vector_in.in_layer",
+        "guidance_in.out_layer",
+        "final_layer.linear",
+    ],
+    "sd3": [
+        "joint_blocks.0.x_block.mlp.fc1",
+        "joint_blocks.0.context_block.mlp.fc2",
+        "joint_blocks.1.x_block.adaLN_modulation.1",
+        "t_embedder.mlp.0",
+        "y_embedder.mlp.2",
+        "final_layer.linear",
+    ],
     "flux2": [
         "double_blocks.0.img_attn.proj",
         "double_blocks.0.txt_mlp.2",

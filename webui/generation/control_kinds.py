@@ -68,10 +68,29 @@ _OF_TRANSFORMERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "QwenImageControlNetModel": (
             "QwenImageTransformer2DModel",
             ("attention_head_dim", "num_attention_heads", "joint_attention_dim", "in_channels"),
-        )
+        ),
+        "FluxControlNetModel": (
+            "FluxTransformer2DModel",
+            ("attention_head_dim", "num_attention_heads", "joint_attention_dim", "in_channels"),
+        ),
+        # Some read no prompt, and so have no width of its tokens.
+        "SD3ControlNetModel": (
+            "SD3Transformer2DModel",
+            ("attention_head_dim", "num_attention_heads", "pooled_projection_dim", "in_channels"),
+        ),
     }
 )
 """Classes of ControlNets for transformers: the transformer's, and what both have in common."""
+
+
+_MORE_THAN_A_HINT = (
+    "extra_condition_channels",
+    "extra_conditioning_channels",
+    "num_mode",
+    "conditioning_embedding_channels",
+)
+"""Settings of ControlNets that are told or shown something that is not made here: a mask beside the
+hint, its kind by a number of their own, or its pixels in place of its latents."""
 
 
 def is_union(net: ControlNetFolder) -> bool:
@@ -107,8 +126,7 @@ def fits(net: ControlNetFolder, denoiser: Mapping[str, Any]) -> bool:
     if net.class_name in _OF_TRANSFORMERS:
         steered, shape = _OF_TRANSFORMERS[net.class_name]
         same = all(net.config.get(name) == denoiser.get(name) for name in shape)
-        # Those with more channels are shown a mask beside the hint, which is not made here.
-        plain = not _number(net.config, "extra_condition_channels", 0)
+        plain = not any(net.config.get(name) for name in _MORE_THAN_A_HINT)
         return denoiser.get("_class_name") == steered and same and plain
     # A UNet for inpainting takes more channels, of which the first are the latents.
     return (

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
+from diffusers.models.controlnets.controlnet_sd3 import SD3ControlNetModel
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
 from webui.errors import BrokenFileError, OutOfMemoryError
@@ -28,7 +30,11 @@ from webui.generation.placement import own
 from webui.library.controlnets import ControlNetFolder
 
 _CLASSES: Mapping[str, Any] = MappingProxyType(
-    {"QwenImageControlNetModel": QwenImageControlNetModel}
+    {
+        "FluxControlNetModel": FluxControlNetModel,
+        "QwenImageControlNetModel": QwenImageControlNetModel,
+        "SD3ControlNetModel": SD3ControlNetModel,
+    }
 )
 
 _ROUNDING = 1e-6

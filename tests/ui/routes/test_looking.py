@@ -93,7 +93,7 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
     ("file", "data", "says"),
     [
         ("model_index.json", "{", "model_index.json"),
-        ("model_index.json", {"_class_name": "FluxPipeline"}, "FluxPipeline"),
+        ("model_index.json", {"_class_name": "KandinskyPipeline"}, "KandinskyPipeline"),
         ("unet/config.json", "[" * 9999, "unet/config.json"),
         ("facts.json", {"cfg": "<b>"}, "facts.json"),
     ],
