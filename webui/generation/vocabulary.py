@@ -7,13 +7,14 @@ where in the text they stand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from webui.errors import BrokenFileError
 from webui.generation.chunks import COMMA
-from webui.library.checkpoints import Model
+from webui.generation.clip_vocabulary import END, END_OF_WORD, START, clip_vocabulary
+from webui.library.checkpoints import INDEX, Model, read_json
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -25,9 +26,13 @@ _SETTINGS = "tokenizer_config.json"
 SOURCES = tuple(f"{_FOLDER}/{name}" for name in (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS))
 """The files in a model's folder that `read_tokenizer` reads."""
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"
-_SPECIAL = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
+_SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
 """Tokens with a meaning of their own, by their keys in the settings."""
+
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
+"""The parts of a pipeline that can be CLIP's tokenizer."""
+
+_NO_PART = (None, None)
 
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -54,11 +59,13 @@ class PromptTokenizer:
 
 
 def read_tokenizer(model: Model) -> PromptTokenizer:
-    """The model's tokenizer.
+    """The model's tokenizer; of a single file, which has none with it, CLIP's.
 
     Raises:
-        BrokenFileError: Its vocabulary is missing or damaged.
+        BrokenFileError: Its vocabulary is missing or damaged, or not CLIP's.
     """
+    if model.file is not None and _is_read_by_clip(model):
+        return clip_tokenizer()
     try:
         return PromptTokenizer(_built(model.path / _FOLDER))
     except Exception as error:  # tokenizers raises nothing more specific
@@ -68,20 +75,45 @@ def read_tokenizer(model: Model) -> PromptTokenizer:
         ) from error
 
 
-def _built(folder: Path) -> Tokenizer:
+def _is_read_by_clip(model: Model) -> bool:
+    index: Mapping[str, Any] = read_json(model.path / INDEX, model=model.name)
+    return any(index.get(part, _NO_PART)[1] == "CLIPTokenizer" for part in _TOKENIZERS)
+
+
+def clip_tokenizer() -> PromptTokenizer:
+    """The tokenizer of every published CLIP, for a single file, which has none with it.
+
+    Raises:
+        BrokenFileError: The package with its vocabulary is missing or damaged.
+    """
     # Imported here: it takes 40 ms, and starting the page needs none of it.
+    from tokenizers import AddedToken
+
+    numbers, merges = clip_vocabulary()
+    special = {
+        key: AddedToken(content, special=True, normalized=True) for key, content in _SPECIAL.items()
+    }
+    return PromptTokenizer(_tokenizer(dict(numbers), list(merges), special))
+
+
+def _built(folder: Path) -> Tokenizer:
+    vocabulary, merges = _vocabulary(folder)
+    return _tokenizer(vocabulary, merges, _special_tokens(folder))
+
+
+def _tokenizer(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], special: dict[str, AddedToken]
+) -> Tokenizer:
     from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
-    vocabulary, merges = _vocabulary(folder)
-    special = _special_tokens(folder)
     unknown = special["unk_token"].content
     # Without it, a text with a byte that the vocabulary lacks cannot be encoded.
     if unknown not in vocabulary:
         raise KeyError(unknown)
     # The library's own types leave out what the lists hold.
     tokenizer: Any = Tokenizer(
-        BPE(vocab=vocabulary, merges=merges, unk_token=unknown, end_of_word_suffix="</w>")
+        BPE(vocab=vocabulary, merges=merges, unk_token=unknown, end_of_word_suffix=END_OF_WORD)
     )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

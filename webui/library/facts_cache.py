@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,8 +22,8 @@ class FactsCache(Generic[Facts]):
     Safe to use from several threads; several processes may share the file.
     """
 
-    def __init__(self, file: Path, kind: TypeAdapter[Facts]) -> None:
-        """`kind` is a dataclass of plain values."""
+    def __init__(self, file: Path, kind: TypeAdapter[dict[str, tuple[str, Facts]]]) -> None:
+        """`kind`: path to stamp and facts, which are a dataclass of plain values."""
         self._file = file
         self._kind = kind
         self._known: dict[str, tuple[str, Facts]] | None = None
@@ -47,8 +46,8 @@ class FactsCache(Generic[Facts]):
                     kept, changed = (stamp, read(path)), True
                 asked[str(path)] = kept
             if changed:
-                # What others have asked for stays as long as its file does.
-                rest = {path: kept for path, kept in known.items() if path not in asked}
+                # What others have asked for, here or elsewhere, stays as long as its file does.
+                rest = {p: kept for p, kept in (self._load() | known).items() if p not in asked}
                 known = {p: kept for p, kept in rest.items() if os.path.exists(p)} | asked
                 self._save(known)
             self._known = known
@@ -56,20 +55,13 @@ class FactsCache(Generic[Facts]):
 
     def _load(self) -> dict[str, tuple[str, Facts]]:
         try:
-            entries: Any = json.loads(self._file.read_bytes())
-            return {
-                path: (stamp, self._kind.validate_python(facts))
-                for path, (stamp, facts) in entries.items()
-            }
-        except (OSError, ValueError, TypeError, AttributeError, ValidationError):
+            return self._kind.validate_json(self._file.read_bytes())
+        except (OSError, ValidationError):
             return {}
 
     def _save(self, known: dict[str, tuple[str, Facts]]) -> None:
-        plain = {
-            path: (stamp, self._kind.dump_python(facts)) for path, (stamp, facts) in known.items()
-        }
         try:
-            write_atomically(self._file, json.dumps(plain).encode())
+            write_atomically(self._file, self._kind.dump_json(known))
         except StorageError:
             # Without it the headers are read once more by the next process, and nothing is lost.
             return

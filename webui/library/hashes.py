@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
 from webui.library.files import write_atomically
+
+_READ_AT_ONCE = 1024 * 1024
 
 
 class HashBook:
@@ -19,8 +23,10 @@ class HashBook:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = self._read()
+        self._known: dict[str, str] = {}
+        self._seen = ""
         self._lock = threading.Lock()
+        self._renew()
 
     @property
     def folder(self) -> Path:
@@ -29,18 +35,32 @@ class HashBook:
 
     def sha256(self, path: Path, *, start: int = 0) -> str:
         """Hex digest of the file's bytes from `start` on."""
-        known = self.known(path, start=start)
-        if known is not None:
-            return known
+        return self.digests(path, (start,))[0]
+
+    def digests(
+        self, path: Path, starts: tuple[int, ...], step: Callable[[int], None] = lambda _: None
+    ) -> list[str]:
+        """Hex digests of the file's bytes from each of `starts` on, the file being read once.
+
+        Args:
+            step: Called with the bytes read so far; what it raises ends the reading.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        known = [self.known(path, start=start) for start in starts]
+        if None not in known:
+            return cast(list[str], known)
         with path.open("rb") as file:
             stamp = _stamp(path)
-            file.seek(start)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digests = _read(file, starts, step)
         with self._lock:
-            self._known |= self._read()
-            self._known[_key(path, start)] = f"{stamp} {digest}"
+            self._renew()
+            for start, digest in zip(starts, digests, strict=True):
+                self._known[_key(path, start)] = f"{stamp} {digest}"
             write_atomically(self._path, json.dumps(self._known, indent=0).encode())
-        return digest
+            self._renew()
+        return digests
 
     def known(self, path: Path, *, start: int = 0) -> str | None:
         """The digest if it has been computed before and the file is still the same.
@@ -50,13 +70,23 @@ class HashBook:
         known = self._find(path, start)
         if known is None:
             with self._lock:
-                self._known |= self._read()
+                self._renew()
             known = self._find(path, start)
         return known
 
     def _find(self, path: Path, start: int) -> str | None:
         stamp, _, digest = self._known.get(_key(path, start), "").partition(" ")
         return digest if stamp == _stamp(path) else None
+
+    def _renew(self) -> None:
+        """Takes in what another process has written since the book was last looked at."""
+        try:
+            stamp = _stamp(self._path)
+        except OSError:
+            return
+        if stamp != self._seen:
+            self._known |= self._read()
+            self._seen = stamp
 
     def _read(self) -> dict[str, str]:
         try:
@@ -67,6 +97,18 @@ class HashBook:
             return {}
         entries = cast(dict[Any, Any], known)
         return {k: v for k, v in entries.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def _read(file: BufferedReader, starts: tuple[int, ...], step: Callable[[int], None]) -> list[str]:
+    hashers = [hashlib.sha256() for _ in starts]
+    buffer = memoryview(bytearray(_READ_AT_ONCE))
+    position = 0
+    while count := file.readinto(buffer):
+        for start, hasher in zip(starts, hashers, strict=True):
+            hasher.update(buffer[min(max(start - position, 0), count) : count])
+        position += count
+        step(position)
+    return [hasher.hexdigest() for hasher in hashers]
 
 
 def _key(path: Path, start: int) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -42,8 +42,11 @@ _BITS = MappingProxyType(
 )
 """Bits of a number of each type of safetensors."""
 
-_MOST_IN_A_DIMENSION = 2**48
-_WHOLE_NUMBERS = frozenset({int})
+_MOST = 2**48
+"""No dimension and no offset is as large."""
+
+_MOST_DIMENSIONS = 64
+"""The bound torch sets itself."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,14 @@ def read_header(path: Path) -> Header:
         raise BrokenFileError(f"{path.name} cannot be read: {error.strerror}.") from None
 
 
+def pickle_problem(path: Path) -> str:
+    """Why a pickle is not read, and what to do, in a sentence."""
+    return (
+        f"{path.name} is a pickle, which can hold programs and is never opened: convert it with a"
+        " tool that loads it with torch's weights_only and saves it as safetensors."
+    )
+
+
 def _read_safetensors(path: Path) -> Header:
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -97,14 +108,12 @@ def _read_safetensors(path: Path) -> Header:
             )
         entries = _entries(path, file.read(length))
     metadata = entries.pop("__metadata__", {})
-    header = Header({}, {str(k): str(v) for k, v in metadata.items()}, 8 + length)
-    spans: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        try:
-            spans.append(_add(header, name, entry))
-        except (KeyError, TypeError, ValueError):
-            raise BrokenFileError(f"{path.name} is damaged at tensor {name[:200]!r}.") from None
-    _check_cover(path, spans, size - header.data_start)
+    texts = {str(key): str(value) for key, value in metadata.items()}
+    try:
+        header = _header(entries, texts, 8 + length)
+    except (KeyError, TypeError, ValueError):
+        raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.") from None
+    _check_end(path, sum(header.sizes.values()), size - header.data_start)
     return header
 
 
@@ -119,45 +128,51 @@ def _entries(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _add(header: Header, name: str, entry: dict[str, Any]) -> tuple[int, int]:
-    """Adds a tensor to the header; where in the file it begins and ends.
+def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: int) -> Header:
+    """The header of tensors that lie end to end, as the safetensors library wants them.
+
+    Everything is done for all tensors at once, since a model has thousands.
 
     Raises:
-        KeyError, TypeError, ValueError: The entry makes no sense.
+        KeyError, TypeError, ValueError: An entry makes no sense.
     """
-    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(shape, list):
-        raise TypeError
-    numbers = cast(list[int], shape)
-    if not _WHOLE_NUMBERS.issuperset(map(type, (*numbers, begin, end))):
-        raise TypeError
-    size = end - begin
-    if begin < 0 or math.prod(numbers) * _BITS[dtype] != size * 8:
+    dtypes: list[str] = [entry["dtype"] for entry in entries.values()]
+    shapes: list[list[int]] = [entry["shape"] for entry in entries.values()]
+    spans: list[list[int]] = [entry["data_offsets"] for entry in entries.values()]
+    numbers = list(chain.from_iterable(chain(shapes, spans)))
+    if not (
+        {list}.issuperset(map(type, chain(shapes, spans)))
+        and {int}.issuperset(map(type, numbers))
+        and {2}.issuperset(map(len, spans))
+        and max(map(len, shapes), default=0) <= _MOST_DIMENSIONS
+        and 0 <= min(numbers, default=0) <= max(numbers, default=0) < _MOST
+    ):
         raise ValueError
-    if numbers and not 0 <= min(numbers) <= max(numbers) < _MOST_IN_A_DIMENSION:
+    sizes = [end - begin for begin, end in spans]
+    bits = [math.prod(shape) * _BITS[dtype] for shape, dtype in zip(shapes, dtypes, strict=True)]
+    if bits != [size * 8 for size in sizes]:
         raise ValueError
-    header.shapes[name] = tuple(numbers)
-    header.dtypes[name] = dtype
-    header.sizes[name] = size
-    return begin, end
+    spans.sort()
+    if [begin for begin, _ in spans] != [0, *(end for _, end in spans)][:-1]:
+        raise ValueError
+    return Header(
+        dict(zip(entries, map(tuple, shapes), strict=True)),
+        texts,
+        start,
+        dict(zip(entries, dtypes, strict=True)),
+        dict(zip(entries, sizes, strict=True)),
+    )
 
 
-def _check_cover(path: Path, spans: Iterable[tuple[int, int]], size: int) -> None:
-    """Passes tensors that lie end to end and fill the file, as the safetensors library wants it."""
-    last = 0
-    for begin, end in sorted(spans):
-        if begin != last:
-            raise BrokenFileError(
-                f"{path.name} is damaged: its tensors overlap or leave gaps; fetch it again."
-            )
-        last = end
-    if last > size:
+def _check_end(path: Path, end: int, size: int) -> None:
+    """Passes tensors that end where the file does."""
+    if end > size:
         raise BrokenFileError(
-            f"{path.name} is truncated, the last {last - size:,} bytes are missing: fetch it again."
+            f"{path.name} is truncated, the last {end - size:,} bytes are missing: fetch it again."
         )
-    if last < size:
+    if end < size:
         raise BrokenFileError(
-            f"{path.name} is damaged: {size - last:,} bytes follow its last tensor; fetch it again."
+            f"{path.name} is damaged: {size - end:,} bytes follow its last tensor; fetch it again."
         )
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from webui.errors import BrokenFileError, NotFoundError, StorageError
-from webui.library.files import write_atomically
+from webui.errors import BrokenFileError, NotFoundError
+from webui.library.facts_cache import FactsCache, stamp_of
 from webui.library.hashes import HashBook
-from webui.library.headers import read_header
+from webui.library.headers import PICKLE_SUFFIXES, pickle_problem, read_header
 from webui.library.lora_facts import LoraFacts, read_facts
+from webui.library.weight_files import Found, find_weights, label_of
 from webui.request import nearest
 
 CACHE = "loras.json"
@@ -26,12 +25,8 @@ CACHE = "loras.json"
 
 ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER = "adapter_model.safetensors"
-_NAMED_BY_FOLDER = (_ADAPTER, "pytorch_lora_weights.safetensors")
-_PICKLES = frozenset({".pt", ".pth", ".ckpt", ".bin"})
 _MAX_CONFIG_BYTES = 1024**2
 _MOST_NAMED = 4
-
-_FACTS: TypeAdapter[LoraFacts] = TypeAdapter(LoraFacts)
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class LoraCard:
     @property
     def stem(self) -> str:
         """`file` without suffix; of a folder, the folder."""
-        return _stem(self.file)
+        return label_of(self.file)
 
 
 @dataclass(frozen=True)
@@ -74,17 +69,6 @@ class LoraHashes:
     auto_v3: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file as the walk over the folders found it; `stem` may hold folders, without suffix."""
-
-    stem: str
-    file: str
-    path: Path
-    size: int
-    modified: int
-
-
 class LoraShelf:
     """Finds LoRAs under a few folders, subfolders too; the first folder to hold a path wins.
 
@@ -94,9 +78,9 @@ class LoraShelf:
     def __init__(self, folders: tuple[Path, ...], hashes: HashBook) -> None:
         self._folders = folders
         self._hashes = hashes
-        self._cache = hashes.folder / CACHE
-        self._known: dict[str, tuple[str, LoraFacts]] | None = None
-        self._lock = threading.Lock()
+        self._cache = FactsCache(
+            hashes.folder / CACHE, TypeAdapter(dict[str, tuple[str, LoraFacts]])
+        )
 
     @property
     def folder(self) -> Path:
@@ -108,21 +92,19 @@ class LoraShelf:
 
         Only headers of files that are new or have changed are read.
         """
-        found = self._walk()
-        with self._lock:
-            facts = self._facts_of(found)
-        stems = [Path(one.stem).name for one in found]
-        times = Counter(stems)
+        found = self._find()
+        facts = self._cache.of([(one.path, _stamp(one)) for one in found], _read)
+        times = Counter(one.short for one in found)
         cards = (
             LoraCard(
-                name=stem if times[stem] == 1 else one.stem,
+                name=one.short if times[one.short] == 1 else one.long,
                 file=one.file,
                 path=one.path,
                 config=_config_of(one.path),
                 size=one.size,
                 facts=said,
             )
-            for one, stem, said in zip(found, stems, facts, strict=True)
+            for one, said in zip(found, facts, strict=True)
         )
         return tuple(sorted(cards, key=lambda card: card.name.casefold()))
 
@@ -179,44 +161,13 @@ class LoraShelf:
         known = tuple(dict.fromkeys(card.name for card in cards))
         raise NotFoundError(f"Unknown LoRA {name!r}: {_nearest(name, known)}", field="loras")
 
-    def _walk(self) -> list[_Found]:
-        found: dict[str, _Found] = {}
+    def _find(self) -> list[Found]:
+        found: dict[str, Found] = {}
         for folder in self._folders:
-            for path, stat in _files(folder):
-                file = path.relative_to(folder).as_posix()
-                one = _Found(_stem(file), file, path, stat.st_size, stat.st_mtime_ns)
-                found.setdefault(file, one)
+            for one in find_weights(folder):
+                if not one.is_folder:
+                    found.setdefault(one.file, one)
         return list(found.values())
-
-    def _facts_of(self, found: list[_Found]) -> list[LoraFacts]:
-        known = self._read_cache() if self._known is None else self._known
-        fresh: dict[str, tuple[str, LoraFacts]] = {}
-        for one in found:
-            key, stamp = str(one.path), _stamp(one)
-            kept = known.get(key)
-            fresh[key] = kept if kept and kept[0] == stamp else (stamp, _read(one))
-        if fresh != known:
-            self._write_cache(fresh)
-        self._known = fresh
-        return [fresh[str(one.path)][1] for one in found]
-
-    def _read_cache(self) -> dict[str, tuple[str, LoraFacts]]:
-        try:
-            entries: Any = json.loads(self._cache.read_bytes())
-            return {
-                path: (stamp, _FACTS.validate_python(facts))
-                for path, (stamp, facts) in entries.items()
-            }
-        except (OSError, ValueError, TypeError, AttributeError, ValidationError):
-            return {}
-
-    def _write_cache(self, entries: dict[str, tuple[str, LoraFacts]]) -> None:
-        plain = {path: (stamp, asdict(facts)) for path, (stamp, facts) in entries.items()}
-        try:
-            write_atomically(self._cache, json.dumps(plain).encode())
-        except StorageError:
-            # Without it the headers are read once more by the next process, and nothing is lost.
-            return
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
@@ -238,44 +189,13 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Weight files under a folder, hidden ones left out; links are followed, each folder once."""
-    seen: set[str] = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(where, name)
-            if name.startswith(".") or path.suffix.casefold() not in _PICKLES | {".safetensors"}:
-                continue
-            try:
-                yield path, path.stat()
-            except OSError:
-                # Gone since the folder was listed, or a link that leads nowhere.
-                continue
-
-
-def _stem(file: str) -> str:
-    path = Path(file)
-    if path.name in _NAMED_BY_FOLDER and path.parent != Path():
-        return path.parent.as_posix()
-    return path.with_suffix("").as_posix()
-
-
-def _read(one: _Found) -> LoraFacts:
-    if one.path.suffix.casefold() in _PICKLES:
-        return LoraFacts(
-            problem=f"{one.path.name} is a pickle, which can hold programs and is not read:"
-            " save it as safetensors."
-        )
+def _read(path: Path) -> LoraFacts:
     try:
-        config = _config_of(one.path)
+        if path.suffix.casefold() in PICKLE_SUFFIXES:
+            raise BrokenFileError(pickle_problem(path))
+        config = _config_of(path)
         said = None if config is None else read_adapter_config(config)
-        return read_facts(read_header(one.path), said, file=one.path.name)
+        return read_facts(read_header(path), said, file=path.name)
     except BrokenFileError as error:
         return LoraFacts(problem=error.message)
 
@@ -285,13 +205,9 @@ def _config_of(path: Path) -> Path | None:
     return config if path.name == _ADAPTER and config.is_file() else None
 
 
-def _stamp(one: _Found) -> str:
+def _stamp(one: Found) -> str:
     config = _config_of(one.path)
-    stamp = f"{one.size}:{one.modified}"
-    if config is None:
-        return stamp
-    stat = config.stat()
-    return f"{stamp}:{stat.st_size}:{stat.st_mtime_ns}"
+    return one.stamp if config is None else f"{one.stamp}:{stamp_of(config.stat())}"
 
 
 def _paths_of(card: LoraCard) -> Iterable[str]:

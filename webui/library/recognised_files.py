@@ -15,7 +15,7 @@ from webui.errors import BrokenFileError
 from webui.library.architectures import ModelFamily
 from webui.library.distilled import read_distilled
 from webui.library.facts_cache import FactsCache
-from webui.library.headers import PICKLE_SUFFIXES, read_header
+from webui.library.headers import PICKLE_SUFFIXES, pickle_problem, read_header
 from webui.library.recognition import Recognised, recognise
 from webui.library.weight_files import INDEX, Found, weights_in
 
@@ -31,7 +31,7 @@ class FileFacts:
     """What is known of a file without its weights.
 
     Attributes:
-        data_start: Offset in bytes at which the tensors begin; 0 where that is unknown.
+        data_start: Offset in bytes at which the tensors of a safetensors file begin; 0 for others.
     """
 
     recognised: Recognised
@@ -43,7 +43,7 @@ class RecognisedFiles:
 
     def __init__(self, folder: Path) -> None:
         """`folder` holds the cache."""
-        self._cache = FactsCache(folder / CACHE, TypeAdapter(FileFacts))
+        self._cache = FactsCache(folder / CACHE, TypeAdapter(dict[str, tuple[str, FileFacts]]))
 
     def of(self, found: Iterable[Found]) -> list[FileFacts]:
         """The facts of each."""
@@ -58,18 +58,12 @@ def read_file_facts(path: Path) -> FileFacts:
         if path.is_dir():
             return FileFacts(_read_folder(path))
         if suffix in PICKLE_SUFFIXES:
-            return FileFacts(Recognised(problem=_pickle(path)))
+            return FileFacts(Recognised(problem=pickle_problem(path)))
         header = read_header(path)
     except BrokenFileError as error:
         return FileFacts(Recognised(problem=error.message))
-    return FileFacts(recognise(header, file=path.name), header.data_start)
-
-
-def _pickle(path: Path) -> str:
-    return (
-        f"{path.name} is a pickle, which can hold programs and is never opened: convert it with a"
-        " tool that loads it with torch's weights_only and saves it as safetensors."
-    )
+    start = 0 if header.is_gguf else header.data_start
+    return FileFacts(recognise(header, file=path.name), start)
 
 
 def _read_folder(path: Path) -> Recognised:

@@ -206,13 +206,14 @@ def _said_prediction(header: Header, words: str) -> Prediction | None:
 
 def _precision(header: Header, prefix: str) -> str:
     """How most bytes of the tensors under a prefix are stored."""
-    bytes_by_type = Counter[str]()
-    for name, dtype in header.dtypes.items():
-        if name.startswith(prefix):
-            bytes_by_type[dtype] += header.sizes[name]
-    if not bytes_by_type:
-        return ""
-    dtype = bytes_by_type.most_common(1)[0][0]
+    dtypes = set(header.dtypes.values())
+    if len(dtypes) != 1:
+        bytes_by_type = Counter[str]()
+        for name, dtype in header.dtypes.items():
+            if name.startswith(prefix):
+                bytes_by_type[dtype] += header.sizes[name]
+        dtypes = [dtype for dtype, _ in bytes_by_type.most_common(1)]
+    dtype = next(iter(dtypes), "")
     if header.is_gguf:
         return f"gguf {dtype}"
     return _packed(header) if dtype in _PACKED else _PRECISIONS.get(dtype, dtype.casefold())

@@ -17,6 +17,9 @@ INDEX = "model_index.json"
 _SUFFIXES = WEIGHT_SUFFIXES | PICKLE_SUFFIXES
 _HUB_FOLDER = re.compile(r"models--(?:(?P<owner>.+?)--)?(?P<name>.+)")
 _DEEPEST = 12
+_NAMED_BY_FOLDER = frozenset(
+    {"adapter_model", "pytorch_lora_weights", "diffusion_pytorch_model", "model"}
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ def find_weights(folder: Path, *, but: Collection[str] = ()) -> Iterator[Found]:
         but: Names of folders directly in it that are left out.
     """
     yield from _walk(folder, folder, frozenset(but), set())
+
+
+def label_of(file: str) -> str:
+    """A file's path without suffix; of one that every repository calls the same, its folder's."""
+    path = Path(file)
+    if path.stem not in _NAMED_BY_FOLDER or path.parent == Path():
+        return path.with_suffix("").as_posix()
+    if path.parent.parent.name == "snapshots":
+        return path.parent.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return path.parent.as_posix()
 
 
 def weights_in(model: Path) -> list[Path]:
@@ -119,11 +132,12 @@ def _file(root: Path, path: Path) -> Iterator[Found]:
         # Gone since the folder was listed, or a link that leads nowhere.
         return
     file = path.relative_to(root).as_posix()
+    long = label_of(file)
     yield Found(
         file=file,
         path=path,
-        short=path.stem,
-        long=file[: -len(path.suffix)],
+        short=Path(long).name,
+        long=long,
         size=found.st_size,
         modified=found.st_mtime,
         stamp=stamp_of(found),
