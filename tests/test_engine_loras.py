@@ -117,7 +117,7 @@ def layers(loaded: Loaded, part: str, paths: tuple[str, ...], prefix: str) -> di
 
 def weights(studio: Studio) -> dict[str, torch.Tensor]:
     engine: Any = studio.engine
-    loaded: Loaded = engine._painter._pipelines._loaded
+    loaded: Loaded = engine._painter._pipelines.loaded
     assert loaded.loras.kept_bytes == 0
     return {
         f"{part}.{name}": tensor.clone()

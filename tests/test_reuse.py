@@ -264,7 +264,7 @@ def test_all_modes_and_stacks_share_one_set_of_components(
         monkeypatch.setattr(kind, "_load", never)
     engine: Any = bench.desk.engine
     painter = engine._painter
-    networks = [painter._pipelines._loaded.pipe.components[name] for name in NETWORKS]
+    networks = [painter._pipelines.loaded.pipe.components[name] for name in NETWORKS]
     networks += painter._controlnets._nets.values()
     before = [places(network) for network in networks]
     held = tensors_alive() - painter._cache.bytes_held

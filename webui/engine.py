@@ -15,7 +15,7 @@ import torch
 
 from webui import __version__
 from webui.clearance import Admitted, Cleared
-from webui.errors import NotFoundError, OutOfMemoryError, RefusedError, WebuiError
+from webui.errors import BadRequestError, NotFoundError, OutOfMemoryError, RefusedError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -41,7 +41,7 @@ from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.interchange.loratags import rows_for_tags
 from webui.levels import Level
-from webui.library.checkpoints import CheckpointShelf
+from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
@@ -145,10 +145,12 @@ class Engine:
         yield from (Notice(message=notice) for notice in notices)
         yield self._started(plan)
         loaded = yield from self._painter.load(plan)
+        refiner = yield from self._painter.load_refiner(plan)
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
-        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan), loras=files)
+        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan, refiner), loras=files)
         conditioning = yield from self._painter.encode(loaded, plan)
+        refining = yield from self._painter.refine(refiner, plan)
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)
         if session.previews:
@@ -162,6 +164,7 @@ class Engine:
                 conditioning,
                 start,
                 steerings,
+                refining,
                 pace=job.pace,
                 stopped=cancel.is_set,
             )
@@ -216,7 +219,14 @@ class Engine:
         brought: Mapping[str, Brought] = MappingProxyType({}),
     ) -> Plan:
         checkpoint = self._shelf.find(request.model)
-        return resolve(request, checkpoint, self._loras, self._controlnets, brought)
+        refiner = None if request.refiner is None else self._find_refiner(request.refiner)
+        return resolve(request, checkpoint, self._loras, self._controlnets, brought, refiner)
+
+    def _find_refiner(self, name: str) -> Checkpoint:
+        try:
+            return self._shelf.find(name)
+        except BadRequestError as error:
+            raise type(error)(error.message, field="refiner") from None
 
     def _bring(self, request: GenerationRequest) -> dict[str, bytes]:
         """The files of the pictures that the request names, by these names.
@@ -312,6 +322,7 @@ class Engine:
             pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
             weights=(
                 plan.checkpoint.sha256,
+                *(() if plan.refiner is None else (plan.refiner.checkpoint.sha256,)),
                 *(lora.hashes.sha256 for lora in plan.loras),
                 *(control.net.sha256 for control in plan.controls),
             ),
@@ -323,6 +334,7 @@ class Engine:
         return Recipe(
             request=job.plan.recipe(seed),
             model_sha256=job.plan.checkpoint.sha256,
+            refiner_sha256=None if job.plan.refiner is None else job.plan.refiner.checkpoint.sha256,
             versions=self._versions,
             device=device.name,
             dtype=device.dtype_name,

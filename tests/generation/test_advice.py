@@ -35,6 +35,7 @@ FACTS = ModelFacts(
     useful_cfg=(3.0, 12.0),
     useful_steps=(12, 40),
     text_layers=12,
+    scheduler={},
 )
 
 
@@ -229,6 +230,7 @@ MODELS = st.builds(
     useful_cfg=st.sampled_from([(1.0, 2.0), (1.0, 10.0), (3.0, 12.0)]),
     useful_steps=st.sampled_from([(4, 8), (8, 30), (12, 40)]),
     text_layers=st.just(12),
+    scheduler=st.just({}),
 )
 
 

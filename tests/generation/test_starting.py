@@ -139,7 +139,7 @@ class Heard:
         # Loaded by the first request.
         assert saved(desk.run(model="painter", steps=1))
         engine: Any = desk.engine
-        self.pipe: Any = engine._painter._pipelines._loaded.pipe
+        self.pipe: Any = engine._painter._pipelines.loaded.pipe
         self.inputs: list[torch.Tensor] = []
         self._handle = self.pipe.unet.conv_in.register_forward_pre_hook(self._note)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, cast
 
 from webui.errors import BadRequestError, BrokenFileError
@@ -19,6 +21,8 @@ SOURCES = (
     "unet/config.json",
     "vae/config.json",
     "text_encoder/config.json",
+    "text_encoder_2/config.json",
+    "scheduler/scheduler_config.json",
     OWN_FACTS,
 )
 """The files in a model's folder that `read_facts` reads."""
@@ -35,6 +39,7 @@ class ModelFacts:
         width, height: Pixels of the pictures it was trained on.
         useful_cfg, useful_steps: Lowest and highest that are worth it.
         text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
+        scheduler: Its scheduler's configuration, which tells how it was trained.
     """
 
     name: str
@@ -44,11 +49,12 @@ class ModelFacts:
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     text_layers: int | None
+    scheduler: Mapping[str, Any] = field(hash=False)
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Request fields that the model has no use for."""
-        return tuple(self.family.refused)
+        return tuple(self.family.unused)
 
 
 def read_facts(model: Model) -> ModelFacts:
@@ -69,6 +75,7 @@ def read_facts(model: Model) -> ModelFacts:
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
         text_layers=None if "clip_skip" in family.refused else _text_layers(model),
+        scheduler=MappingProxyType(model.config("scheduler")),
     )
 
 
@@ -110,11 +117,12 @@ def check_clip_skip(clip_skip: int, layers: int | None) -> None:
 
 
 def _text_layers(model: Model) -> int:
-    layers: Any = model.config("text_encoder").get("num_hidden_layers")
+    part = "text_encoder" if (model.path / "text_encoder").is_dir() else "text_encoder_2"
+    layers: Any = model.config(part).get("num_hidden_layers")
     if not isinstance(layers, int) or layers < 1:
         raise BrokenFileError(
             f"The model {model.name!r} does not say how many layers its text encoder has: mend"
-            " text_encoder/config.json.",
+            f" {part}/config.json.",
             field="model",
         )
     return layers

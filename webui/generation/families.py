@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.library.checkpoints import Model
+from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
-BackboneName = Literal["sd", "sdxl"]
+BackboneName = Literal["sd", "sdxl", "sdxl refiner"]
 """The architectures of `webui.generation.backbones`."""
 
 
@@ -25,6 +26,29 @@ class LatentMap:
 
     matrix: tuple[tuple[float, float, float], ...]
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the models of a family say that others of the same pipeline do not.
+
+    Attributes:
+        part: The component whose configuration says it; None: the index of the model.
+    """
+
+    part: str | None
+    key: str
+    value: Any
+
+    def is_on(self, model: Model) -> bool:
+        """Whether the model says it.
+
+        Raises:
+            BrokenFileError: The configuration is missing or damaged.
+        """
+        if self.part is not None:
+            return model.config(self.part).get(self.key) == self.value
+        return read_json(model.path / INDEX, model=model.name).get(self.key) == self.value
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,8 @@ class Family:
         useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
             in `facts.json`.
         side: Pixels of the sides of pictures it was trained on, where its UNet does not say it.
+        mark: What tells its models from those of another family with the same pipeline.
+        refiners: Names of the families whose models can take over its latents in mid-run.
     """
 
     name: str
@@ -54,7 +80,23 @@ class Family:
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     side: int | None = None
+    mark: Mark | None = None
+    refiners: tuple[str, ...] = ()
 
+    @property
+    def unused(self) -> Mapping[str, str]:
+        """Request fields that its models have no use for, with the reason."""
+        alone = {} if self.refiners else dict.fromkeys(_OF_A_REFINER, _NO_REFINER)
+        fixed = {} if self.backbone in _NOISE_BACKBONES else {"prediction": _ONE_PREDICTION}
+        return MappingProxyType({**fixed, **alone, **self.refused})
+
+
+_NOISE_BACKBONES: frozenset[BackboneName] = frozenset({"sd", "sdxl", "sdxl refiner"})
+"""Those whose fine-tunes were trained to predict different things."""
+
+_ONE_PREDICTION = "All models of this family predict the same thing: leave the prediction empty."
+_OF_A_REFINER = ("refiner", "refiner_start")
+_NO_REFINER = "Models of this family have no refiner: remove it."
 
 SD1 = Family(
     name="Stable Diffusion 1",
@@ -78,6 +120,14 @@ SD1 = Family(
     useful_steps=(12, 40),
 )
 
+SD2 = replace(
+    SD1,
+    name="Stable Diffusion 2",
+    loras="SD 2",
+    # The width of OpenCLIP's ViT-H, its text encoder.
+    mark=Mark("unet", "cross_attention_dim", 1024),
+)
+
 SDXL = Family(
     name="Stable Diffusion XL",
     backbone="sdxl",
@@ -97,22 +147,36 @@ SDXL = Family(
     refused=MappingProxyType({}),
     useful_cfg=(3.0, 10.0),
     useful_steps=(15, 40),
+    refiners=("Stable Diffusion XL refiner", "Stable Diffusion XL"),
+)
+
+SDXL_REFINER = replace(
+    SDXL,
+    name="Stable Diffusion XL refiner",
+    backbone="sdxl refiner",
+    pipeline="StableDiffusionXLImg2ImgPipeline",
+    also=(),
+    mark=Mark(None, "requires_aesthetics_score", True),
+    refiners=(),
 )
 
 _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
-FAMILIES: tuple[Family, ...] = (SD1, SDXL)
+FAMILIES: tuple[Family, ...] = (SD2, SD1, SDXL_REFINER, SDXL)
+"""The marked ones before those they are told from."""
 
 
 def family_of(model: Model) -> Family:
-    """The family whose pipeline the checkpoint names.
+    """The family whose pipeline, and mark if it has one, the checkpoint names.
 
     Raises:
         BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: The configuration that would tell is missing or damaged.
     """
     for family in FAMILIES:
-        if model.pipeline in (family.pipeline, *family.also):
+        named = model.pipeline in (family.pipeline, *family.also)
+        if named and (family.mark is None or family.mark.is_on(model)):
             return family
     served = ", ".join(family.name for family in FAMILIES)
     raise BadRequestError(
@@ -127,7 +191,7 @@ def refuse_unused(request: GenerationRequest, family: Family) -> None:
     Raises:
         BadRequestError: With the field and the reason.
     """
-    for name, reason in family.refused.items():
+    for name, reason in family.unused.items():
         if _is_set(request, name):
             raise BadRequestError(reason, field=name)
     if request.init is None:

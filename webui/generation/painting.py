@@ -15,7 +15,7 @@ from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
 from webui.generation.backbones.base import Conditioning, Encoding
 from webui.generation.control import Control, about_control
-from webui.generation.denoise import StepDone, StoppedError, denoise
+from webui.generation.denoise import Refining, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hints import make_hint
@@ -62,21 +62,37 @@ class Painter:
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
 
-    def load(self, plan: Plan) -> Generator[StageDone, None, Loaded]:
+    def load(self, plan: Plan, beside: Plan | None = None) -> Generator[StageDone, None, Loaded]:
         """The plan's model, loaded when it is not in memory.
+
+        Args:
+            beside: The plan of another model that stays if it is in memory.
 
         Raises:
             BrokenFileError: The model does not load.
             OutOfMemoryError: The device cannot hold it.
         """
         reused = self._pipelines.holds(plan.checkpoint)
+        company = beside or plan.refiner
+        other = None if company is None else company.checkpoint
 
         def work() -> Loaded:
-            if not reused:
+            if not reused and beside is None:
                 self._controlnets.release()
-            return self._pipelines.get(plan.checkpoint, plan.family)
+            return self._pipelines.get(plan.checkpoint, plan.family, other)
 
         return (yield from self._timed("load", work, reused=reused))
+
+    def load_refiner(self, plan: Plan) -> Generator[StageDone, None, Loaded | None]:
+        """The model that makes the last steps, beside the one that makes the others.
+
+        Raises:
+            BrokenFileError: The refiner does not load.
+            OutOfMemoryError: The device cannot hold both.
+        """
+        if plan.refiner is None:
+            return None
+        return (yield from self.load(plan.refiner, beside=plan))
 
     def match(
         self, loaded: Loaded, plan: Plan
@@ -110,6 +126,15 @@ class Painter:
             return loaded.backbone.condition(loaded.pipe, plan.prompts, encode)
 
         return (yield from self._timed("text", work, reused=reused))
+
+    def refine(
+        self, refiner: Loaded | None, plan: Plan
+    ) -> Generator[StageDone, None, Refining | None]:
+        """The refiner with the plan's prompts as it takes them."""
+        if refiner is None or plan.refiner is None:
+            return None
+        conditioning = yield from self.encode(refiner, plan.refiner)
+        return Refining(refiner, plan.refiner, conditioning)
 
     def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
         """What the denoising starts from; nothing happens where that is noise alone."""
@@ -173,6 +198,7 @@ class Painter:
         conditioning: Conditioning,
         start: Start,
         steerings: tuple[Steering, ...],
+        refining: Refining | None,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -198,6 +224,7 @@ class Painter:
             conditioning,
             start,
             steerings,
+            refining,
             pace=pace,
             stopped=stopped,
         )
@@ -225,6 +252,7 @@ class Painter:
         conditioning: Conditioning,
         start: Start,
         steerings: tuple[Steering, ...],
+        refining: Refining | None,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -242,6 +270,7 @@ class Painter:
                 conditioning,
                 start,
                 steerings,
+                refining,
                 before_call=lambda call, calls: loaded.loras.merge(
                     loaded.backbone.denoiser, strengths_at(key.loras, call, calls)
                 ),
@@ -326,6 +355,12 @@ def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
     )
 
 
-def decoded_texts(loaded: Loaded, plan: Plan) -> tuple[str, ...]:
-    """What the text encoder really sees of each prompt, for the content filter."""
-    return tuple(loaded.backbone.seen(loaded.pipe, prompt) for prompt in plan.prompts)
+def decoded_texts(loaded: Loaded, plan: Plan, refiner: Loaded | None = None) -> tuple[str, ...]:
+    """What the text encoders really see of each prompt, for the content filter."""
+    models = [loaded] if refiner is None else [loaded, refiner]
+
+    def seen(prompt: ParsedPrompt) -> str:
+        texts = (one.backbone.seen(one.pipe, prompt) for one in models)
+        return "\n".join(dict.fromkeys(texts))
+
+    return tuple(map(seen, plan.prompts))

@@ -71,29 +71,42 @@ def quiet_libraries() -> None:
 
 
 class Pipelines:
-    """Keeps the model last asked for; another one takes its place."""
+    """Keeps the models of the last request; those of another one take their place."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._loaded: Loaded | None = None
+        self._kept: dict[str, Loaded] = {}
 
     def holds(self, checkpoint: Checkpoint) -> bool:
         """Whether that very model, by content, is in memory."""
-        return self._loaded is not None and self._loaded.checkpoint.sha256 == checkpoint.sha256
+        return checkpoint.sha256 in self._kept
 
-    def get(self, checkpoint: Checkpoint, family: Family) -> Loaded:
+    @property
+    def loaded(self) -> Loaded | None:
+        """The model that was loaded last."""
+        return next(reversed(self._kept.values()), None)
+
+    def get(
+        self, checkpoint: Checkpoint, family: Family, beside: Checkpoint | None = None
+    ) -> Loaded:
         """The model, loaded when it is not in memory yet.
+
+        Args:
+            beside: Another model that is to stay if it is in memory.
 
         Raises:
             BrokenFileError: A part is missing or does not fit its configuration.
             OutOfMemoryError: The device cannot hold it.
         """
-        if self._loaded is None or not self.holds(checkpoint):
-            # Freed first, so that two models never lie in memory side by side.
-            self._loaded = None
+        wanted = {one.sha256 for one in (checkpoint, beside) if one is not None}
+        for sha256 in [*self._kept]:
+            if sha256 not in wanted:
+                del self._kept[sha256]
+        if not self.holds(checkpoint):
+            # Freed first, so that models that nobody asked for never lie beside it.
             gc.collect()
-            self._loaded = self._load(checkpoint, family)
-        return self._loaded
+            self._kept[checkpoint.sha256] = self._load(checkpoint, family)
+        return self._kept[checkpoint.sha256]
 
     def _load(self, checkpoint: Checkpoint, family: Family) -> Loaded:
         scheduler_config = checkpoint.config("scheduler")

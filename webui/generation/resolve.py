@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,8 @@ from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.hints import Area
 from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompts import ParsedPrompt, parse_prompt
-from webui.generation.samplers import check_sampler
+from webui.generation.refining import check_refiner, steps_refined
+from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.strength import steps_left
 from webui.library.checkpoints import Checkpoint
 from webui.library.controlnets import ControlNetShelf
@@ -38,6 +39,7 @@ class Plan:
         canvas: What it starts from, if not from noise alone.
         controls: The control units that have an effect.
         batches: The seeds of each batch, one a picture.
+        refiner: The plan of the model that makes the last of the steps, if there is one.
     """
 
     request: GenerationRequest
@@ -53,6 +55,12 @@ class Plan:
     canvas: Canvas | None
     controls: tuple[Control, ...]
     batches: tuple[tuple[int, ...], ...]
+    refiner: Plan | None = None
+
+    @property
+    def steps_before_refiner(self) -> int:
+        """How many of the steps are the model's own."""
+        return self.steps - (0 if self.refiner is None else self.refiner.steps)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -76,10 +84,12 @@ def resolve(
     loras: LoraShelf,
     controlnets: ControlNetShelf,
     brought: Mapping[str, Brought] = MappingProxyType({}),
+    refiner: Checkpoint | None = None,
 ) -> Plan:
     """Decides what the request leaves open.
 
     Args:
+        refiner: The model of the name that the request has for its refiner.
         brought: The pictures brought in, by the names the request has for them.
 
     Raises:
@@ -90,6 +100,7 @@ def resolve(
     family = family_of(checkpoint)
     refuse_unused(request, family)
     check_sampler(request.sampler, request.schedule, request.steps)
+    check_trained(request.sampler, trained_as(checkpoint.config("scheduler"), request.prediction))
     trained = trained_size(checkpoint)
     canvas = None if request.init is None else lay_out(request, brought, trained)
     width, height = (
@@ -117,7 +128,7 @@ def resolve(
     )
     guided = request.cfg > 1
     seeds = [(seed + k) % (MAX_SEED + 1) for k in range(request.count * request.batch)]
-    return Plan(
+    plan = Plan(
         request=filled,
         checkpoint=checkpoint,
         family=family,
@@ -137,6 +148,20 @@ def resolve(
             tuple(seeds[start : start + request.batch])
             for start in range(0, len(seeds), request.batch)
         ),
+    )
+    return plan if refiner is None else replace(plan, refiner=_refined(plan, refiner))
+
+
+def _refined(plan: Plan, refiner: Checkpoint) -> Plan:
+    """The plan of the last steps, which the refiner makes in its own way and without company."""
+    return replace(
+        plan,
+        request=plan.request.model_copy(update={"prediction": None}),
+        checkpoint=refiner,
+        family=check_refiner(plan.request, plan.checkpoint, plan.family, refiner),
+        loras=(),
+        controls=(),
+        steps=min(plan.steps, steps_refined(plan.request)),
     )
 
 

@@ -17,7 +17,7 @@ from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_s
 from webui.generation.loras import Strength
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
-from webui.request import InpaintFill, SamplerName, ScheduleName
+from webui.request import InpaintFill, PredictionName, SamplerName, ScheduleName
 
 T = TypeVar("T")
 
@@ -122,6 +122,16 @@ class LatentsKey(Key[torch.Tensor]):
     seeds: tuple[int, ...]
     start: StartKey | None
     controls: tuple[ControlKey, ...]
+    prediction: PredictionName | None
+    refined: RefinedKey | None
+
+
+@dataclass(frozen=True)
+class RefinedKey:
+    """What the last steps depend on: `latents` is what the refiner would make of all of them."""
+
+    latents: LatentsKey
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,10 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
         seeds=seeds,
         start=_start_key(plan),
         controls=tuple(_control_key(control) for control in plan.controls),
+        prediction=plan.request.prediction,
+        refined=None
+        if plan.refiner is None
+        else RefinedKey(keys_of(plan.refiner, seeds)[0], plan.refiner.steps),
     )
     masked = plan.canvas is not None and plan.canvas.mask is not None
     return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)

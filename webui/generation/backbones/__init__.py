@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from webui.generation.backbones.base import Backbone
-from webui.generation.backbones.clip import StableDiffusion, StableDiffusionXL
+from webui.generation.backbones.clip import (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusionXLRefiner,
+)
 from webui.generation.families import BackboneName
 
 BACKBONES: Mapping[BackboneName, Backbone] = MappingProxyType(
-    {"sd": StableDiffusion(), "sdxl": StableDiffusionXL()}
+    {
+        "sd": StableDiffusion(),
+        "sdxl": StableDiffusionXL(),
+        "sdxl refiner": StableDiffusionXLRefiner(),
+    }
 )

@@ -16,7 +16,7 @@ from webui.generation.advice import advise, idle_fields
 from webui.generation.facts import ModelFacts, check_clip_skip, read_facts
 from webui.generation.families import refuse_unused
 from webui.generation.prompts import PromptField
-from webui.generation.samplers import check_sampler
+from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.tokens import count_tokens
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
 from webui.library.checkpoints import CheckpointShelf, Model
@@ -81,6 +81,7 @@ class Looker:
             ]
             refuse_unused(request, known.family)
             check_sampler(request.sampler, request.schedule, request.steps)
+            check_trained(request.sampler, trained_as(known.scheduler, request.prediction))
             check_clip_skip(request.clip_skip, known.text_layers)
         except BadRequestError as error:
             answer["problem"] = {"message": error.message, "field": error.field}
@@ -91,7 +92,17 @@ class Looker:
 
     def _row(self, name: str) -> dict[str, Any]:
         row = dict.fromkeys(
-            ("family", "loras", "width", "height", "cfg", "steps", "clip_skip", "hidden")
+            (
+                "family",
+                "loras",
+                "width",
+                "height",
+                "cfg",
+                "steps",
+                "clip_skip",
+                "hidden",
+                "refiners",
+            )
         )
         try:
             known = self._facts_of(self._shelf.folder(name))
@@ -107,6 +118,7 @@ class Looker:
             "steps": known.useful_steps,
             "clip_skip": known.text_layers,
             "hidden": known.unused,
+            "refiners": known.family.refiners,
             "problem": None,
         }
 
