@@ -22,6 +22,7 @@ from webui.settings import ROOT
 NAMES = (
     "startup",
     "memory",
+    "keeping",
     "page",
     "pose_editor",
     "history",

@@ -148,7 +148,7 @@ def test_a_picture_is_told_in_order_and_saved(guarded: Studio):
     events = guarded.run(with_(QUICK, prompt="a forest by day", steps=12))
     kinds = [event.event if not isinstance(event, StageDone) else event.name for event in events]
     assert kinds == [
-        *("started", "load", "text", *["step"] * 12),
+        *("started", "load", "plan", "text", *["step"] * 12),
         *("denoise", "decode", "check", "save", "saved", "finished"),
     ]
     (picture,) = saved(events)
@@ -277,7 +277,7 @@ def test_the_file_carries_the_whole_recipe(studio: Studio):
     assert recipe["model"]["name"] == "postcard"
     assert len(recipe["model"]["sha256"]) == 64
     assert {"easel", "torch", "diffusers"} <= set(recipe["versions"])
-    assert set(recipe["engine"]) == {"device", "dtype", "layout", "attention"}
+    assert set(recipe["engine"]) == {"device", "dtype", "layout", "attention", "memory"}
     assert texts["parameters"].startswith(PROMPT)
     assert "Steps: 4, Sampler: DPM++ 2M" in texts["parameters"]
     assert "Seed: 7, Size: 256x256" in texts["parameters"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import runpy
 import shutil
 import subprocess
@@ -40,6 +41,14 @@ nvidia-cublas==13.4.1.3 ; sys_platform == 'linux' \\
     --hash=sha256:bb
 torch==2.15.0 \\
     --hash=sha256:cc
+"""
+
+
+XFORMERS_LOCK = """\
+torch==2.10.0 \\
+    --hash=sha256:ee
+xformers==0.0.35 \\
+    --hash=sha256:ff
 """
 
 
@@ -90,6 +99,7 @@ def clone(tmp_path: Path) -> Clone:
         shutil.copy(REPOSITORY / name, folder / name)
     (folder / "webui" / "__main__.py").write_text(FAKE_WEBUI)
     (folder / "requirements.lock").write_text(LOCK)
+    (folder / "requirements-xformers.lock").write_text(XFORMERS_LOCK)
     (folder / "requirements-dev.lock").write_text("ruff==0.17.6 \\\n    --hash=sha256:dd\n")
     tools.mkdir()
     (tools / "uv").write_text(FAKE_UV)
@@ -274,3 +284,25 @@ def test_ci_runs_exactly_the_test_command(clone: Clone) -> None:
         check=True,
     )
     assert done.stdout == "['test']\n"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="xformers has wheels for x86 only")
+def test_xformers_has_an_environment_of_its_own(clone: Clone) -> None:
+    run = clone.launch("--xformers", "--port", "7861")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["argv"] == ["serve", "--port", "7861"]
+    venv, install = clone.calls()
+    assert venv.endswith("./.venv-xformers")
+    assert install.endswith("-r ./requirements-xformers.lock")
+    assert not (clone.folder / ".venv").exists()
+    assert clone.launch("--xformers").stderr == ""
+    assert clone.calls() == []
+    assert clone.launch("setup").returncode == 0
+    assert clone.calls()[1].endswith("-r ./requirements.lock"), "the usual one is another"
+
+
+@pytest.mark.parametrize("command", ["test", "lock"])
+def test_commands_of_the_usual_environment_refuse_xformers(clone: Clone, command: str) -> None:
+    run = clone.launch(command, "--xformers")
+    assert run.returncode == 1
+    assert run.stderr == f"`{command}` does not know --xformers; see launch.py --help.\n"

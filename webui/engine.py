@@ -11,8 +11,6 @@ from threading import Lock
 from time import perf_counter
 from types import MappingProxyType
 
-import torch
-
 from webui import __version__
 from webui.clearance import Admitted, Cleared
 from webui.errors import BadRequestError, NotFoundError, OutOfMemoryError, RefusedError, WebuiError
@@ -22,6 +20,7 @@ from webui.events import (
     Finished,
     HintMade,
     Notice,
+    Planned,
     Preview,
     Saved,
     StageDone,
@@ -32,7 +31,9 @@ from webui.events import (
 )
 from webui.generation.canvas import Brought
 from webui.generation.denoise import StepDone, StoppedError
+from webui.generation.devices import is_out_of_memory
 from webui.generation.finishing import to_png
+from webui.generation.memory import MemoryPlan
 from webui.generation.painting import Painter, decoded_texts
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
@@ -53,6 +54,12 @@ from webui.safety.gate import Gate
 from webui.safety.guard import Guard
 from webui.safety.taint import is_tainted
 from webui.standing import Answer, Question
+
+NO_MEMORY = "The device has not enough memory: choose a smaller size or batch."
+LEANER = (
+    "The device ran out of memory: the model is laid out more leanly, which is slower, and the job"
+    " goes on."
+)
 
 VERSIONED = ("torch", "diffusers", "transformers")
 """Packages whose versions can change a picture."""
@@ -76,6 +83,7 @@ class _Tally:
     began: float = field(default_factory=perf_counter)
     saved: int = 0
     withheld: int = 0
+    batches: int = 0
 
     @property
     def seconds(self) -> float:
@@ -126,9 +134,10 @@ class Engine:
             yield Cancelled(saved=tally.saved, seconds=tally.seconds)
         except WebuiError as error:
             yield failed(error)
-        except (torch.OutOfMemoryError, MemoryError):
-            sentence = "The device has not enough memory: choose a smaller size or batch."
-            yield failed(OutOfMemoryError(sentence))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            yield failed(OutOfMemoryError(NO_MEMORY))
 
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
@@ -144,8 +153,33 @@ class Engine:
         notices = (*admitted.notices, *taken_out, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
         yield self._started(plan)
-        loaded = yield from self._painter.load(plan)
+        try:
+            yield from self._making(plan, admitted, session, cancel, tally)
+            return
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            ran_out = error.message if isinstance(error, OutOfMemoryError) else NO_MEMORY
+        # Only out here, where nothing holds on to what was in memory any more.
+        if self._painter.retreat(plan) is None:
+            raise OutOfMemoryError(ran_out)
+        yield Notice(message=LEANER)
+        yield from self._making(plan, admitted, session, cancel, tally, retry=True)
+
+    def _making(
+        self,
+        plan: Plan,
+        admitted: Admitted,
+        session: Session,
+        cancel: Cancel,
+        tally: _Tally,
+        *,
+        retry: bool = False,
+    ) -> Generator[Event, None, None]:
+        """Makes what of the plan's batches has not been let out yet."""
         refiner = yield from self._painter.load_refiner(plan)
+        loaded = yield from self._painter.load(plan)
+        yield _planned(self._painter.memory_plan, retry=retry)
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
         self._guard.check_decoded(admitted, *decoded_texts(loaded, plan, refiner), loras=files)
@@ -156,7 +190,7 @@ class Engine:
         if session.previews:
             yield from self._show_hints(steerings, admitted)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
-        for batch, seeds in enumerate(plan.batches):
+        for batch, seeds in enumerate(plan.batches[tally.batches :], tally.batches):
             painting = self._painter.paint(
                 loaded,
                 plan,
@@ -169,6 +203,7 @@ class Engine:
                 stopped=cancel.is_set,
             )
             pictures = yield from self._watch(painting, job, batch)
+            tally.batches += 1
             for seed, picture in zip(seeds, pictures, strict=True):
                 yield from self._let_out(picture, seed, job, batch)
 
@@ -190,9 +225,12 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """Device, number format and layout with the reason for them, as one short line."""
+        """Device, number format, layout and attention with the reason, as one short line."""
         device = self._painter.device
-        return f"{device.name} · {device.dtype_name} · {device.layout} ({device.reason})"
+        return (
+            f"{device.title} · {device.dtype_name} · {device.layout} · attention {device.attention}"
+            f" ({device.reason})"
+        )
 
     def warm(self, model: str) -> None:
         """Loads a model ahead of the first job; one that does not load is left for that job."""
@@ -340,6 +378,7 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
             attention=job.loaded.attention,
+            memory=self._painter.memory_plan.layout,
             tainted=job.admitted.tainted,
             loras=tuple(
                 UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
@@ -359,6 +398,18 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
         )
+
+
+def _planned(plan: MemoryPlan, *, retry: bool) -> Planned:
+    return Planned(
+        name=plan.name,
+        tiled=plan.tiled,
+        needs=plan.needs,
+        whole=plan.whole,
+        free=plan.free,
+        retry=retry,
+        why=plan.why,
+    )
 
 
 def _step(done: StepDone, plan: Plan, batch: int) -> Step:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
+from webui.settings import PlanName
 
 StageName = Literal[
     "load", "text", "init", "mask", "control", "hint", "denoise", "decode", "check", "save"
@@ -48,6 +49,30 @@ class Started(_Record):
     device: str
     dtype: str
     layout: str
+
+
+class Planned(_Record):
+    """How the model is laid out in memory, decided before it is loaded; sizes in bytes.
+
+    Attributes:
+        name: "resident", "turns", "stream", "sequential" or "fp8"; see
+            `webui.generation.memory.MemoryPlan`.
+        tiled: Whether pictures are decoded in tiles.
+        needs: What it takes at most.
+        whole: What everything resident would take.
+        free: What was free.
+        retry: Whether it takes the place of a plan that ran out of memory.
+        why: All that as one sentence.
+    """
+
+    event: Literal["plan"] = "plan"
+    name: PlanName
+    tiled: bool
+    needs: int
+    whole: int
+    free: int
+    retry: bool = False
+    why: str
 
 
 class StageDone(_Record):
@@ -182,6 +207,7 @@ Terminal = Finished | Cancelled | Failed
 Event = (
     Queued
     | Started
+    | Planned
     | StageDone
     | LoraApplied
     | StackMeasured

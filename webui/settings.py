@@ -11,8 +11,11 @@ from webui.levels import Level
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: the folder that holds `webui/`, `models/` and `launch.py`."""
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps", "xpu"]
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
+AttentionName = Literal["auto", "native", "math", "flash", "xformers", "sage"]
+PlanName = Literal["resident", "turns", "stream", "sequential", "fp8"]
+MemoryName = Literal["auto", PlanName]
 
 GIB = 1024**3
 
@@ -30,6 +33,10 @@ class Settings:
         own_presets: Folder of the user's own.
         device: Device the engine computes on; "auto" takes a GPU where there is one.
         dtype: Number format of the weights; "auto" takes the fastest the device has units for.
+        attention: How attention is computed; "auto" takes the fastest exact way that works here.
+        memory: How a model is laid out in memory; "auto" plans it by what is free.
+        keep_models_bytes: Bound of the models kept in memory beside the one in use, in bytes;
+            None: as many as leave half of the device's memory free.
         cache_bytes: Bound of the stage cache in bytes.
         max_level: Holds the filter's level lower than the operator's settings do, never higher.
         exposed: Whether others than the person at this machine can reach the page.
@@ -43,6 +50,9 @@ class Settings:
     own_presets: Path = ROOT / "presets" / "mine"
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
+    attention: AttentionName = "auto"
+    memory: MemoryName = "auto"
+    keep_models_bytes: int | None = None
     cache_bytes: int = GIB
     max_level: Level | None = None
     exposed: bool = False

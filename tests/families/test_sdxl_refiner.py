@@ -12,6 +12,7 @@ from tests.families.kit import Bench
 from webui.errors import BadRequestError
 from webui.events import Saved, StageDone, Step
 from webui.generation.families import SDXL, SDXL_REFINER, family_of
+from webui.generation.pipelines import Loaded
 from webui.generation.samplers import make_scheduler
 from webui.library.checkpoints import Model
 from webui.provenance.pngtext import read_text
@@ -39,12 +40,14 @@ def stages(bench: Bench, **changes: Any) -> list[tuple[str, bool]]:
 
 def test_it_is_the_ensemble_of_diffusers(bench: Bench) -> None:
     own = bench.latents(**REFINED)
-    untyped: Any = bench.engine
-    assert len(untyped._painter._pipelines._kept) == 2
-    plan = untyped._resolved(bench.request(**REFINED))
-    base = untyped._painter._pipelines._kept[plan.checkpoint.sha256]
-    refiner = untyped._painter._pipelines._kept[plan.refiner.checkpoint.sha256]
+    refiner, base = in_memory(bench)
+    assert (refiner.family, base.family) == (SDXL_REFINER, SDXL)
     assert torch.allclose(own, _ensemble(base, refiner), atol=1e-4)
+
+
+def in_memory(bench: Bench) -> list[Loaded]:
+    untyped: Any = bench.engine
+    return [kept.loaded for kept in untyped._painter._pipelines._kept.values()]
 
 
 def _ensemble(base: Any, refiner: Any) -> torch.Tensor:
@@ -129,9 +132,10 @@ def test_loras_do_not_touch_it(bench: Bench) -> None:
     refined = Bench(bench.engine, bench.settings, {**bench.base, **REFINED})
     layer = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
     kit.check_lora(refined, {f"lora_unet_{layer.replace('.', '_')}": f"unet:{layer}"}, "both")
-    untyped: Any = bench.engine
     refined.picture(seed=26, loras=[{"name": "both", "weight": 1.0}])
-    assert not untyped._painter._pipelines.loaded.loras.kept_bytes
+    refiner, base = in_memory(bench)
+    assert base.loras.kept_bytes
+    assert not refiner.loras.kept_bytes
 
 
 def test_it_can_be_a_model_of_its_own(bench: Bench) -> None:

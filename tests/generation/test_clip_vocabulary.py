@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from webui.generation import clip_vocabulary as module
 from webui.generation.clip_tokenizers import PAD_ZERO, clip_tokenizer
 from webui.generation.clip_vocabulary import TOKENS, clip_vocabulary
 from webui.generation.vocabulary import clip_tokenizer as page_tokenizer
+from webui.generation.vocabulary import read_tokenizer
+from webui.library.checkpoints import Model
+from webui.settings import ROOT
 
 # As openai/CLIP's own tokenizer and the published tokenizer files give them.
 KNOWN = (
@@ -49,6 +53,15 @@ def test_an_exclamation_mark_is_what_the_published_tokenizers_take_it_for() -> N
     for pad, number in (("<|endoftext|>", 256), (PAD_ZERO, 0)):
         tokenizer: Any = clip_tokenizer(pad)
         assert tokenizer("hi !")["input_ids"] == [49406, 1883, number, 49407]
+
+
+def test_a_single_file_is_counted_with_it_where_clip_reads_its_prompts(tmp_path: Path) -> None:
+    configs = ROOT / "webui" / "generation" / "configs"
+    for name in ("sd1", "sdxl", "sdxl-refiner", "flux-dev", "sd3.5-large"):
+        model = Model("a", configs / name, "", tmp_path / "a.safetensors")
+        assert [number for number, _ in read_tokenizer(model).encode("a cat")] == [320, 2368]
+    with pytest.raises(BrokenFileError, match="tokenizer"):
+        read_tokenizer(Model("z", configs / "z-image", "", tmp_path / "z.safetensors"))
 
 
 def test_the_page_needs_neither_torch_nor_transformers_for_it() -> None:

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import shutil
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from webui.errors import BrokenFileError
+from webui.generation import pipelines as pipelines_module
 from webui.generation.devices import Device
 from webui.generation.families import SD1
+from webui.generation.memory import PictureSize
 from webui.generation.pipelines import Loaded, Pipelines
+from webui.generation.weight_sizes import sizes_for
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.hashes import HashBook
-from webui.settings import ROOT
+from webui.settings import GIB, ROOT
 
 CPU = Device("cpu", torch.bfloat16, "channels_last", "as asked")
 
@@ -45,14 +53,115 @@ def test_there_is_one_copy_of_the_weights_and_it_is_not_the_file(checkpoint: Che
     assert torch.isfinite(convolution(loaded)).all()
 
 
-def test_the_model_in_memory_is_used_again_and_replaced_by_another(checkpoint: Checkpoint):
+def named(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """The same files as a model of another content."""
+    return replace(checkpoint, name=name, sha256=name * 8)
+
+
+def test_the_model_in_memory_is_used_again(checkpoint: Checkpoint):
     pipelines = Pipelines(CPU)
     assert not pipelines.holds(checkpoint)
     first = pipelines.get(checkpoint, SD1)
+    assert pipelines.holds(checkpoint)
     assert pipelines.get(checkpoint, SD1) is first
-    other = Checkpoint("other", checkpoint.path, checkpoint.pipeline, sha256="0" * 64)
-    assert pipelines.get(other, SD1) is not first
+    assert pipelines.loaded is first
+    assert pipelines.plan.name == "resident"
+
+
+def test_without_a_budget_for_others_the_old_model_leaves_memory(checkpoint: Checkpoint):
+    pipelines = Pipelines(CPU, keep_bytes=0)
+    gone = [weakref.ref(part) for part in pipelines.get(checkpoint, SD1).networks.values()]
+    assert len(gone) == 3
+    pipelines.get(named(checkpoint, "other"), SD1)
+    assert [part() for part in gone] == [None] * 3
     assert not pipelines.holds(checkpoint)
+    assert pipelines.kept == ("other",)
+
+
+def test_as_many_models_are_kept_as_the_budget_allows_the_newest_first(checkpoint: Checkpoint):
+    size = Pipelines(CPU).get(checkpoint, SD1).nbytes
+    pipelines = Pipelines(CPU, keep_bytes=2 * size)
+    models = {name: named(checkpoint, name) for name in "abcd"}
+    loaded = {name: pipelines.get(models[name], SD1) for name in "abc"}
+    assert pipelines.kept == ("a", "b", "c")
+    assert pipelines.get(models["a"], SD1) is loaded["a"]
+    assert pipelines.kept == ("b", "c", "a")
+    assert pipelines.get(models["d"], SD1) is not loaded["a"]
+    assert pipelines.kept == ("c", "a", "d")
+    before = perf_counter()
+    assert pipelines.get(models["c"], SD1) is loaded["c"]
+    assert perf_counter() - before < 0.2
+
+
+def test_a_kept_model_goes_before_the_new_one_has_to_lie_leaner(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    pipelines = Pipelines(CPU, keep_bytes=8 * GIB)
+    needs = pipelines_need(pipelines, checkpoint)
+    held = pipelines.get(checkpoint, SD1).nbytes
+    free = needs + held // 2
+
+    def left(name: str) -> int:
+        loaded = [kept.loaded for kept in untyped._kept.values()]
+        return free - sum(each.nbytes for each in loaded)
+
+    untyped: Any = pipelines
+    monkeypatch.setattr(pipelines_module, "free_bytes", left)
+    pipelines.get(named(checkpoint, "other"), SD1)
+    assert pipelines.kept == ("other",)
+    assert pipelines.plan.layout == "resident"
+
+
+def pipelines_need(pipelines: Pipelines, checkpoint: Checkpoint) -> int:
+    pipelines.get(checkpoint, SD1)
+    return pipelines.plan.needs
+
+
+def test_a_model_is_laid_out_anew_where_pictures_need_more(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    pipelines = Pipelines(CPU)
+    first = pipelines.get(checkpoint, SD1)
+    own = first.bytes_on("cpu")
+    room = pipelines.plan.needs - own + 2**26
+    monkeypatch.setattr(pipelines_module, "free_bytes", lambda _: room)
+    assert pipelines.get(checkpoint, SD1) is first
+    vae: Any = first.networks["vae"]
+    assert not vae.use_tiling
+    assert pipelines.get(checkpoint, SD1, PictureSize(768, 768, 1)) is first
+    assert (pipelines.plan.layout, vae.use_tiling) == ("resident tiled", True)
+    assert pipelines.get(checkpoint, SD1) is first
+    assert (pipelines.plan.layout, vae.use_tiling) == ("resident", False)
+    second = pipelines.get(checkpoint, SD1, PictureSize(2048, 2048, 4))
+    assert second is not first
+    assert pipelines.plan.layout.startswith("fp8")
+    assert second.bytes_on("cpu") < own
+
+
+def test_sizes_are_read_from_the_headers(checkpoint: Checkpoint):
+    sizes = sizes_for(checkpoint, "SD 1", itemsize=2)
+    loaded = Pipelines(CPU).get(checkpoint, SD1)
+    weights = {
+        name: sum(parameter.nbytes for parameter in part.parameters())
+        for name, part in loaded.networks.items()
+    }
+    assert sizes.denoiser == weights["unet"]
+    assert sizes.vae == weights["vae"]
+    assert abs(sizes.text - weights["text_encoder"]) <= 2 * 77 * 8
+
+
+def test_sizes_of_a_single_file_go_by_the_names_in_it(tmp_path: Path):
+    file = tmp_path / "model.safetensors"
+    names = {
+        "model.diffusion_model.input_blocks.0.0.weight": 100,
+        "first_stage_model.decoder.conv_in.weight": 30,
+        "cond_stage_model.transformer.text_model.embeddings.weight": 20,
+        "conditioner.embedders.1.model.ln_final.weight": 7,
+    }
+    save_file({name: torch.zeros(number) for name, number in names.items()}, file)
+    single = Checkpoint("m", tmp_path, "StableDiffusionPipeline", file, sha256="0" * 64)
+    sizes = sizes_for(single, "SD 1", itemsize=2)
+    assert (sizes.denoiser, sizes.vae, sizes.text) == (200, 60, 54)
 
 
 def test_weights_that_do_not_fit_their_configuration_are_one_sentence(checkpoint: Checkpoint):

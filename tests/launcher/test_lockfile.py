@@ -57,7 +57,10 @@ def test_fingerprint_changes_with_the_contents(tmp_path: Path) -> None:
     assert lockfile.fingerprint([lock]) != before
 
 
-@pytest.mark.parametrize("lock", [lockfile.LOCK, lockfile.DEV_LOCK], ids=lambda lock: lock.name)
+LOCKS = [lockfile.LOCK, lockfile.DEV_LOCK, lockfile.XFORMERS_LOCK]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_the_locks_name_no_address_or_folder_and_hash_every_pin(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"https?:|file:|--(extra-)?index|find-links|/(home|tmp|opt|work)/", text)
@@ -116,3 +119,17 @@ def test_the_locks_agree() -> None:
     pins, dev_pins = _pins(lockfile.LOCK), _pins(lockfile.DEV_LOCK)
     for name in pins.keys() & dev_pins.keys():
         assert dev_pins[name] <= pins[name]
+
+
+def test_the_lock_with_xformers_differs_from_the_first_in_what_hangs_on_torch() -> None:
+    usual, other = _pins(lockfile.LOCK), _pins(lockfile.XFORMERS_LOCK)
+    own = {lockfile.XFORMERS, lockfile.XFORMERS_TORCH}
+    assert own <= {f"{name}=={version}" for name, versions in other.items() for version in versions}
+    changed = {name for name in usual.keys() | other.keys() if usual.get(name) != other.get(name)}
+    of_torch = {name for name in changed if name.startswith(("nvidia-", "cuda-"))}
+    assert changed - of_torch == {"torch", "triton", "xformers"}
+
+
+def test_without_torch() -> None:
+    lock = TEXT + "nvidia-cublas==1 \\\n    --hash=sha256:dd\n"
+    assert lockfile.without_torch(lock) == lockfile.select(TEXT, lambda name: name == "numpy")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from webui.launcher import lockfile, torch_build
+from webui.launcher.console import SetupError
 from webui.launcher.torch_build import AUTO, LEGACY_CUDA, PLAIN, Machine
 
 TURING, PASCAL = (7, 5), (6, 1)
@@ -94,3 +95,29 @@ def test_the_fingerprint_changes_with_the_gpu(tmp_path: Path) -> None:
     assert torch_build.fingerprint(tmp_path) == before
     _add_device(tmp_path, "0000:01:00.0", "0x030000", "0x10de")
     assert torch_build.fingerprint(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (Machine("linux", driver=525), torch_build.PLAIN),
+        (Machine("linux"), torch_build.PLAIN),
+        (Machine("win32", driver=580, processor="AMD64"), "cu128"),
+    ],
+)
+def test_xformers_takes_the_build_its_wheel_was_made_for(machine: Machine, expected: str) -> None:
+    assert torch_build.choose_for_xformers(machine) == expected
+    assert torch_build.choose_for_xformers(machine, "cu126") == "cu126"
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        (Machine("darwin", processor="arm64"), "ready-made builds for Linux and Windows on x86"),
+        (Machine("linux", driver=580, processor="aarch64"), "ready-made builds"),
+        (Machine("linux", driver=520), "NVIDIA driver from 525 on, and this is 520"),
+    ],
+)
+def test_a_machine_that_xformers_does_not_run_on_is_told(machine: Machine, words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        torch_build.choose_for_xformers(machine)

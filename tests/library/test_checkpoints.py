@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from tests.library import weights as w
 from webui.errors import BrokenFileError, NotFoundError
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
@@ -116,3 +119,145 @@ def test_a_damaged_index_is_named(shelf: CheckpointShelf, tmp_path: Path, index:
     (tmp_path / "models" / "meadow" / "model_index.json").write_text(index)
     with pytest.raises(BrokenFileError, match=r"model_index\.json is missing or damaged"):
         shelf.folder("meadow")
+
+
+CONFIGS = ("sd1", "sd2-v", "sdxl", "flux-dev")
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    """Configurations of a few kinds, as they are shipped."""
+    for name in CONFIGS:
+        path = tmp_path / "configs" / name
+        (path / "scheduler").mkdir(parents=True)
+        (path / "model_index.json").write_text(json.dumps({"_class_name": f"{name}-pipeline"}))
+        scheduler = {"prediction_type": "epsilon", "timestep_spacing": "leading", "steps_offset": 1}
+        (path / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return tmp_path / "configs"
+
+
+@pytest.fixture
+def files(tmp_path: Path, configs: Path) -> CheckpointShelf:
+    """A shelf on which single files stand too."""
+    return CheckpointShelf((tmp_path / "models",), HashBook(tmp_path / "hashes.json"), configs)
+
+
+def put_small(path: Path) -> Path:
+    """A Flux transformer's header over weights that are quickly hashed."""
+    tensors = {name: tuple(min(n, 2) for n in shape) for name, shape in w.flux().items()}
+    return w.put(path, tensors | {"img_in.weight": (2, 64)})
+
+
+def test_a_single_file_is_a_model_with_the_shipped_configuration(
+    files: CheckpointShelf, tmp_path: Path, configs: Path
+):
+    put_model(tmp_path / "models", "harbour")
+    file = w.put(tmp_path / "models" / "deep" / "meadowXL_v9.safetensors", w.sdxl())
+    assert files.names() == ("harbour", "meadowXL_v9")
+    model = files.folder("meadowXL_v9")
+    assert (model.path, model.file, model.pipeline) == (configs / "sdxl", file, "sdxl-pipeline")
+    assert model.said == {}
+    assert model.config("scheduler")["steps_offset"] == 1
+    assert files.folder("deep/meadowXL_v9") == files.folder("deep/meadowXL_v9.safetensors") == model
+    assert files.folder("harbour").file is None
+
+
+def test_what_a_file_says_comes_before_the_configuration(files: CheckpointShelf, tmp_path: Path):
+    marks = dict.fromkeys(("v_pred", "ztsnr"), (0,))
+    w.put(tmp_path / "models" / "meadow.safetensors", w.sdxl() | marks)
+    model = files.folder("meadow")
+    assert model.config("scheduler") == {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "steps_offset": 1,
+    }
+
+
+def test_the_hash_of_a_single_file_is_that_of_its_bytes(files: CheckpointShelf, tmp_path: Path):
+    file = put_small(tmp_path / "models" / "meadow.safetensors")
+    assert files.known_hashes() == [("meadow", "")]
+    checkpoint = files.find("meadow")
+    assert checkpoint.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert checkpoint.facts is not None
+    assert checkpoint.facts.config == "flux-dev"
+    assert files.known_hashes() == [("meadow", checkpoint.sha256)]
+    assert hash(checkpoint) == hash(files.find("meadow"))
+
+
+def test_what_is_no_model_is_not_on_the_shelf_and_what_is_broken_says_why(
+    files: CheckpointShelf, tmp_path: Path
+):
+    models = tmp_path / "models"
+    w.put(models / "ae.safetensors", w.vae(16))
+    w.put(models / "ink.safetensors", {"emb_params": (2, 768)})
+    w.put(models / "vae" / "meadow.safetensors", w.sdxl())
+    (models / "old.ckpt").write_bytes(b"\x80")
+    (models / "cut.safetensors").write_bytes(b"\0" * 4)
+    w.put(models / "small.safetensors", w.flux(double=8))
+    assert files.names() == ("cut", "old", "small")
+    for name, says in (("cut", "truncated"), ("old", "pickle"), ("small", "fewer layers")):
+        with pytest.raises(BrokenFileError, match=says) as raised:
+            files.folder(name)
+        assert raised.value.field == "model"
+
+
+def test_a_configuration_that_is_not_shipped_is_named(files: CheckpointShelf, tmp_path: Path):
+    w.put(tmp_path / "models" / "meadow.safetensors", w.sd1(9))
+    with pytest.raises(BrokenFileError, match=r"model_index\.json is missing"):
+        files.folder("meadow")
+
+
+def test_an_ambiguous_name_is_refused_naming_the_models(files: CheckpointShelf, tmp_path: Path):
+    for folder in "ab":
+        put_small(tmp_path / "models" / folder / "meadow.safetensors")
+    assert files.names() == ("a/meadow", "b/meadow")
+    with pytest.raises(NotFoundError, match="stands for 2 models: choose one of 'a/meadow', 'b/"):
+        files.folder("meadow")
+    assert files.folder("b/meadow").name == "b/meadow"
+
+
+def put_in_hub(models: Path, repository: str, revision: str, *, main: bool = False) -> Path:
+    """A model's folder as the hub's cache keeps it."""
+    root = models / f"models--{repository.replace('/', '--')}"
+    path = put_model(root / "snapshots", revision)
+    if main:
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text(revision)
+    return path
+
+
+def test_a_folder_of_the_hubs_cache_is_a_model_by_the_repositorys_name(
+    files: CheckpointShelf, tmp_path: Path
+):
+    models = tmp_path / "models"
+    put_in_hub(models, "somebody/harbour", "abc")
+    expected = put_in_hub(models, "painter/meadow-xl", "def", main=True)
+    put_in_hub(models, "painter/meadow-xl", "0123")
+    assert files.names() == ("harbour", "meadow-xl")
+    assert files.folder("meadow-xl").path == expected
+    assert files.folder("painter/meadow-xl").path == expected
+    put_in_hub(models, "other/harbour", "abc")
+    assert files.names() == ("meadow-xl", "other/harbour", "somebody/harbour")
+
+
+def test_a_single_file_in_the_hubs_cache_is_found_through_its_link(
+    files: CheckpointShelf, tmp_path: Path
+):
+    hub = tmp_path / "models" / "models--painter--meadow"
+    put_small(hub / "blobs" / "4711")
+    (hub / "snapshots" / "abc").mkdir(parents=True)
+    link = hub / "snapshots" / "abc" / "meadow-fp8.safetensors"
+    link.symlink_to("../../blobs/4711")
+    assert files.names() == ("meadow-fp8",)
+    assert files.find("meadow-fp8").file == link
+
+
+def test_hundreds_of_files_do_not_make_a_look_slow(files: CheckpointShelf, tmp_path: Path):
+    first = put_small(tmp_path / "models" / "0.safetensors")
+    for n in range(1, 300):
+        (first.with_name(f"{n}.safetensors")).write_bytes(first.read_bytes())
+    files.names()
+    began = time.process_time()
+    files.folder("299")
+    assert time.process_time() - began < 0.1

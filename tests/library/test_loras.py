@@ -89,6 +89,36 @@ def test_a_card_tells_what_the_header_says(shelf: LoraShelf, folder: Path):
         ({"lora_unet_joint_blocks_0_x.lora_down.weight": (4, 1536)}, "SD 3", "lora"),
         ({"unet.down_blocks.0.attn2.to_k.lora_A.weight": (8, 768)}, "SD 1", "lora"),
         ({"unet.a.attn2.processor.to_k_lora.down.weight": (8, 768)}, "SD 1", "lora"),
+        (
+            {"diffusion_model.double_blocks.0.img_attn.proj.lora_A.weight": (4, 6144)},
+            "Flux 2",
+            "lora",
+        ),
+        ({"lora_unet_single_blocks_0_linear2.lora_down.weight": (4, 16384)}, "Flux 2", "lora"),
+        (
+            {
+                "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj.lora_A.weight": (
+                    4,
+                    3072,
+                )
+            },
+            "Flux 2",
+            "lora",
+        ),
+        ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": (4, 3840)}, "Z-Image", "lora"),
+        ({"lora_unet_layers_0_feed_forward_w1.lora_down.weight": (4, 3840)}, "Z-Image", "lora"),
+        ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": (4, 2304)}, "unknown", "lora"),
+        ({"transformer_blocks.0.img_mlp.net.2.lora_A.weight": (4, 12288)}, "Qwen-Image", "lora"),
+        (
+            {"lora_unet_transformer_blocks_0_txt_mod_1.lora_down.weight": (4, 1)},
+            "Qwen-Image",
+            "lora",
+        ),
+        (
+            {"transformer.transformer_blocks.59.attn.to_q.lora_A.weight": (4, 3072)},
+            "Qwen-Image",
+            "lora",
+        ),
         ({"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)}, "unknown", "locon"),
         ({f"lora_unet_{ATTN2}.hada_w1_b": (4, 768)}, "SD 1", "loha"),
         ({f"lora_unet_{ATTN2}.lokr_w1": (4, 4)}, "unknown", "lokr"),

@@ -39,6 +39,52 @@ def put(
     return path
 
 
+def put_gguf(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str = "Q8_0",
+    texts: Mapping[str, str] | None = None,
+    originals: Mapping[str, tuple[int, ...]] | None = None,
+    vocabulary: int = 0,
+) -> Path:
+    """A GGUF file of these tensors; those that no block divides are stored as F32.
+
+    Args:
+        originals: Shapes of tensors that are stored flatter than they are.
+        vocabulary: Words in a list of texts among the metadata.
+    """
+    keys = [_text(key) + struct.pack("<I", 8) + _text(text) for key, text in (texts or {}).items()]
+    for name, shape in (originals or {}).items():
+        begin = _text(f"comfy.gguf.orig_shape.{name}") + struct.pack("<IIQ", 9, 5, len(shape))
+        keys.append(begin + struct.pack(f"<{len(shape)}i", *shape))
+    if vocabulary:
+        words = b"".join(_text(f"word{n}") for n in range(vocabulary))
+        keys.append(_text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, vocabulary) + words)
+    tensors, end = b"", 0
+    for name, shape in shapes.items():
+        number, block, size = _GGUF[dtype]
+        if math.prod(shape) % block or len(shape) < 2:
+            number, block, size = _GGUF["F32"]
+        tensors += _text(name) + struct.pack("<I", len(shape))
+        tensors += struct.pack(f"<{len(shape)}Q", *reversed(shape)) + struct.pack(
+            "<IQ", number, end
+        )
+        end += -(-math.prod(shape) // block * size // 32) * 32
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)) + b"".join(keys) + tensors
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(-(-len(head) // 32) * 32 + end)
+    return path
+
+
+_GGUF = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144)}
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
 def under(prefix: str, *groups: Shapes) -> Shapes:
     """The tensors with `prefix` before their names."""
     return {prefix + name: shape for group in groups for name, shape in group.items()}

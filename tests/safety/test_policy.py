@@ -49,6 +49,9 @@ TABLE: tuple[tuple[Threshold, Level, float], ...] = (
     ("suggestive", 0, 0.45),
     ("suggestive", 1, NEVER),
     ("suggestive", 2, NEVER),
+    ("nudity", 0, 0.15),
+    ("nudity", 1, 0.20),
+    ("nudity", 2, NEVER),
 )
 
 
@@ -62,6 +65,34 @@ def test_a_picture_is_withheld_from_its_threshold_on(
 ) -> None:
     assert not withholds(scores(**{kind: min(1.0, math.nextafter(threshold, 0))}), level)
     assert withholds(scores(**{kind: min(1.0, threshold)}), level) is (threshold <= 1)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("kind", "threshold"),
+    [
+        ("genitalia", 0.10),
+        ("anus", 0.10),
+        ("bust_or_buttocks", 0.10),
+        ("explicit", 0.10),
+        ("nudity", 0.10),
+        ("suggestive", 0.45),
+    ],
+)
+def test_where_somebody_looks_young_little_is_too_much_at_every_level(
+    kind: str, threshold: float, level: Level
+) -> None:
+    assert withholds(scores(young=0.20, **{kind: threshold}), level)
+    assert not withholds(scores(young=0.20, **{kind: threshold - 0.001}), level)
+    assert withholds(scores(young=0.19, **{kind: threshold}), level) == (
+        (kind, level) == ("suggestive", 0)
+    )
+
+
+@pytest.mark.parametrize("cue", ["youth", "person", "fuzzy"])
+def test_a_prompt_about_the_young_or_a_person_or_in_doubt_is_held_at_strict(cue: Cue) -> None:
+    assert prompt_ceiling(frozenset({cue})) == 0
+    assert prompt_ceiling(frozenset({"clothing"})) == 2
 
 
 def test_at_level_two_a_small_area_without_acts_is_free() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import get_args
 
 import pytest
 
@@ -11,6 +12,7 @@ from webui.events import (
     Finished,
     LoraApplied,
     Notice,
+    Planned,
     Preview,
     Queued,
     Saved,
@@ -22,7 +24,8 @@ from webui.events import (
     Withheld,
     failed,
 )
-from webui.ui.story import Story, headline, stage_line
+from webui.settings import PlanName
+from webui.ui.story import Story, headline, memory_line, stage_line
 from webui.ui.texts import Catalogue
 
 SAY = Catalogue.load().of("en")
@@ -167,3 +170,56 @@ def test_what_the_stack_changes_is_kept():
     measured = StackMeasured(sizes={"ink": {"mid": 0.1}}, overlaps=(("ink", "pen", 0.5),))
     assert told(started(), measured).stack == measured
     assert told(started()).stack is None
+
+
+GIB = 1024**3
+
+
+def planned(name: PlanName, needs: float, free: float, **said: bool) -> Planned:
+    return Planned(
+        name=name,
+        tiled=said.get("tiled", False),
+        needs=round(needs * GIB),
+        whole=round(8.6 * GIB),
+        free=round(free * GIB),
+        retry=said.get("retry", False),
+        why="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "line"),
+    [
+        (
+            planned("resident", 3, 7.4),
+            "Memory: the whole model at once (3.0 of 7.4 GiB free)",
+        ),
+        (
+            planned("turns", 7.1, 7.4),
+            "Memory: text encoders and denoiser take turns, since all at once would take 8.6 GiB"
+            " and 7.4 GiB are free",
+        ),
+        (
+            planned("stream", 5, 4.5, tiled=True),
+            "Memory: layers are brought in by groups, decoded in tiles; it needs 5.0 GiB and only"
+            " 4.5 GiB are free, so it may not be enough",
+        ),
+        (
+            planned("sequential", 9, 7.4, tiled=True, retry=True),
+            "Memory: layers are brought in one by one (slow), decoded in tiles, since memory ran"
+            " out",
+        ),
+    ],
+)
+def test_memory_line_tells_the_plan_and_why(plan: Planned, line: str) -> None:
+    assert memory_line(told(), SAY) == ""
+    assert memory_line(told(started(), plan), SAY) == line
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es"])
+@pytest.mark.parametrize("name", get_args(PlanName))
+def test_every_plan_has_words(language: str, name: PlanName) -> None:
+    say = Catalogue.load().of(language)
+    line = memory_line(told(planned(name, 2.5, 3)), say)
+    assert "GiB" in line
+    assert ("2,5" if language != "en" and name == "resident" else "3") in line

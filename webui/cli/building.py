@@ -45,6 +45,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     device = choose_device(settings.device, settings.dtype)
     report("loading", "Loading diffusers")
     from webui.engine import Engine
+    from webui.generation.attention import with_attention
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
     from webui.library.files import remove_leftovers
@@ -55,6 +56,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.release import Release
 
     quiet_libraries()
+    device = with_attention(device, settings.attention)
     report("loading", "Loading the content filter")
     guard, gate = build_safety(settings)
     minutes, uploads = Minutes(gate), uploads_in(settings)
@@ -67,6 +69,8 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
             device,
             cache_bytes=settings.cache_bytes,
             annotators=_annotators(settings),
+            memory=settings.memory,
+            keep_models_bytes=settings.keep_models_bytes,
         ),
         guard=guard,
         shelf=checkpoint_shelf(settings),

@@ -8,7 +8,16 @@ from typing import get_args
 
 from webui.errors import StartError
 from webui.levels import LEVELS
-from webui.settings import DeviceName, DtypeName, Settings
+from webui.settings import (
+    GIB,
+    AttentionName,
+    DeviceName,
+    DtypeName,
+    PlanName,
+    Settings,
+)
+
+MEMORIES = ("auto", *get_args(PlanName))
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +45,26 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="number format of the weights; auto: the fastest the device has units for",
     )
     parser.add_argument(
+        "--attention",
+        choices=get_args(AttentionName),
+        default=defaults.attention,
+        help="how attention is computed; auto: the fastest exact way that works here",
+    )
+    parser.add_argument(
+        "--memory",
+        choices=MEMORIES,
+        default=defaults.memory,
+        help="how models lie in memory, from fast to lean; auto: planned by what is free",
+    )
+    parser.add_argument(
+        "--keep-models",
+        type=_gib,
+        default=defaults.keep_models_bytes,
+        metavar="GIB",
+        help="memory for models kept beside the one in use, to switch back at once; unless given:"
+        " what leaves half of the device's memory free",
+    )
+    parser.add_argument(
         "--max-level",
         type=int,
         choices=LEVELS,
@@ -57,5 +86,20 @@ def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
         outputs=outputs,
         device=options.device,
         dtype=options.dtype,
+        attention=options.attention,
+        memory=options.memory,
+        keep_models_bytes=options.keep_models,
         max_level=options.max_level,
     )
+
+
+def _gib(text: str) -> int:
+    """Bytes of a number of GiB.
+
+    Raises:
+        ValueError: It is no number, or below 0.
+    """
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return round(number * GIB)

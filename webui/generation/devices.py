@@ -1,17 +1,26 @@
-"""Which device, number format and memory layout are fastest on this machine."""
+"""Which device, number format and memory layout are fastest on this machine, and what is free."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import psutil
 import torch
 
-from webui.errors import StartError
+from webui.errors import OutOfMemoryError, StartError
 from webui.settings import DeviceName, DtypeName
 
 Layout = Literal["channels_last", "contiguous"]
+Platform = Literal["CUDA", "ROCm", "MPS", "XPU", "CPU"]
+
+_PREFERENCE: tuple[DeviceName, ...] = ("cuda", "xpu", "mps", "cpu")
+_SYSTEM = Path("/")
 
 
 @dataclass(frozen=True)
@@ -19,16 +28,20 @@ class Device:
     """Where and how the engine computes.
 
     Attributes:
-        name: As torch spells it: "cpu", "cuda:0", "mps".
+        name: As torch spells it: "cpu", "cuda:0" (ROCm's too), "mps", "xpu:0".
         dtype: Number format of weights and activations.
         layout: Memory layout of the convolutions' weights.
         reason: Half a sentence saying why, for the page's status line.
+        platform: What drives it; torch calls ROCm "cuda" too.
+        attention: How denoisers compute attention, by our names.
     """
 
     name: str
     dtype: torch.dtype
     layout: Layout
     reason: str
+    platform: Platform = "CPU"
+    attention: str = "native"
 
     @property
     def dtype_name(self) -> str:
@@ -39,6 +52,16 @@ class Device:
     def memory_format(self) -> torch.memory_format:
         """The layout as torch names it."""
         return torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
+
+    @property
+    def title(self) -> str:
+        """The device for people: what torch calls it, with the platform where that differs."""
+        return f"{self.name} (ROCm)" if self.platform == "ROCm" else self.name
+
+    @property
+    def apart(self) -> bool:
+        """Whether it has memory of its own, so that parts of a model can wait outside of it."""
+        return self.platform in ("CUDA", "ROCm", "XPU")
 
 
 def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Device:
@@ -51,34 +74,191 @@ def choose_device(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Dev
         StartError: The named device does not exist here.
     """
     name = _device_name(device)
-    fastest, reason = _fastest(name)
+    platform = platform_of(name, hip=torch.version.hip)
+    fastest, reason = _fastest(platform)
     chosen = fastest if dtype == "auto" else getattr(torch, dtype)
     if dtype != "auto":
         reason = "as asked"
-    return Device(name, chosen, "contiguous" if name == "mps" else "channels_last", reason)
+    layout: Layout = "contiguous" if name == "mps" else "channels_last"
+    return Device(name, chosen, layout, reason, platform)
+
+
+def platform_of(name: str, *, hip: str | None) -> Platform:
+    """What drives the device of that name, where `hip` is `torch.version.hip`."""
+    match name.partition(":")[0]:
+        case "cuda":
+            return "CUDA" if hip is None else "ROCm"
+        case "mps":
+            return "MPS"
+        case "xpu":
+            return "XPU"
+        case _:
+            return "CPU"
 
 
 def _device_name(device: DeviceName) -> str:
-    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if (device == "cuda" and not has_cuda) or (device == "mps" and not has_mps):
-        raise StartError(f"There is no {device} device here that torch can use: try --device auto.")
+    there: dict[DeviceName, bool] = {
+        "cuda": torch.cuda.is_available(),
+        "xpu": torch.xpu.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if device == "auto":
-        device = "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    return "cuda:0" if device == "cuda" else device
+        device = next(name for name in _PREFERENCE if there[name])
+    if not there[device]:
+        raise StartError(f"There is no {device} device here that torch can use: try --device auto.")
+    return f"{device}:0" if device in ("cuda", "xpu") else device
 
 
-def _fastest(name: str) -> tuple[torch.dtype, str]:
-    if name.startswith("cuda"):
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, "the GPU has bf16 units"
-        return torch.float16, "the GPU has fp16 units"
-    if name == "mps":
-        return torch.float16, "the GPU has fp16 units"
-    if has_bf16_units(torch.cpu.get_capabilities()):
-        return torch.bfloat16, "the CPU has bf16 units"
-    return torch.float32, "the CPU has no bf16 units"
+def _fastest(platform: Platform) -> tuple[torch.dtype, str]:
+    match platform:
+        case "CUDA" | "ROCm":
+            gpu = "the AMD GPU" if platform == "ROCm" else "the GPU"
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return torch.bfloat16, f"{gpu} has bf16 units"
+            return torch.float16, f"{gpu} has fp16 units"
+        case "XPU":
+            return torch.bfloat16, "the Intel GPU has bf16 units"
+        case "MPS":
+            return torch.float16, "the GPU has fp16 units"
+        case "CPU":
+            if has_bf16_units(cpu_capabilities()):
+                return torch.bfloat16, "the CPU has bf16 units"
+            return torch.float32, "the CPU has no bf16 units"
+
+
+def cpu_capabilities(root: Path = _SYSTEM) -> Mapping[str, object]:
+    """What the CPU can do, by torch's names, which for bf16 are those of `/proc/cpuinfo` too.
+
+    The torch that xformers was built for cannot be asked yet.
+    """
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask is not None:
+        return ask()
+    return dict.fromkeys(_text(root / "proc" / "cpuinfo").split(), True)
 
 
 def has_bf16_units(capabilities: Mapping[str, object]) -> bool:
     """Whether the CPU multiplies bf16 matrices in hardware (`torch.cpu.get_capabilities`)."""
     return any(capabilities.get(unit) is True for unit in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A device's memory in bytes; `free` is what this process may still take."""
+
+    free: int
+    total: int
+
+
+def memory_of(name: str) -> Memory:
+    """How much memory the device of that name has.
+
+    What torch has taken from a device and does not use counts as free. A GPU that shares the
+    machine's memory (MPS) has what its driver recommends at most.
+    """
+    match name.partition(":")[0]:
+        case "cuda":
+            return _with_spare(torch.cuda, name)
+        case "xpu":
+            return _with_spare(torch.xpu, name)
+        case "mps":
+            total = torch.mps.recommended_max_memory()
+            free = min(total - torch.mps.driver_allocated_memory(), system_memory().free)
+            return Memory(max(0, free), total)
+        case _:
+            return system_memory()
+
+
+def free_bytes(name: str) -> int:
+    """Bytes of the device's memory that this process may still take."""
+    return memory_of(name).free
+
+
+def _with_spare(backend: Any, name: str) -> Memory:
+    """A backend's memory, in which its caching allocator may hold blocks that nobody uses."""
+    free, total = backend.mem_get_info(name)
+    spare = backend.memory_reserved(name) - backend.memory_allocated(name)
+    return Memory(free + spare, total)
+
+
+def give_back(name: str) -> None:
+    """Hands memory that nobody uses any more back to the device and to the system.
+
+    What was in reference cycles is collected, torch's cache of the device is emptied, and the C
+    library is told to let go of what is free of its heap, which it would keep for itself.
+    """
+    gc.collect()
+    for kind, backend in (("cuda", torch.cuda), ("xpu", torch.xpu), ("mps", torch.mps)):
+        if name.startswith(kind):
+            backend.empty_cache()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has no memory left; torch has no class for the CPU's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def system_memory(root: Path = _SYSTEM) -> Memory:
+    """The machine's memory, within the limits of the control groups this process is in.
+
+    Args:
+        root: Folder under which `proc` and `sys` are.
+    """
+    machine = psutil.virtual_memory()
+    free, total = machine.available, machine.total
+    for limit, used in _group_limits(root):
+        free, total = min(free, max(0, limit - used)), min(total, limit)
+    return Memory(free, total)
+
+
+def _group_limits(root: Path) -> list[tuple[int, int]]:
+    """Limit and use in bytes of every control group above this process that has a limit.
+
+    Files a group has read count as its use though the kernel would drop them first: they are
+    taken off.
+    """
+    limits: list[tuple[int, int]] = []
+    base = root / "sys" / "fs" / "cgroup"
+    for line in _text(root / "proc" / "self" / "cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            top, names = base, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            top = base / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        here = top / path.strip("/")
+        # In a container the path is often that of the host, and the group lies at the top.
+        folders = [here, *here.parents][: len(here.parts) - len(top.parts) + 1]
+        for folder in folders:
+            limit, used = _number(folder / names[0]), _number(folder / names[1])
+            if limit is not None and used is not None:
+                limits.append((limit, used - _stat(folder / "memory.stat", names[2])))
+    return limits
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None where there is none, such as "max"."""
+    text = _text(file).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _stat(file: Path, name: str) -> int:
+    for line in _text(file).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

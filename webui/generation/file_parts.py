@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from webui.errors import BrokenFileError
 from webui.generation.clip_tokenizers import END, PAD_ZERO, clip_tokenizer
 from webui.generation.companions import VAES
 from webui.generation.conversions import convert_network, convert_text_encoder, without_unused
-from webui.generation.weights import FP8, Tensors, WeightFile, assign, build, casts_of
+from webui.generation.fp8 import compute_fp8_in
+from webui.generation.weights import Tensors, WeightFile, assign, build, layers_in_fp8
 from webui.library.architectures import read_denoiser
 from webui.library.checkpoints import Checkpoint
 
@@ -141,7 +142,7 @@ def _network(
             f"{_words_of(part, file)} is incomplete or of another kind: {str(error)[:120]}.",
             field="model",
         ) from error
-    stored = _stored(model, tensors)
+    stored = layers_in_fp8(model, tensors)
     keeps = _fp32_modules(cls, dtype)
 
     def keep(name: str, tensor: torch.Tensor) -> torch.dtype | None:
@@ -150,9 +151,7 @@ def _network(
         return torch.float32 if keeps.intersection(name.split(".")) else None
 
     assign(model, tensors, dtype, what=_words_of(part, file), keep=keep)
-    if stored:
-        fp8 = next(iter(stored.values()))
-        model.enable_layerwise_casting(storage_dtype=fp8, compute_dtype=dtype)
+    compute_fp8_in(model, dtype)
     return model
 
 
@@ -168,12 +167,6 @@ def _packed_network(
         quantization_config=GGUFQuantizationConfig(compute_dtype=dtype),
         dtype=dtype,
     )
-
-
-def _stored(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.dtype]:
-    """The weights that can stay in fp8, as their file has them, with its format."""
-    names = list(casts_of(model))
-    return {n: tensors[n].dtype for n in names if n in tensors and tensors[n].dtype in FP8}
 
 
 def _fp32_modules(cls: Any, dtype: torch.dtype) -> frozenset[str]:

@@ -7,8 +7,8 @@ LyCORIS (Yeh et al., 2023) and DoRA (Liu et al., 2024); convolutions flatten the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -163,7 +163,7 @@ def low_rank(
         down = down.permute(0, 2, 3, 1)
     return LowRank(
         up.reshape(weight.shape[0], rank).to(weight.device, copy=True),
-        down.reshape(rank, -1).to(weight.device, weight.dtype, copy=True),
+        down.reshape(rank, -1).to(weight.device, _wide(weight.dtype), copy=True),
         scale,
     )
 
@@ -172,10 +172,12 @@ def merge_into(weight: torch.Tensor, base: torch.Tensor, deltas: list[tuple[Delt
     """Writes `base` plus the deltas, each times its strength, into `weight`.
 
     Products are concatenated along the rank and added by one multiplication, which sums in float32
-    and rounds once; where another kind is among them, the sum is made in float32 as a whole.
+    and rounds once; where another kind is among them, or the weight is kept in 8 bits, the sum is
+    made in float32 as a whole. Deltas may lie on another device than the weight.
     """
+    deltas = [(on_device(delta, base.device), strength) for delta, strength in deltas]
     products = [(delta, strength) for delta, strength in deltas if isinstance(delta, LowRank)]
-    if len(products) == len(deltas):
+    if len(products) == len(deltas) and base.itemsize > 1:
         up = torch.cat([delta.up * (strength * delta.scale) for delta, strength in products], 1)
         down = torch.cat([delta.down for delta, _ in products])
         torch.addmm(rows(base), up.to(base.dtype), down, out=rows(weight))
@@ -184,6 +186,29 @@ def merge_into(weight: torch.Tensor, base: torch.Tensor, deltas: list[tuple[Delt
     for delta, strength in deltas:
         total = total + delta.of(base) * strength
     weight.copy_(total)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The format that matrices for a weight of that format are multiplied in."""
+    return dtype if dtype.itemsize > 1 else torch.bfloat16
+
+
+def on_device(delta: Delta, device: torch.device) -> Delta:
+    """The delta with its tensors on that device."""
+    found: Any = delta
+    return replace(found, **{name: _moved(value, device) for name, value in vars(found).items()})
+
+
+def _moved(value: object, device: torch.device) -> object:
+    match value:
+        case torch.Tensor():
+            return value.to(device)
+        case dict():
+            return {k: v.to(device) for k, v in cast(Tensors, value).items()}
+        case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full():
+            return on_device(value, device)
+        case _:
+            return value
 
 
 def decomposed(inner: Delta, tensors: Tensors, weight: torch.Tensor) -> Decomposed:

@@ -101,7 +101,8 @@ class Loras:
     def _set(self, weight: Weight, tensor: torch.Tensor, strengths: tuple[Strength, ...]) -> None:
         if weight not in self._bases:
             self._bases[weight] = tensor.clone()
-        base = self._bases[weight]
+        # A part that waits outside of the device's memory may have moved since.
+        base = self._bases[weight] = self._bases[weight].to(tensor.device)
         if not strengths:
             tensor.copy_(base)
             del self._merged[weight], self._bases[weight]

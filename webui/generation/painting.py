@@ -20,6 +20,7 @@ from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hints import make_hint
 from webui.generation.lora_plan import PlannedLora, in_row, row_field, strengths_at
+from webui.generation.memory import MemoryPlan, PictureSize
 from webui.generation.pipelines import Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import ParsedPrompt
@@ -45,6 +46,7 @@ from webui.generation.starting import (
 )
 from webui.generation.steering import ControlNets, Steering
 from webui.generation.thread import DeviceThread
+from webui.settings import MemoryName
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
@@ -53,11 +55,21 @@ Stopped = Callable[[], bool]
 class Painter:
     """Runs the stages on one device. Each method is a generator of what happens meanwhile."""
 
-    def __init__(self, device: Device, *, cache_bytes: int, annotators: tuple[Path, ...]) -> None:
-        """`annotators` are the folders with the weights of networks that draw hints."""
+    def __init__(
+        self,
+        device: Device,
+        *,
+        cache_bytes: int,
+        annotators: tuple[Path, ...],
+        memory: MemoryName = "auto",
+        keep_models_bytes: int | None = None,
+    ) -> None:
+        """`annotators` are the folders with the weights of networks that draw hints; the rest is
+        as in `webui.settings.Settings`.
+        """
         self.device = device
         self._annotators = annotators
-        self._pipelines = Pipelines(device)
+        self._pipelines = Pipelines(device, memory=memory, keep_bytes=keep_models_bytes)
         self._controlnets = ControlNets(device)
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
@@ -66,7 +78,7 @@ class Painter:
         """The plan's model, loaded when it is not in memory.
 
         Args:
-            beside: The plan of another model that stays if it is in memory.
+            beside: The plan of the model that it refines, which stays if it is in memory.
 
         Raises:
             BrokenFileError: The model does not load.
@@ -79,20 +91,43 @@ class Painter:
         def work() -> Loaded:
             if not reused and beside is None:
                 self._controlnets.release()
-            return self._pipelines.get(plan.checkpoint, plan.family, other)
+            size = PictureSize(plan.paint_width, plan.paint_height, plan.request.batch)
+            return self._pipelines.get(plan.checkpoint, plan.family, size, beside=other)
 
         return (yield from self._timed("load", work, reused=reused))
 
     def load_refiner(self, plan: Plan) -> Generator[StageDone, None, Loaded | None]:
-        """The model that makes the last steps, beside the one that makes the others.
+        """The model that makes the last steps, to be loaded ahead of the one that makes the others.
 
         Raises:
             BrokenFileError: The refiner does not load.
-            OutOfMemoryError: The device cannot hold both.
+            OutOfMemoryError: The device cannot hold it.
         """
         if plan.refiner is None:
             return None
         return (yield from self.load(plan.refiner, beside=plan))
+
+    @property
+    def memory_plan(self) -> MemoryPlan:
+        """How the model last loaded is laid out in memory.
+
+        Raises:
+            LookupError: None has been loaded.
+        """
+        return self._pipelines.plan
+
+    def retreat(self, plan: Plan) -> MemoryPlan | None:
+        """Lets go of all models after the device has run out of memory, to load more leanly.
+
+        Returns:
+            How the plan's model will be laid out; None where there is nothing leaner.
+        """
+
+        def work() -> MemoryPlan | None:
+            self._controlnets.release()
+            return self._pipelines.retreat(plan.checkpoint)
+
+        return self._thread.call(work)
 
     def match(
         self, loaded: Loaded, plan: Plan

@@ -22,7 +22,7 @@ from webui.errors import BrokenFileError, OutOfMemoryError
 from webui.generation.control import Control
 from webui.generation.control_kinds import is_union
 from webui.generation.devices import Device
-from webui.generation.pipelines import own
+from webui.generation.placement import own
 from webui.library.controlnets import ControlNetFolder
 
 _ROUNDING = 1e-6

@@ -12,12 +12,10 @@ from safetensors import safe_open
 from torch import nn
 
 from webui.errors import BrokenFileError
+from webui.generation.fp8 import FP8
 from webui.library.headers import Header, read_header
 
 Tensors = dict[str, torch.Tensor]
-
-FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-"""Formats that weights can be stored in but not computed with."""
 
 _SCALES = (".scale_weight", ".weight_scale")
 """What an fp8 weight is multiplied with, by the names that ComfyUI's and BFL's files have."""
@@ -149,9 +147,8 @@ def _size(tensor: torch.Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
 
 
-def casts_of(model: nn.Module) -> Iterator[str]:
-    """Names of the weights that are stored in fp8 and computed with in another format."""
+def layers_in_fp8(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> frozenset[str]:
+    """Names of the weights that can stay in fp8, as their file has them."""
     modules = cast(Iterator[tuple[str, nn.Module]], model.named_modules())
-    for name, module in modules:
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            yield f"{name}.weight"
+    names = (f"{at}.weight" for at, m in modules if isinstance(m, (nn.Linear, nn.Conv2d)))
+    return frozenset(n for n in names if n in tensors and tensors[n].dtype in FP8)

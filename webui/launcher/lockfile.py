@@ -1,4 +1,4 @@
-"""`requirements.lock` and `requirements-dev.lock`: reading them, and making them anew."""
+"""The locks `requirements*.lock`: reading them, and making them anew."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from webui.launcher.console import ROOT, SetupError, clean_environ, run_tool, sa
 
 LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
+XFORMERS_LOCK = ROOT / "requirements-xformers.lock"
+
+XFORMERS = "xformers==0.0.35"
+XFORMERS_TORCH = "torch==2.10.0"
+"""The torch that wheel was built for, as `xformers/cpp_lib.json` in it says; its kernels load with
+no other, though its requirements accept any newer one."""
+
+_FOLDER = ".easel"
+_XFORMERS_SOURCES = (
+    f"{_FOLDER}/xformers.in",
+    *("--override", f"{_FOLDER}/xformers-torch.txt"),
+    *("--constraint", f"{_FOLDER}/without-torch.txt"),
+    "--no-annotate",
+)
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)")
 
@@ -62,8 +76,16 @@ def version(text: str, package: str) -> str:
     return pin[2]
 
 
+def without_torch(text: str) -> str:
+    """A lock's pins but for torch and what its CUDA build brings along."""
+    return select(
+        text,
+        lambda name: name not in ("torch", "triton") and not name.startswith(("nvidia-", "cuda-")),
+    )
+
+
 def remake(uv: Path, upgrade: bool) -> None:
-    """Resolves `pyproject.toml` anew for every system, and writes both locks.
+    """Resolves `pyproject.toml` anew for every system, and writes all locks.
 
     Args:
         uv: The uv program.
@@ -79,8 +101,22 @@ def remake(uv: Path, upgrade: bool) -> None:
     parts = (
         (LOCK, [pyproject.name]),
         (DEV_LOCK, ["--group", "dev", "--constraint", LOCK.name]),
+        (XFORMERS_LOCK, [pyproject.name, *_XFORMERS_SOURCES]),
     )
     for lock, sources in parts:
         say(f"Resolving {lock.name} ...")
+        if lock is XFORMERS_LOCK:
+            _write_xformers_sources()
         command = [uv, "pip", "compile", *common, *header, *newest, *sources, "-o", lock.name]
         run_tool(f"Making {lock.name}", command, clean_environ())
+
+
+def _write_xformers_sources() -> None:
+    """Files for uv, which takes an override from a file only: all pins of the first lock hold but
+    those that hang on torch.
+    """
+    package, _, override, _, constraint, _ = _XFORMERS_SOURCES
+    (ROOT / _FOLDER).mkdir(exist_ok=True)
+    (ROOT / package).write_text(XFORMERS + "\n", encoding="utf-8")
+    (ROOT / override).write_text(XFORMERS_TORCH + "\n", encoding="utf-8")
+    (ROOT / constraint).write_text(without_torch(read(LOCK)), encoding="utf-8")

@@ -6,6 +6,7 @@ other GPU the build comes from torch's own index, where uv's `--torch-backend` f
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from webui.launcher.console import answer_of
+from webui.launcher.console import SetupError, answer_of
 
 PLAIN = "plain"
 """The build of the plain index, installed from the lock with hashes."""
@@ -30,6 +31,14 @@ PLAIN_DRIVER = 580
 PLAIN_CAPABILITY = (7, 5)
 """The oldest compute capability that build has kernels for (Turing)."""
 
+XFORMERS_CUDA = "cu128"
+"""The CUDA that the xformers wheel was built for."""
+
+XFORMERS_DRIVER = 525
+"""The oldest NVIDIA driver that runs programs made with CUDA 12."""
+
+_X86 = ("x86_64", "AMD64")
+
 _NVIDIA_QUERY = ("--query-gpu=driver_version,compute_cap", "--format=csv,noheader")
 
 
@@ -43,6 +52,7 @@ class Machine:
         capability: Compute capability of the newest NVIDIA GPU, where known.
         rocm: Whether ROCm's tools, by which uv tells AMD GPUs, are installed.
         arc: Whether there is an Intel GPU of its own (not the processor's).
+        processor: `platform.machine()`.
     """
 
     system: str
@@ -50,6 +60,7 @@ class Machine:
     capability: tuple[int, int] | None = None
     rocm: bool = False
     arc: bool = False
+    processor: str = "x86_64"
 
 
 def choose(machine: Machine, requested: str = "") -> str:
@@ -72,6 +83,29 @@ def choose(machine: Machine, requested: str = "") -> str:
         fits = machine.system == "linux" and machine.driver >= PLAIN_DRIVER
         return PLAIN if fits else AUTO
     return AUTO if machine.system == "linux" and (machine.rocm or machine.arc) else PLAIN
+
+
+def choose_for_xformers(machine: Machine, requested: str = "") -> str:
+    """Chooses the build of the torch that the xformers wheel was built for.
+
+    The plain index has it for Linux; for Windows its CUDA build is on torch's own index.
+
+    Raises:
+        SetupError: There is no wheel for this machine, or its GPU's driver is too old.
+    """
+    if requested:
+        return requested
+    if machine.system not in ("linux", "win32") or machine.processor not in _X86:
+        raise SetupError(
+            "xformers has ready-made builds for Linux and Windows on x86 processors only: start"
+            " without --xformers."
+        )
+    if machine.driver is not None and machine.driver < XFORMERS_DRIVER:
+        raise SetupError(
+            f"xformers needs an NVIDIA driver from {XFORMERS_DRIVER} on, and this is"
+            f" {machine.driver}: update the driver, or start without --xformers."
+        )
+    return PLAIN if machine.system == "linux" else XFORMERS_CUDA
 
 
 def parse_nvidia_smi(text: str) -> tuple[int, tuple[int, int]] | None:
@@ -100,6 +134,7 @@ def survey(sys_folder: Path = Path("/sys")) -> Machine:
             vendor == "0x8086" and not address.endswith("00:02.0")
             for address, vendor, _ in _display_devices(sys_folder)
         ),
+        processor=platform.machine(),
     )
 
 

@@ -236,11 +236,15 @@ class _Source:
     def _skip_texts(self, count: int) -> None:
         """A vocabulary has hundreds of thousands, which is why this takes no slices."""
         length = _NUMBERS[_LENGTH].unpack_from
-        for _ in range(count):
-            if self.position + 8 > len(self._data):
-                self._reach(self.position + 8)
-            self.position += 8 + length(self._data, self.position)[0]
-        self._reach(self.position)
+        position = self.position
+        while count:
+            self._reach(position + 8)
+            data, last = self._data, len(self._data) - 8
+            while count and position <= last:
+                position += 8 + length(data, position)[0]
+                count -= 1
+        self._reach(position)
+        self.position = position
 
     def _reach(self, end: int) -> None:
         """Reads on until the first `end` bytes are here."""

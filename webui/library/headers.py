@@ -108,9 +108,8 @@ def _read_safetensors(path: Path) -> Header:
             )
         entries = _entries(path, file.read(length))
     metadata = entries.pop("__metadata__", {})
-    texts = {str(key): str(value) for key, value in metadata.items()}
     try:
-        header = _header(entries, texts, 8 + length)
+        header = _header(entries, metadata, 8 + length)
     except (KeyError, TypeError, ValueError):
         raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.") from None
     _check_end(path, sum(header.sizes.values()), size - header.data_start)
@@ -123,12 +122,12 @@ def _entries(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     except ValueError:
         parsed = None
     entries = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {}
-    if not entries or not all(isinstance(entry, dict) for entry in entries.values()):
+    if not entries or not {dict}.issuperset(map(type, entries.values())):
         raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.")
     return entries
 
 
-def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: int) -> Header:
+def _header(entries: dict[str, dict[str, Any]], texts: dict[str, Any], start: int) -> Header:
     """The header of tensors that lie end to end, as the safetensors library wants them.
 
     Everything is done for all tensors at once, since a model has thousands.
@@ -143,17 +142,18 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, str], start: in
     if not (
         {list}.issuperset(map(type, chain(shapes, spans)))
         and {int}.issuperset(map(type, numbers))
+        and {str}.issuperset(map(type, texts.values()))
         and {2}.issuperset(map(len, spans))
         and max(map(len, shapes), default=0) <= _MOST_DIMENSIONS
         and 0 <= min(numbers, default=0) <= max(numbers, default=0) < _MOST
     ):
         raise ValueError
     sizes = [end - begin for begin, end in spans]
-    bits = [math.prod(shape) * _BITS[dtype] for shape, dtype in zip(shapes, dtypes, strict=True)]
+    bits = [math.prod(shape) * _BITS[kind] for shape, kind in zip(shapes, dtypes, strict=True)]
     if bits != [size * 8 for size in sizes]:
         raise ValueError
     spans.sort()
-    if [begin for begin, _ in spans] != [0, *(end for _, end in spans)][:-1]:
+    if [begin for begin, _ in spans] != [0, *[end for _, end in spans]][: len(spans)]:
         raise ValueError
     return Header(
         dict(zip(entries, map(tuple, shapes), strict=True)),

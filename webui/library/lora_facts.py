@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -61,6 +61,8 @@ _PARTS: Mapping[LoraPart, re.Pattern[str]] = MappingProxyType(
         "transformer": re.compile(
             r"(?:lora_)?transformer[._]|diffusion_model\.(?:double|single|joint)_blocks"
             r"|(?:lora_unet_)?(?:double|single|joint)_blocks|(?:single_)?transformer_blocks\."
+            r"|lora_unet_transformer_blocks|diffusion_model\.transformer_"
+            r"|(?:diffusion_model\.|lora_unet_)?(?:layers|noise_ref|context_ref)"
         ),
         "unet": re.compile(
             r"lora_unet_|unet\.|(?:down_blocks|mid_block|up_blocks|conv_in|conv_norm_out|conv_out"
@@ -74,13 +76,27 @@ _WIDTHS: Mapping[int, LoraFamily] = MappingProxyType({768: "SD 1", 1024: "SD 2",
 _FLUX_BLOCKS = ("double_blocks", "single_transformer_blocks", "single_blocks")
 _SD3_WIDTHS = frozenset({1536, 2432})
 _FLUX_WIDTH = 3072
+_FLUX2_WIDTHS = frozenset({4096, 6144, 9216, 16384, 18432, 24576})
+"""Widths in the blocks of FLUX.2's three sizes that FLUX.1's do not have."""
+
+_Z_IMAGE_WIDTH = 3840
+_Z_IMAGE_LAYER = re.compile(
+    r"(?:layers|refiner)[._]\d+[._](?:attention|feed_forward|adaLN_modulation)[._]"
+)
+_QWEN_LAYER = re.compile(
+    r"transformer_blocks[._](?:\d+[._](?:img|txt)_(?:mod|mlp)|(?:3[89]|[45]\d)[._]attn)[._]"
+)
+"""A layer that only Qwen-Image has, or one deeper than those of SD 3 and Flux."""
 
 _SAID: tuple[tuple[str, LoraFamily], ...] = (
     ("sdxl", "SDXL"),
     ("stable-diffusion-xl", "SDXL"),
     ("sd3", "SD 3"),
     ("stable-diffusion-3", "SD 3"),
+    *((begin, "Flux 2") for begin in ("flux2", "flux.2", "flux-2")),
     ("flux", "Flux"),
+    *((begin, "Z-Image") for begin in ("zimage", "z-image", "z_image")),
+    *((begin, "Qwen-Image") for begin in ("qwen-image", "qwen_image")),
     ("sd_v2", "SD 2"),
     ("stable-diffusion-v2", "SD 2"),
     ("sd_v1", "SD 1"),
@@ -158,14 +174,15 @@ def _parts(names: Iterable[str]) -> tuple[LoraPart, ...]:
 def _family(header: Header, parts: Container[LoraPart]) -> LoraFamily:
     """By names of layers and widths of cross attention, then by what the metadata say."""
     names = " ".join(header.shapes)
-    if any(blocks in names for blocks in _FLUX_BLOCKS):
-        return "Flux"
     if "joint_blocks" in names:
         return "SD 3"
     read = [(name, _inner(shape)) for name, shape in header.shapes.items() if name.endswith(_READS)]
+    if any(blocks in names for blocks in _FLUX_BLOCKS):
+        widths = {width for name, width in read if "blocks" in name}
+        second = widths & _FLUX2_WIDTHS or "to_qkv_mlp_proj" in names
+        return "Flux 2" if second or _said_family(header.metadata) == "Flux 2" else "Flux"
     if "transformer" in parts:
-        widths = {width for _, width in read}
-        return "SD 3" if widths & _SD3_WIDTHS else "Flux" if _FLUX_WIDTH in widths else "unknown"
+        return _transformer_family(names, {width for _, width in read})
     if "text_encoder_2" in parts:
         return "SDXL"
     widths = Counter(width for name, width in read if _CROSS_ATTENTION.search(name))
@@ -173,6 +190,16 @@ def _family(header: Header, parts: Container[LoraPart]) -> LoraFamily:
         if width in _WIDTHS:
             return _WIDTHS[width]
     return _said_family(header.metadata)
+
+
+def _transformer_family(names: str, widths: Set[int]) -> LoraFamily:
+    if _Z_IMAGE_LAYER.search(names):
+        return "Z-Image" if _Z_IMAGE_WIDTH in widths or not widths else "unknown"
+    if _QWEN_LAYER.search(names):
+        return "Qwen-Image"
+    if widths & _SD3_WIDTHS:
+        return "SD 3"
+    return "Flux" if _FLUX_WIDTH in widths else "unknown"
 
 
 def _inner(shape: tuple[int, ...]) -> int:

@@ -43,7 +43,7 @@ def read_part(header: Header, *, stem: str) -> Part | None:
     for what, marks in _FOREIGN:
         if any(tensors.has(mark) for mark in marks):
             return Part("unknown", wrong=f"is {what}, which is not served")
-    return _embedding(header)
+    return None
 
 
 _FOREIGN: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -201,8 +201,11 @@ _MOST_EMBEDDINGS = 4
 _EMBEDDING_WIDTHS: Mapping[int, ModelFamily] = MappingProxyType({768: "SD 1", 1024: "SD 2"})
 
 
-def _embedding(header: Header) -> Part | None:
-    """A textual inversion: a few vectors, for SDXL and SD 3 one set for each text encoder."""
+def read_embedding(header: Header) -> Part | None:
+    """A textual inversion: a few vectors, for SDXL and SD 3 a set for each text encoder.
+
+    A LoRA of a single layer may look the same but for its names.
+    """
     shapes = header.shapes
     if len(shapes) > _MOST_EMBEDDINGS or not all(
         len(shape) == 1 or (len(shape) == 2 and shape[0] <= _MOST_VECTORS)

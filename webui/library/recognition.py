@@ -15,7 +15,7 @@ from webui.library.components import COMPONENTS, Component, missing_components
 from webui.library.distilled import Distilled, as_words, read_distilled
 from webui.library.headers import Header
 from webui.library.lora_facts import LORA_TENSOR, read_facts
-from webui.library.parts import Part, read_part
+from webui.library.parts import Part, read_embedding, read_part
 
 __all__ = ["Distilled", "Kind", "ModelFamily", "Prediction", "Recognised", "recognise"]
 
@@ -75,6 +75,9 @@ def recognise(header: Header, *, file: str) -> Recognised:
         return _with_denoiser(header, denoiser, file)
     if any(map(LORA_TENSOR.search, header.shapes)):
         return _with_lora(header, file)
+    embedding = read_embedding(header)
+    if embedding is not None:
+        return _with_part(header, embedding, file)
     of = header.metadata.get("general.architecture", "")
     said = f" ({of[:40]})" if of else ""
     return Recognised(
@@ -122,7 +125,7 @@ def _with_part(header: Header, part: Part, file: str) -> Recognised:
 def _with_lora(header: Header, file: str) -> Recognised:
     facts = read_facts(header, None, file=file)
     takes_picture = any(
-        name.endswith(_FLUX_FIRST_LAYERS) and shape[-1] == _FLUX_CONTROL_WIDTH
+        name.endswith(_FLUX_FIRST_LAYERS) and shape[-1:] == (_FLUX_CONTROL_WIDTH,)
         for name, shape in header.shapes.items()
     )
     return Recognised(

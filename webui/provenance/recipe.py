@@ -42,6 +42,7 @@ class Recipe:
         dtype: Number format of the weights.
         layout: Memory layout of the convolutions.
         attention: Name of the attention processor, which picks the kernel.
+        memory: How the model lay in memory: 8-bit weights and tiles change pictures a little.
         tainted: Whether anything from outside had a part in it; see `webui.safety.taint`.
     """
 
@@ -55,6 +56,7 @@ class Recipe:
     tainted: bool
     loras: tuple[UsedLora, ...] = ()
     refiner_sha256: str | None = None
+    memory: str = "resident"
 
     def to_json(self) -> str:
         """One JSON object: schema, request, tainted, model, refiner, loras, versions, engine."""
@@ -74,6 +76,7 @@ class Recipe:
                     "dtype": self.dtype,
                     "layout": self.layout,
                     "attention": self.attention,
+                    "memory": self.memory,
                 },
             },
             ensure_ascii=False,

@@ -13,6 +13,7 @@ from webui.events import (
     HintMade,
     LoraApplied,
     Notice,
+    Planned,
     Preview,
     Queued,
     Saved,
@@ -24,6 +25,7 @@ from webui.events import (
     Terminal,
     Withheld,
 )
+from webui.settings import GIB
 from webui.ui.texts import Texts
 
 _STAGES: tuple[StageName, ...] = (
@@ -46,6 +48,7 @@ class Story:
 
     Attributes:
         ahead: Jobs that run before this one; `None` once it runs or when that is not known yet.
+        plan: How the model lies in memory.
         saved: Pictures in the order they were saved.
         withheld: How many pictures did not pass the check.
         loras: The LoRAs that are used, with how much of each fits.
@@ -57,6 +60,7 @@ class Story:
 
     ahead: int | None = None
     started: Started | None = None
+    plan: Planned | None = None
     step: Step | None = None
     preview: Preview | None = None
     stages: tuple[StageDone, ...] = ()
@@ -75,6 +79,8 @@ class Story:
                 return replace(self, ahead=event.position - 1)
             case Started():
                 return replace(self, ahead=None, started=event)
+            case Planned():
+                return replace(self, plan=event)
             case Step():
                 return replace(self, step=event)
             case Preview():
@@ -155,6 +161,27 @@ def _waiting(ahead: int | None, say: Texts) -> str:
             return say("job.ahead.one")
         case _:
             return say("job.ahead.many", n=ahead)
+
+
+def memory_line(story: Story, say: Texts) -> str:
+    """How the model lies in memory and why, in one line; empty until that is known."""
+    plan = story.plan
+    if plan is None:
+        return ""
+    numbers = {
+        name: f"{size / GIB:.1f}".replace(".", say("time.decimal"))
+        for name, size in (("needs", plan.needs), ("whole", plan.whole), ("free", plan.free))
+    }
+    line = say(f"memory.{plan.name}")
+    if plan.tiled:
+        line = say("memory.tiled", line=line)
+    if plan.retry:
+        return say("memory.retry", line=line)
+    if plan.needs > plan.free:
+        return say("memory.tight", line=line, **numbers)
+    if plan.name == "resident" and not plan.tiled:
+        return say("memory.enough", line=line, **numbers)
+    return say("memory.lean", line=line, **numbers)
 
 
 def stage_line(story: Story, say: Texts) -> str:

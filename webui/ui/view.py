@@ -14,7 +14,7 @@ from webui.errors import WebuiError
 from webui.events import Failed
 from webui.jobs import Job
 from webui.ui.pictures import Picture
-from webui.ui.story import Story, headline, stage_line
+from webui.ui.story import Story, headline, memory_line, stage_line
 from webui.ui.texts import Texts
 
 
@@ -66,6 +66,7 @@ class Views:
             "waiting": story.ending is None and started is None,
             "headline": headline(story, say),
             "stages": stage_line(story, say),
+            "memory": memory_line(story, say),
             "width": started.width if started else None,
             "height": started.height if started else None,
             "latest": shown(latest) if latest else None,
@@ -83,6 +84,7 @@ class Views:
             "waiting": False,
             "headline": "",
             "stages": "",
+            "memory": "",
             "progress": story.progress,
             "notices": list(story.notices),
             "width": None,

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.generation.folders import write_json, write_sd1
+from tests.library import weights
 from webui.generation.families import SD1
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
@@ -255,6 +256,23 @@ def test_looking_loads_neither_torch_nor_gradio() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_single_files_that_share_a_configuration_are_told_apart(
+    models: Path, tmp_path: Path
+) -> None:
+    write_sd1(tmp_path / "configs", "sd1", sample_size=64)
+    weights.put(models / "harbour.safetensors", weights.sd1())
+    weights.put(models / "meadow-v2.safetensors", weights.sd1())
+    (models / "old.ckpt").write_bytes(b"")
+    shelf = CheckpointShelf((models,), HashBook(tmp_path / "hashes.json"), tmp_path / "configs")
+    rows = {row["name"]: row for row in Looker(shelf).models()}
+    assert [name for name, row in rows.items() if row["family"] == "Stable Diffusion 1"] == [
+        "harbour",
+        "meadow",
+        "meadow-v2",
+    ]
+    assert "is a pickle" in rows["old"]["problem"]
 
 
 def test_the_answer_is_plain_json(shelf: CheckpointShelf) -> None:

@@ -3,7 +3,7 @@
 import { currentLanguage } from "./texts.js";
 
 const TAB = "easel.tab";
-const IDLE = { job: null, busy: false, waiting: false, headline: "", stages: "", progress: 0, notices: [], preview: null, saved: 0, latest: null, loras: [], stack: null, hints: {}, problem: null };
+const IDLE = { job: null, busy: false, waiting: false, headline: "", stages: "", memory: "", progress: 0, notices: [], preview: null, saved: 0, latest: null, loras: [], stack: null, hints: {}, problem: null };
 
 export class Job extends EventTarget {
   #channel;

@@ -111,6 +111,7 @@ export class Viewer {
     const line = stopping ? say("job.stopping") : waits ? say("job.engine", { engine: this.engine.message }) : view.headline;
     setText(this.find(".headline"), line);
     setText(this.find(".stages"), view.stages);
+    setText(this.find(".memory"), view.memory);
     this.#drawNotices(view.notices);
   }
 
