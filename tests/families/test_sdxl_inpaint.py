@@ -18,6 +18,7 @@ from tests.families import kit, tiny_sdxl
 from tests.families.kit import Bench
 from webui.generation.samplers import make_scheduler
 from webui.generation.stages import ChannelsKey
+from webui.generation.starting import Keeper
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def test_what_lies_outside_the_mask_is_seen(bench: Bench) -> None:
     assert kit.differ(made[0][inside], made[1][inside]) > 0
 
 
+def left_alone(_keeper: Keeper, _call: int, latents: torch.Tensor) -> torch.Tensor:
+    return latents
+
+
 def test_the_denoising_is_that_of_diffusers_pipeline(bench: Bench) -> None:
     picture = kit.gradient()
     mask = np.zeros((kit.SIDE, kit.SIDE), np.uint8)
@@ -59,7 +64,7 @@ def test_the_denoising_is_that_of_diffusers_pipeline(bench: Bench) -> None:
     about: dict[str, Any] = {"negative_prompt": "a blue lake", "steps": 4, "strength": 1.0}
     with pytest.MonkeyPatch.context() as patch:
         # diffusers puts back what the mask keeps for denoisers of 4 channels alone.
-        patch.setattr("webui.generation.starting.Keeper.after", lambda _, __, latents: latents)
+        patch.setattr(Keeper, "after", left_alone)
         own = bench.latents(**names, **about)
     loaded = bench.loaded
     pipe: Any = loaded.pipe
@@ -70,10 +75,12 @@ def test_the_denoising_is_that_of_diffusers_pipeline(bench: Bench) -> None:
     untyped: Any = bench.engine
     held = untyped._painter._cache._entries
     *_, channels = (held[key][0] for key in held if isinstance(key, ChannelsKey))
-    plain.prepare_mask_latents = lambda *_, **__: (
-        torch.cat([channels[:, :1]] * 2),
-        torch.cat([channels[:, 1:]] * 2),
-    )
+    twice = torch.cat([channels] * 2)
+
+    def as_here(*_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return twice[:, :1], twice[:, 1:]
+
+    plain.prepare_mask_latents = as_here
     generator = torch.Generator().manual_seed(5)
     theirs = plain(
         "a red hill",

@@ -18,7 +18,12 @@ from webui.library.checkpoints import Model
 from webui.provenance.pngtext import read_text
 from webui.settings import ROOT
 
-REFINED = {"refiner": "fine", "refiner_start": 0.5, "negative_prompt": "fog", "steps": 4}
+REFINED: dict[str, Any] = {
+    "refiner": "fine",
+    "refiner_start": 0.5,
+    "negative_prompt": "fog",
+    "steps": 4,
+}
 
 
 @pytest.fixture(scope="module")

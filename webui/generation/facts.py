@@ -10,6 +10,7 @@ from typing import Any, cast
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.families import Family, family_of
 from webui.library.checkpoints import INDEX, Model, read_json
+from webui.library.distilled import Distilled
 from webui.request import nearest, parse_request
 
 OWN_FACTS = "facts.json"
@@ -40,6 +41,7 @@ class ModelFacts:
         useful_cfg, useful_steps: Lowest and highest that are worth it.
         text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
         scheduler: Its scheduler's configuration, which tells how it was trained.
+        distilled: For how few steps it was made, if it was.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ModelFacts:
     useful_steps: tuple[int, int]
     text_layers: int | None
     scheduler: Mapping[str, Any] = field(hash=False)
+    distilled: Distilled | None = None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -76,6 +79,7 @@ def read_facts(model: Model) -> ModelFacts:
         useful_steps=own.get("steps", family.useful_steps),
         text_layers=None if "clip_skip" in family.refused else _text_layers(model),
         scheduler=MappingProxyType(model.config("scheduler")),
+        distilled=None if model.facts is None else model.facts.distilled,
     )
 
 

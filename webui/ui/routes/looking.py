@@ -20,6 +20,8 @@ from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.tokens import count_tokens
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
 from webui.library.checkpoints import CheckpointShelf, Model
+from webui.library.distilled import Distilled
+from webui.library.loras import LoraShelf
 from webui.library.watched import Watched
 from webui.request import GenerationRequest, parse_request
 
@@ -35,9 +37,11 @@ class Looked(BaseModel):
     request: dict[str, Any]
 
 
-def add_looking_routes(app: FastAPI, shelf: CheckpointShelf) -> None:
+def add_looking_routes(
+    app: FastAPI, shelf: CheckpointShelf, loras: LoraShelf | None = None
+) -> None:
     """Adds `POST /look` (`Looker.look`) and `GET /shelf` (`Looker.models`)."""
-    looker = Looker(shelf)
+    looker = Looker(shelf, loras)
 
     @app.post("/look")
     def look(looked: Looked) -> dict[str, Any]:
@@ -51,8 +55,10 @@ def add_looking_routes(app: FastAPI, shelf: CheckpointShelf) -> None:
 class Looker:
     """Looks at requests, and at models by their configurations, read anew when they change."""
 
-    def __init__(self, shelf: CheckpointShelf) -> None:
+    def __init__(self, shelf: CheckpointShelf, loras: LoraShelf | None = None) -> None:
+        """`loras` is where it finds out which of a request's were made for few steps."""
         self._shelf = shelf
+        self._loras = loras
         self._facts = Watched[ModelFacts](_FACTS_KEPT)
         self._tokenizers = Watched[PromptTokenizer](_TOKENIZERS_KEPT)
 
@@ -77,7 +83,7 @@ class Looker:
             answer["idle"] = [asdict(idle) for idle in idle_fields(request)]
             answer["advice"] = [
                 asdict(advice) | {"values": dict(advice.values), "fix": dict(advice.fix)}
-                for advice in advise(request, known)
+                for advice in advise(request, known, self._distilled(request))
             ]
             refuse_unused(request, known.family)
             check_sampler(request.sampler, request.schedule, request.steps)
@@ -89,6 +95,21 @@ class Looker:
         for field in get_args(PromptField):
             answer[field] = asdict(count_tokens(_text(field, data), tokenizer, field))
         return answer
+
+    def _distilled(self, request: GenerationRequest) -> dict[str, Distilled]:
+        """The LoRAs that have an effect and were made for few steps, by name."""
+        found: dict[str, Distilled] = {}
+        if self._loras is None:
+            return found
+        for name in [choice.name for choice in request.loras if choice.has_effect]:
+            try:
+                distilled = self._loras.find(name).facts.distilled
+            except BadRequestError:
+                # The run says what is wrong with it.
+                continue
+            if distilled is not None:
+                found[name] = distilled
+        return found
 
     def _row(self, name: str) -> dict[str, Any]:
         row = dict.fromkeys(
