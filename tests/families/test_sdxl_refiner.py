@@ -110,7 +110,7 @@ def test_only_what_changes_is_made_anew(bench: Bench) -> None:
 
 
 def test_its_steps_are_counted_through(bench: Bench) -> None:
-    events = bench.events(seed=23, **REFINED | {"refiner_start": 0.75})
+    events = bench.events(kit.SESSION, seed=23, **REFINED | {"refiner_start": 0.75})
     steps = [event for event in events if isinstance(event, Step)]
     assert [event.step for event in steps] == [1, 2, 3, 4]
     assert {event.steps for event in steps} == {4}
