@@ -47,6 +47,7 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes, Recorder
 from webui.provenance import watermark
 from webui.provenance.c2pa import Signer, Statement
@@ -293,6 +294,7 @@ class Trial:
             shelf=_OneModel(models, hashes),
             loras=LoraShelf((), hashes),
             controlnets=ControlNetShelf(models, hashes),
+            wildcards=WildcardShelf(()),
             uploads=uploads,
             gate=cast(Gate, _NoGate()),
             minutes=self._minutes,

@@ -28,6 +28,7 @@ from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Kind, Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
 from webui.provenance.c2pa import Signer
 from webui.provenance.certificate import identity_in
@@ -66,6 +67,7 @@ class Ours:
             shelf=self._shelf,
             loras=self._loras,
             controlnets=self._controlnets,
+            wildcards=WildcardShelf(()),
             uploads=self._uploads,
             gate=gate,
             minutes=minutes,
@@ -147,11 +149,11 @@ class Ours:
         """The picture as it is before the check, for comparing."""
         plan = self._plan(request)
         loaded = self.loaded(request)
-        conditioning = _result(self._painter.encode(loaded, plan))
+        timeline = _result(self._painter.encode(loaded, plan))
         start = _result(self._painter.prepare(loaded, plan))
         steerings = _result(self._painter.steer(plan))
         painting = self._painter.paint(
-            loaded, plan, 0, conditioning, start, steerings, pace=None, stopped=lambda: False
+            loaded, plan, 0, timeline, start, steerings, pace=None, stopped=lambda: False
         )
         return Image.open(io.BytesIO(_result(painting)[0]))
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.guards import use_guard
-from webui.clearance import Admitted, Cleared, Discarded, Region
+from webui.clearance import NO_TEXTS, Admitted, Cleared, Discarded, Region, Texts
 from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.errors import RefusedError
@@ -69,11 +69,16 @@ class Scripted:
         self._screened = 0
 
     def admit(
-        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+        self,
+        request: GenerationRequest,
+        session: Session,
+        *,
+        tainted: bool = False,
+        texts: Texts = NO_TEXTS,
     ) -> Admitted:
         if self._refuses:
             raise RefusedError("Refused.")
-        return Admitted(request, session, 0, ("A notice.",), None, tainted)
+        return Admitted(request, session, 0, ("A notice.",), None, tainted, texts)
 
     def readmit(self, admitted: Admitted) -> Admitted:
         return admitted
@@ -84,8 +89,7 @@ class Scripted:
     def check_decoded(
         self,
         admitted: Admitted,
-        prompt: str,
-        negative_prompt: str = "",
+        decoded: Texts,
         *,
         loras: Sequence[str] = (),
     ) -> None:

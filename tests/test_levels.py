@@ -19,7 +19,7 @@ import torch
 from tests.guards import use_guard
 from tests.safety.models import save_vit
 from tests.test_engine import Scripted, saved, silent
-from webui.clearance import Admitted
+from webui.clearance import NO_TEXTS, Admitted, Texts
 from webui.cli.building import build_engine
 from webui.engine import Engine
 from webui.events import Event, Failed, Notice
@@ -213,6 +213,13 @@ class AtLevel(Scripted):
         self._level = level
 
     def admit(
-        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+        self,
+        request: GenerationRequest,
+        session: Session,
+        *,
+        tainted: bool = False,
+        texts: Texts = NO_TEXTS,
     ) -> Admitted:
-        return replace(super().admit(request, session, tainted=tainted), level=self._level)
+        return replace(
+            super().admit(request, session, tainted=tainted, texts=texts), level=self._level
+        )

@@ -27,6 +27,16 @@ class Region(NamedTuple):
     bottom: int
 
 
+class Texts(NamedTuple):
+    """What text encoders are given for a job: each text of each picture at any of its steps."""
+
+    prompts: tuple[str, ...] = ()
+    negative_prompts: tuple[str, ...] = ()
+
+
+NO_TEXTS = Texts()
+
+
 @dataclass(frozen=True)
 class Admitted:
     """A request that may be run, at the level computed for it.
@@ -37,6 +47,7 @@ class Admitted:
         held_by: The kind of ceiling that lowered it.
         tainted: Whether a picture or a model has a part in it that is not known to be this
             installation's own.
+        texts: What the request's own two texts come to, which was judged beside these.
     """
 
     request: GenerationRequest
@@ -45,6 +56,7 @@ class Admitted:
     notices: tuple[str, ...] = ()
     held_by: CeilingKind | None = None
     tainted: bool = False
+    texts: Texts = NO_TEXTS
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from webui.events import (
 from webui.generation.canvas import Brought
 from webui.generation.denoise import StepDone, StoppedError
 from webui.generation.devices import is_out_of_memory
+from webui.generation.drawn import Drawn, PictureTexts, draw_prompts
 from webui.generation.finishing import to_png
 from webui.generation.memory import MemoryPlan
 from webui.generation.painting import Painter, decoded_texts
@@ -40,12 +41,12 @@ from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
-from webui.interchange.loratags import rows_for_tags
 from webui.levels import Level
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
 from webui.provenance.recipe import Recipe, UsedLora
 from webui.release import Release, changed_part
@@ -78,12 +79,18 @@ class _Job:
 
 @dataclass
 class _Tally:
-    """What a job has come to so far."""
+    """What a job has come to so far.
+
+    Attributes:
+        batches: How many batches are done.
+        of_batch: How many pictures of the next batch have been let out or withheld.
+    """
 
     began: float = field(default_factory=perf_counter)
     saved: int = 0
     withheld: int = 0
     batches: int = 0
+    of_batch: int = 0
 
     @property
     def seconds(self) -> float:
@@ -101,6 +108,7 @@ class Engine:
         shelf: CheckpointShelf,
         loras: LoraShelf,
         controlnets: ControlNetShelf,
+        wildcards: WildcardShelf,
         uploads: Uploads,
         gate: Gate,
         minutes: Minutes,
@@ -111,6 +119,7 @@ class Engine:
         self._shelf = shelf
         self._loras = loras
         self._controlnets = controlnets
+        self._wildcards = wildcards
         self._uploads = uploads
         self._gate = gate
         self._minutes = minutes
@@ -142,15 +151,17 @@ class Engine:
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
-        request, taken_out = rows_for_tags(request)
+        drawn = self._drawn(request)
+        request = drawn.request
         # Refused before anything is read, and judged again by what is to be used.
-        self._admitted(request, session)
+        self._admitted(drawn, session, request.steps)
         files = self._bring(request)
-        plan = self._resolved(request, {name: Brought.of(file) for name, file in files.items()})
-        admitted = self._admitted(request, session, tainted=self._is_tainted(plan))
+        brought = {name: Brought.of(file) for name, file in files.items()}
+        plan = self._resolved(request, brought, drawn.pictures)
+        admitted = self._admitted(drawn, session, plan.steps, tainted=self._is_tainted(plan))
         self._check_brought(request, files, plan, admitted.level)
         self._minutes.admitted(admitted)
-        notices = (*admitted.notices, *taken_out, *plan.notices)
+        notices = (*admitted.notices, *drawn.notices, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
         yield self._started(plan)
         try:
@@ -182,20 +193,25 @@ class Engine:
         yield _planned(self._painter.memory_plan, retry=retry)
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
-        self._guard.check_decoded(admitted, *decoded_texts(loaded, plan, refiner), loras=files)
-        conditioning = yield from self._painter.encode(loaded, plan)
-        refining = yield from self._painter.refine(refiner, plan)
+        texts = decoded_texts(loaded, plan, refiner)
+        self._guard.check_decoded(admitted, texts, loras=files)
+        timeline = yield from self._painter.encode(loaded, plan, tally.batches)
+        refining = yield from self._painter.refine(refiner, plan, tally.batches)
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)
         if session.previews:
             yield from self._show_hints(steerings, admitted)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
-        for batch, seeds in enumerate(plan.batches[tally.batches :], tally.batches):
+        first = tally.batches
+        for batch, seeds in enumerate(plan.batches[first:], first):
+            if batch > first and plan.prompts[batch] != plan.prompts[batch - 1]:
+                timeline = yield from self._painter.encode(loaded, plan, batch)
+                refining = yield from self._painter.refine(refiner, plan, batch)
             painting = self._painter.paint(
                 loaded,
                 plan,
                 batch,
-                conditioning,
+                timeline,
                 start,
                 steerings,
                 refining,
@@ -203,9 +219,11 @@ class Engine:
                 stopped=cancel.is_set,
             )
             pictures = yield from self._watch(painting, job, batch)
-            tally.batches += 1
-            for seed, picture in zip(seeds, pictures, strict=True):
+            made = [*zip(seeds, pictures, strict=True)]
+            for seed, picture in made[tally.of_batch :]:
                 yield from self._let_out(picture, seed, job, batch)
+                tally.of_batch += 1
+            tally.batches, tally.of_batch = tally.batches + 1, 0
 
     def consider(self, request: GenerationRequest, session: Session) -> None:
         """Passes a request that would be admitted now.
@@ -213,7 +231,7 @@ class Engine:
         Raises:
             WebuiError: Why it would not.
         """
-        self._admitted(rows_for_tags(request)[0], session)
+        self._admitted(self._drawn(request), session, request.steps)
 
     def answer(self, question: Question, session: Session) -> Answer:
         """What the gate says.
@@ -242,23 +260,31 @@ class Engine:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
 
+    def _drawn(self, request: GenerationRequest) -> Drawn:
+        return draw_prompts(request, self._wildcards.now)
+
     def _admitted(
-        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+        self, drawn: Drawn, session: Session, steps: int, *, tainted: bool = False
     ) -> Admitted:
+        """The request, let in with every text that its prompts come to over so many steps."""
+        texts = drawn.texts(steps)
         try:
-            return self._guard.admit(request, session, tainted=tainted)
+            return self._guard.admit(drawn.request, session, tainted=tainted, texts=texts)
         except RefusedError:
-            self._minutes.refused(request, session)
+            self._minutes.refused(drawn.request, session)
             raise
 
     def _resolved(
         self,
         request: GenerationRequest,
         brought: Mapping[str, Brought] = MappingProxyType({}),
+        pictures: Sequence[PictureTexts] = (),
     ) -> Plan:
         checkpoint = self._shelf.find(request.model)
         refiner = None if request.refiner is None else self._find_refiner(request.refiner)
-        return resolve(request, checkpoint, self._loras, self._controlnets, brought, refiner)
+        return resolve(
+            request, checkpoint, self._loras, self._controlnets, brought, pictures, refiner
+        )
 
     def _find_refiner(self, name: str) -> Checkpoint:
         try:

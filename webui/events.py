@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
-from webui.settings import PlanName
 
 StageName = Literal[
     "load", "text", "init", "mask", "control", "hint", "denoise", "decode", "check", "save"
@@ -66,7 +65,7 @@ class Planned(_Record):
     """
 
     event: Literal["plan"] = "plan"
-    name: PlanName
+    name: str
     tiled: bool
     needs: int
     whole: int

@@ -27,6 +27,7 @@ class Settings:
     Attributes:
         models: Folder of models, one folder or file each.
         loras: Folder of LoRAs, subfolders too.
+        wildcards: Folder of lists that prompts draw from, subfolders too.
         outputs: Folder the pictures are saved to.
         state: Folder of what can be made anew (file hashes), and of the signing key.
         presets: Folder of the presets and word lists that come with Easel.
@@ -44,6 +45,7 @@ class Settings:
 
     models: Path = ROOT / "models"
     loras: Path = ROOT / "loras"
+    wildcards: Path = ROOT / "wildcards"
     outputs: Path = ROOT / "outputs"
     state: Path = ROOT / ".easel"
     presets: Path = ROOT / "presets"

@@ -9,16 +9,18 @@ import io
 import time
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
 from benchmarks.disguises import DISGUISES
 from tests.safety.stubs import COMMON, PLACEHOLDERS, ScoreStub, always_healthy, placeholder_lexicon
-from webui.clearance import Admitted
-from webui.errors import BadRequestError, RefusedError, WebuiError
+from webui.clearance import Admitted, Texts
+from webui.errors import BadRequestError, NotFoundError, RefusedError, WebuiError
+from webui.generation.drawn import draw_prompts
+from webui.generation.prompt_plan import plan_prompt
 from webui.generation.prompts import parse_prompt, unmatched_brackets
 from webui.generator import Session
-from webui.interchange.loratags import rows_for_tags
 from webui.interchange.styles import read_styles
 from webui.levels import Level
 from webui.library.presetfile import read_draft
@@ -56,18 +58,44 @@ def guard(lexicon: Lexicon = LEXICON, classifiers: Classifiers | None = None) ->
     )
 
 
-def admitted(session: Session = ARTIST, /, **given: object) -> Admitted:
-    request, _ = rows_for_tags(parse_request({"prompt": "a chair", **given}))
-    return guard().admit(request, session)
+class Lists:
+    """Wildcards; `lists` are their lines by name."""
+
+    def __init__(self, **lists: tuple[str, ...]) -> None:
+        self._lists = lists
+
+    def lines(self, pattern: str) -> tuple[str, ...]:
+        if pattern not in self._lists:
+            raise NotFoundError(f"There is no wildcard {pattern!r}.")
+        return self._lists[pattern]
 
 
-def level(**given: object) -> Level:
+NO_LISTS = Lists()
+
+
+def admitted(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: Any) -> Admitted:
+    """What the engine does before it reads anything: all that is drawn is drawn and judged."""
+    drawn = draw_prompts(parse_request({"prompt": "a chair", **given}), lambda: lists)
+    texts = drawn.texts(drawn.request.steps)
+    return guard().admit(drawn.request, session, texts=texts)
+
+
+def passes_unread(**given: Any) -> bool:
+    """Whether the guard would let a request in that it is shown only as it was typed."""
+    try:
+        guard().admit(parse_request({"prompt": "a chair", **given}), ARTIST)
+    except RefusedError:
+        return False
+    return True
+
+
+def level(**given: Any) -> Level:
     return admitted(**given).level
 
 
-def refused(session: Session = ARTIST, /, **given: object) -> bool:
+def refused(session: Session = ARTIST, /, lists: Lists = NO_LISTS, **given: Any) -> bool:
     try:
-        admitted(session, **given)
+        admitted(session, lists, **given)
     except RefusedError as error:
         return error.message == REFUSED and error.field is None
     return False
@@ -177,12 +205,12 @@ def test_split_tokens() -> None:
 def test_tokens_that_only_become_the_word_when_they_are_decoded() -> None:
     watch = guard()
     held = watch.admit(GenerationRequest(prompt="a chair"), ARTIST)
-    watch.check_decoded(held, "a chair")
+    watch.check_decoded(held, Texts(("a chair",)))
     for decoded in ("a quandle", "a quan dle", "a wobblekin"):
         with pytest.raises(RefusedError):
-            watch.check_decoded(held, decoded)
+            watch.check_decoded(held, Texts((decoded,)))
     strict = watch.admit(GenerationRequest(prompt="a chair"), Session(id="anybody"))
-    watch.check_decoded(strict, "a wobblekin")
+    watch.check_decoded(strict, Texts(("a wobblekin",)))
 
 
 @pytest.mark.parametrize("typo", ["a qaundle", "a quanlde", "a qundle", "a quandele", "a quandte"])
@@ -216,26 +244,99 @@ def test_weights_brackets_and_escapes() -> None:
      "[[chair|quan]dle:0.5]", "a chair AND a quandle"],
 )  # fmt: skip
 def test_prompt_editing_and_alternation(written: str) -> None:
-    assert refused(prompt=written), "the guard reads every branch"
-    with pytest.raises(BadRequestError, match="not supported"):
-        parse_prompt(written)
+    assert refused(prompt=written), "every branch is judged"
+    assert refused(prompt=written, steps=150), "however long it is there"
+    assert plan_prompt(written, "prompt", 20).prompts, "and it is read, not refused as syntax"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["qu[an:x:0.99]dle", "qu[x:an:0.99]dle", "qu[an::1]dle", "qu[an:19]dle", "qu[an|it|ick|]dle",
+     "q[ui|ua]n[dary|dle]", "q[[u|x]:b:5]andle", "a hill AND qu[x|andle]"],
+)  # fmt: skip
+def test_a_word_that_is_only_there_at_some_steps(written: str) -> None:
+    for field in ("prompt", "negative_prompt"):
+        cfg = 1.0 if field == "negative_prompt" else 5.0
+        written = written.replace("AND", "and") if field == "negative_prompt" else written
+        given: dict[str, Any] = {field: written, "cfg": cfg}
+        assert refused(**given), "all that it becomes is judged"
+    assert refused(prompt=written, count=3, seed=5)
+
+
+def test_a_word_that_no_reading_of_the_typed_text_holds() -> None:
+    """Without a look at what the texts become these would come in."""
+    assert passes_unread(prompt="qu[anemone bush:an:7]dle")
+    assert refused(prompt="qu[anemone bush:an:7]dle")
+    assert passes_unread(prompt="__first____second__")
+    lists = Lists(first=("quan",), second=("dle",))
+    assert refused(lists=lists, prompt="__first____second__")
+
+
+def test_a_weight_below_zero_that_is_put_together() -> None:
+    for negative in ("(quandle{:|:}-1)", "(quandle[:|:]-1)", "(quandle__w__)"):
+        lists = Lists(w=(":-1",))
+        assert refused(lists=lists, negative_prompt=negative), negative
+
+
+def test_every_picture_of_a_batch_is_judged_by_what_it_draws() -> None:
+    lists = Lists(thing=(*("chair",) * 30, "quandle"))
+    held = [refused(lists=lists, prompt="a __thing__", seed=seed) for seed in range(40)]
+    assert any(held)
+    assert not all(held)
+    first = held.index(True)
+    assert refused(lists=lists, prompt="a __thing__", seed=max(0, first - 15), count=16)
+    assert refused(lists=lists, prompt="a __thing__", seed=max(0, first - 15), batch=16)
+
+
+def test_what_is_drawn_for_several_pictures_is_judged_together() -> None:
+    lists = Lists(thing=("wobblekin", "snizzler"))
+    assert refused(lists=lists, prompt="a __thing__", count=20, seed=1)
+
+
+def test_regions_joined_by_and_are_judged_together_and_alone() -> None:
+    assert refused(prompt="a wobblekin AND a snizzler"), "each alone is allowed at level 2"
+    assert refused(prompt="a chair :2 AND quandle :0.01")
+    assert refused(prompt="a [wobblekin|hill] AND a [hill|snizzler]")
 
 
 @pytest.mark.parametrize(
     "written",
     ["__quandle__", "a __styles/quandle__", "__a{__quandle__|b}__", "{chair|quandle}",
-     "{2$$, $$quandle|chair}", "__quan__dle", "{quan}dle", "{quan|}dle", "${x=quandle}${x}"],
+     "{2$$, $$quandle|chair}", "__quan__dle", "{quan}dle", "{quan|}dle"],
 )  # fmt: skip
-def test_nested_wildcards_are_plain_words(written: str) -> None:
-    assert refused(prompt=written)
+def test_wildcards_that_are_typed_with_the_word(written: str) -> None:
+    """Whatever is drawn of them: the typed text is judged, too."""
+    lists = Lists(**{"quandle": ("hill",), "styles/quandle": ("hill",), "quan": ("hill",)})
+    assert refused(lists=lists, prompt=written)
 
 
-@pytest.mark.parametrize("written", ["__a__", "{__a__|__b/__a__}", "__" * 900, "{a|" * 600])
-def test_cyclic_wildcards_are_plain_words(written: str) -> None:
+@pytest.mark.parametrize(
+    "written",
+    ["a __outer__", "{__outer__|__outer__}", "qu{an|an}dle", "qu__an__dle", "q{u{a|a}|ua}ndle",
+     "{2$$$$quan|quan}dle", r"a {\q|\q}uandle", "{1::quan|0::x}__dle__"],
+)  # fmt: skip
+def test_nested_wildcards_are_judged_by_what_they_come_to(written: str) -> None:
+    lists = Lists(outer=("{x|x} __inner__",), inner=("q{uandle|uandle}",), an=("an",), dle=("dle",))
+    for seed in range(3):
+        assert refused(lists=lists, prompt=written, seed=seed)
+        assert refused(lists=lists, negative_prompt=written, seed=seed, cfg=1.0)
+
+
+@pytest.mark.parametrize("written", ["__a__", "{__a__|__b__}", "x __c/d__", "{2$$__a__}"])
+def test_cyclic_wildcards_are_refused_in_a_sentence(written: str) -> None:
+    lists = Lists(**{"a": ("{x|__b__}",), "b": ("__a__",), "c/d": ("y", "__c/d__ __c/d__")})
     began = time.thread_time()
-    assert not refused(prompt=written)
-    assert "".join(piece.text for piece in parse_prompt(written).blocks[0]) == written
+    with pytest.raises(BadRequestError, match="round in a circle"):
+        admitted(lists=lists, prompt=written)
     assert time.thread_time() - began < 0.5
+
+
+@pytest.mark.parametrize("written", ["__" * 900, "{a|" * 600, "{a" * 600, "{|}" * 600, "[a|" * 600])
+def test_piles_of_brackets_that_draw_are_read_at_once(written: str) -> None:
+    began = time.thread_time()
+    with suppress(BadRequestError):
+        assert not refused(prompt=written)
+    assert time.thread_time() - began < 2
 
 
 def test_a_style_that_adds_the_word() -> None:
@@ -264,10 +365,10 @@ def test_a_lora_that_is_asked_for_by_another_name() -> None:
     watch = guard()
     rows = ({"name": "off", "enabled": False}, {"name": "wood"})
     held = watch.admit(parse_request({"prompt": "a chair", "loras": rows}), ARTIST)
-    watch.check_decoded(held, "a chair", loras=["style/wood"])
+    watch.check_decoded(held, Texts(("a chair",)), loras=["style/wood"])
     for file in ("style/quandle", "wobblekin", "zandrel_drossel"):
         with pytest.raises(RefusedError):
-            watch.check_decoded(held, "a chair", loras=[file])
+            watch.check_decoded(held, Texts(("a chair",)), loras=[file])
 
 
 @pytest.mark.parametrize("weight", [{"weight": -2.0}, {"text_encoder_weight": -0.5}])
@@ -291,7 +392,7 @@ def test_regions_are_judged_together() -> None:
     [{"cfg": 1.0, "negative_prompt": "quandle"}, {"negative_prompt": "(quandle:-1)"},
      {"negative_prompt": "(chair: -.5), quandle"}, {"negative_prompt": "quandle, ((x:-1):1)"}],
 )  # fmt: skip
-def test_a_negative_prompt_that_acts_as_a_positive_one(given: dict[str, object]) -> None:
+def test_a_negative_prompt_that_acts_as_a_positive_one(given: dict[str, Any]) -> None:
     assert refused(**given)
     assert not refused(negative_prompt="quandle", cfg=1.5)
 

@@ -114,7 +114,9 @@ def test_the_encoding_is_that_of_diffusers_pipeline(bench: Bench) -> None:
     untyped: Any = bench.engine
     plan = untyped._resolved(bench.request(negative_prompt="fog"))
     ours = loaded.backbone.condition(
-        pipe, plan.prompts, lambda prompt: loaded.backbone.encode(pipe, prompt, 1)
+        pipe,
+        [one.prompts[0] for one in plan.prompts[0]],
+        lambda prompt: loaded.backbone.encode(pipe, prompt, 1),
     )
     with torch.no_grad():
         theirs = pipe.encode_prompt("a red hill", "cpu", 1, True, negative_prompt="fog")

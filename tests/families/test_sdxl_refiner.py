@@ -109,6 +109,14 @@ def test_only_what_changes_is_made_anew(bench: Bench) -> None:
     assert without == [("load", True), ("text", True), ("denoise", False), ("decode", False)]
 
 
+def test_prompt_editing_goes_on_where_the_refiner_takes_over(bench: Bench) -> None:
+    """What comes in the last steps is the refiner's alone, and what is over by then is not."""
+    late = bench.picture(seed=27, **REFINED, prompt="a red [hill:lake:0.75]")
+    assert kit.differ(late, bench.picture(seed=27, **REFINED)) > 0
+    early = [REFINED | {"prompt": f"a red [{word}:hill:0.5]"} for word in ("hill", "lake")]
+    assert kit.differ(*(bench.picture(seed=27, **about) for about in early)) > 0
+
+
 def test_its_steps_are_counted_through(bench: Bench) -> None:
     events = bench.events(kit.SESSION, seed=23, **REFINED | {"refiner_start": 0.75})
     steps = [event for event in events if isinstance(event, Step)]

@@ -180,7 +180,9 @@ def test_without_guidance_the_negative_prompt_is_idle_and_not_advised_on() -> No
     assert idle_fields(parse_request({"cfg": 1.1})) == ()
 
 
-@pytest.mark.parametrize("prompt", ["(red:2) AND ball", "[a|b] (c:3)", "(a:1.2.3)", "((a:9):9)"])
+@pytest.mark.parametrize(
+    "prompt", ["(red:2 AND ball)", "[a|b] ((c:1.4):1.4)", "(a:1.2.3)", "((a:9):9)"]
+)
 def test_a_prompt_that_cannot_be_read_gets_no_advice(prompt: str) -> None:
     assert kinds(prompt=prompt) == []
 

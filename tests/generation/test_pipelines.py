@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from webui.errors import BrokenFileError
 from webui.generation import pipelines as pipelines_module
@@ -124,7 +124,11 @@ def test_a_model_is_laid_out_anew_where_pictures_need_more(
     first = pipelines.get(checkpoint, SD1)
     own = first.bytes_on("cpu")
     room = pipelines.plan.needs - own + 2**26
-    monkeypatch.setattr(pipelines_module, "free_bytes", lambda _: room)
+
+    def free(name: str) -> int:
+        return room
+
+    monkeypatch.setattr(pipelines_module, "free_bytes", free)
     assert pipelines.get(checkpoint, SD1) is first
     vae: Any = first.networks["vae"]
     assert not vae.use_tiling
@@ -158,7 +162,7 @@ def test_sizes_of_a_single_file_go_by_the_names_in_it(tmp_path: Path):
         "cond_stage_model.transformer.text_model.embeddings.weight": 20,
         "conditioner.embedders.1.model.ln_final.weight": 7,
     }
-    save_file({name: torch.zeros(number) for name, number in names.items()}, file)
+    file.write_bytes(save({name: torch.zeros(number) for name, number in names.items()}))
     single = Checkpoint("m", tmp_path, "StableDiffusionPipeline", file, sha256="0" * 64)
     sizes = sizes_for(single, "SD 1", itemsize=2)
     assert (sizes.denoiser, sizes.vae, sizes.text) == (200, 60, 54)

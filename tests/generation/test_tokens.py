@@ -13,9 +13,10 @@ from transformers import CLIPTokenizer
 from tests.generation.folders import write_sd1
 from webui.errors import BadRequestError
 from webui.generation.chunks import cut
-from webui.generation.prompts import parse_prompt
+from webui.generation.prompt_plan import plan_prompt
+from webui.generation.prompts import PromptField
 from webui.generation.text import token_count
-from webui.generation.tokens import TokenCount, count_tokens
+from webui.generation.tokens import EncoderCount, TextEncoder, TokenCount, count_tokens
 from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
 from webui.library.checkpoints import Model
 from webui.request import MAX_PROMPT_CHARACTERS
@@ -47,10 +48,21 @@ def unit_after(text: str, position: int) -> str:
 
 
 def encoded(text: str, tokenizer: Any) -> int | None:
+    """The tokens of the longest of the prompts that are encoded."""
     try:
-        return token_count(parse_prompt(text), tokenizer)
+        plan = plan_prompt(text, "prompt", 20)
     except BadRequestError:
         return None
+    return max(token_count(prompt, tokenizer) for prompt in plan.prompts)
+
+
+def counted(
+    text: str, tokenizer: PromptTokenizer | None, field: PromptField = "prompt"
+) -> tuple[EncoderCount, TokenCount]:
+    """What one encoder of CLIP makes of it."""
+    count = count_tokens(text, [TextEncoder("CLIP-L", tokenizer)], field)
+    (encoder,) = count.encoders
+    return encoder, count
 
 
 def broken_at(text: str, cuts: tuple[int, ...]) -> str:
@@ -88,9 +100,9 @@ PARTS = st.lists(
 @example("(red " * 30)
 def test_the_count_is_that_of_the_encoder(postcard: Pair, toy: Pair, text: str) -> None:
     for ours, reference in (postcard, toy):
-        count = count_tokens(text, ours)
+        count, whole = counted(text, ours)
         assert count.tokens == encoded(text, reference)
-        assert (count.problem is None) == (count.tokens is not None)
+        assert (whole.problem is None) == (count.tokens is not None)
         if count.tokens is not None and count.chunks is not None:
             assert len(count.cuts) == count.chunks - 1
             assert list(count.cuts) == sorted(count.cuts)
@@ -117,7 +129,7 @@ def test_a_cut_is_where_transformers_has_the_chunks_first_token(postcard: Pair, 
     read = reference(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
     tokens = [Numbered(n, at) for n, (at, _) in zip(*read_columns(read), strict=True)]
     starts = [chunk[0].start for chunk in cut(tokens, comma_id=ours.comma_id)][1:]
-    cuts = count_tokens(text, ours).cuts
+    cuts = counted(text, ours)[0].cuts
     assert cuts
     assert [unit_after(text, at) for at in cuts] == [text[start:] for start in starts]
 
@@ -137,7 +149,7 @@ def read_columns(read: Any) -> tuple[list[int], list[tuple[int, int]]]:
 )
 def test_a_break_at_each_cut_changes_nothing_for_the_encoder(postcard: Pair, text: str) -> None:
     ours, reference = postcard
-    count = count_tokens(text, ours)
+    count, _ = counted(text, ours)
     assert len(count.cuts) > 1
     assert encoded(broken_at(text, count.cuts), reference) == count.tokens
     assert not any(unit_after(text, at)[0].isspace() for at in count.cuts)
@@ -146,8 +158,8 @@ def test_a_break_at_each_cut_changes_nothing_for_the_encoder(postcard: Pair, tex
 def test_positions_count_as_javascript_does(toy: Pair) -> None:
     ours, _ = toy
     text = "🌊" * 10 + " " + "a " * 80 + "(🌊"
-    count = count_tokens(text, ours)
-    assert unit_after(text, count.cuts[0]).startswith("a ")
+    encoder, count = counted(text, ours)
+    assert unit_after(text, encoder.cuts[0]).startswith("a ")
     assert [unit_after(text, bracket) for bracket in count.brackets] == ["(🌊"]
     assert count.brackets[0] == text.index("(") + 10
 
@@ -163,29 +175,72 @@ def test_positions_count_as_javascript_does(toy: Pair) -> None:
     ],
 )
 def test_a_break_starts_a_chunk_behind_it(toy: Pair, text: str, starts: list[str]) -> None:
-    count = count_tokens(text, toy[0])
+    count, _ = counted(text, toy[0])
     assert [unit_after(text, cut) for cut in count.cuts] == starts
 
 
 def test_a_prompt_that_cannot_be_read_has_a_problem_and_its_brackets(toy: Pair) -> None:
-    count = count_tokens("(red [a|b]", toy[0])
+    encoder, count = counted("(red [a:(b:1..2):5]", toy[0])
     assert count.problem is not None
-    assert count.problem.startswith("Prompt, character 6: alternation")
-    assert (count.tokens, count.chunks, count.cuts, count.brackets) == (None, None, (), (0,))
-    negative = count_tokens("a AND b (c:1.2.3)", toy[0], "negative_prompt")
+    assert count.problem.startswith("Prompt, character 12: the weight")
+    assert (encoder.tokens, encoder.chunks, encoder.cuts) == (None, None, ())
+    assert count.brackets == (0,)
+    _, negative = counted("a AND b (c:1.2.3)", toy[0], "negative_prompt")
     assert negative.problem is not None
     assert negative.problem.startswith("Negative prompt, character 12")
 
 
 def test_without_a_tokenizer_the_brackets_are_left() -> None:
-    assert count_tokens("red )", None) == TokenCount(None, None, (), (4,), None)
+    encoder, count = counted("red )", None)
+    assert encoder == EncoderCount("CLIP-L", None, 75, None, (), lost=False)
+    assert (count.brackets, count.problem) == ((4,), None)
+    _, unread = counted("(red:1.2.3)", None)
+    assert unread.problem is not None
+
+
+def test_the_longest_of_what_a_prompt_becomes_counts_with_its_cuts(toy: Pair) -> None:
+    long = "red ball, " * 30
+    for text in (f"[hill:{long}:5]", f"[{long}|hill]", f"hill AND {long}:1.2", f"{long} AND hill"):
+        encoder, _ = counted(text, toy[0])
+        alone, _ = counted(long.strip(), toy[0])
+        assert encoder.chunks == alone.chunks
+        shift = text.index("red")
+        assert encoder.cuts == tuple(cut + shift for cut in alone.cuts)
+
+
+def test_plain_text_is_cut_where_its_encoder_ends(toy: Pair) -> None:
+    text = "(a 🌊 " * 20
+    encoders = [
+        TextEncoder("CLIP-L", toy[0], 30, chunks=False),
+        TextEncoder("T5", toy[0], 255, chunks=False),
+        TextEncoder("T5", None, 255, chunks=False),
+    ]
+    count = count_tokens(text, encoders)
+    short, long, absent = count.encoders
+    assert short.lost
+    assert short.tokens == long.tokens
+    assert [unit_after(text, cut)[:1] in "(a🌊" for cut in short.cuts] == [True]
+    assert (long.lost, long.cuts, long.chunks) == (False, (), 1)
+    assert (absent.tokens, absent.chunks) == (None, None)
+    assert count.brackets == ()
+    assert count.problem is None
+
+
+def test_what_is_drawn_is_counted_by_an_example_without_cuts(toy: Pair) -> None:
+    encoders = [TextEncoder("CLIP-L", toy[0])]
+    text = "{a|b} " + "red " * 100
+    count = count_tokens(text, encoders, draw=lambda _: "a " + "red " * 100)
+    (encoder,) = count.encoders
+    assert count.drawn
+    assert encoder.chunks == 2
+    assert encoder.cuts == ()
 
 
 @pytest.mark.parametrize("unit", ["(", "\\(", "🌊", ",", "a ", "BREAK ", "(a:2)"])
 def test_the_longest_prompt_is_counted_at_once(toy: Pair, unit: str) -> None:
     text = (unit * MAX_PROMPT_CHARACTERS)[:MAX_PROMPT_CHARACTERS]
     start = time.perf_counter()
-    count_tokens(text, toy[0])
+    counted(text, toy[0])
     assert time.perf_counter() - start < 0.5
 
 
@@ -206,13 +261,13 @@ def test_tags_of_loras_count_for_nothing_and_cuts_are_where_they_were_typed(
     tokenizer, _ = postcard
     plain = "a red ball, " * 30
     tagged = f"{tag}{plain[:12]}{tag}{plain[12:]}"
-    bare, found = count_tokens(plain, tokenizer), count_tokens(tagged, tokenizer)
-    assert (found.tokens, found.problem) == (bare.tokens, None)
+    (bare, _), (found, whole) = counted(plain, tokenizer), counted(tagged, tokenizer)
+    assert (found.tokens, whole.problem) == (bare.tokens, None)
     assert bare.cuts
     assert found.cuts == tuple(cut + 2 * len(tag) for cut in bare.cuts)
 
 
 def test_a_tag_that_cannot_be_read_is_a_problem(postcard: Pair):
-    found = count_tokens("a ball <lora:ink:much>", postcard[0])
+    _, found = counted("a ball <lora:ink:much>", postcard[0])
     assert found.problem is not None
     assert "<lora:ink:much>" in found.problem

@@ -617,3 +617,29 @@ def test_closing_ends_the_reading(tmp_path: Path):
     assert reached.wait(30)
     history.close()
     assert len(reader.names) < 50
+
+
+def test_uses_are_counted_with_the_newest_picture_of_each(history: History, folder: Path) -> None:
+    later = {
+        "model": "postcard",
+        "loras": [{"name": "ink", "enabled": False}, {"name": "paper"}],
+        "controls": [{"model": "edges"}, {"model": None}],
+    }
+    write_picture(folder / "late.png", later, made=datetime(2026, 5, 6))
+    late = history.add(folder / "late.png")
+    hill = history.search(HistoryQuery("hill")).pictures[0].id
+    models = history.uses("model")
+    assert {name: use.count for name, use in models.items()} == {"postcard": 2, "other": 1}
+    assert models["postcard"].newest == late
+    loras = history.uses("lora")
+    # What is switched off was not used.
+    assert {name: (use.count, use.newest) for name, use in loras.items()} == {
+        "ink": (1, hill),
+        "paper": (1, late),
+    }
+    assert [*history.uses("controlnet")] == ["edges"]
+    assert history.search(HistoryQuery(lora="ink")).total == 1
+    assert history.search(HistoryQuery(lora="ink'")).total == 0
+    assert history.search(HistoryQuery(controlnet="edges")).pictures[0].id == late
+    history.trash([hill])
+    assert "ink" not in history.uses("lora")

@@ -18,7 +18,7 @@ from tests.safety.stubs import (
     picture_bytes,
     placeholder_lexicon,
 )
-from webui.clearance import Admitted, Cleared, Discarded, Region
+from webui.clearance import Admitted, Cleared, Discarded, Region, Texts
 from webui.errors import GuardError, RefusedError
 from webui.generator import Session
 from webui.levels import LEVELS, Level
@@ -250,22 +250,22 @@ def test_who_sees_mosaics_only() -> None:
 def test_what_the_tokenizer_made_of_the_prompts_is_checked_again() -> None:
     watch = guard()
     admitted = watch.admit(asks(prompt="a chair"), SESSION)
-    watch.check_decoded(admitted, "a chair", "quandle")
-    watch.check_decoded(admitted, "a chair")
+    watch.check_decoded(admitted, Texts(("a chair",), ("quandle",)))
+    watch.check_decoded(admitted, Texts(("a chair",)))
     with pytest.raises(RefusedError, match=REFUSED):
-        watch.check_decoded(admitted, "a quandle")
+        watch.check_decoded(admitted, Texts(("a quandle",)))
 
     unguided = watch.admit(asks(prompt="a chair", cfg=1.0), SESSION)
     with pytest.raises(RefusedError):
-        watch.check_decoded(unguided, "a chair", "quandle")
+        watch.check_decoded(unguided, Texts(("a chair",), ("quandle",)))
 
     weighted = watch.admit(asks(prompt="a chair", negative_prompt="(chair:-1)"), SESSION)
     with pytest.raises(RefusedError):
-        watch.check_decoded(weighted, "a chair", "quandle")
+        watch.check_decoded(weighted, Texts(("a chair",), ("quandle",)))
 
     steered = watch.admit(asks(prompt="a chair", init="0" * 64), SESSION)
     with pytest.raises(RefusedError):
-        watch.check_decoded(steered, "a chair", "torp")
+        watch.check_decoded(steered, Texts(("a chair",), ("torp",)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -197,7 +197,7 @@ def test_pictures_come_by_drop_paste_and_from_what_was_made(
     expect(layer(page, "recipe")).to_contain_text("own, with everything that made it")
 
     tabs = page.locator(".places [role=tab]")
-    tabs.nth(2).press("ArrowRight")
+    tabs.nth(3).press("ArrowRight")
     expect(tabs.nth(0)).to_be_focused()
     tabs.nth(0).press("ArrowLeft")
     expect(page.locator("#check")).to_be_visible()

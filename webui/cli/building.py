@@ -15,6 +15,7 @@ from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.origins import Origin
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.request import GenerationRequest, pictures_of
 from webui.settings import ROOT, Settings
 from webui.standing import Answer, Question
@@ -76,6 +77,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         shelf=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        wildcards=wildcard_shelf(settings),
         uploads=uploads,
         gate=gate,
         minutes=minutes,
@@ -158,10 +160,20 @@ def build_backend(
     Args:
         ask: Carries a session's question to the engine's gate.
     """
+    from webui.library.catalogue import Catalogue
+    from webui.library.defaults import graphics_memory
+    from webui.library.downloads import Downloads
+    from webui.library.hashing import BackgroundHasher
     from webui.library.history import History
+    from webui.library.kinds import Places
+    from webui.library.offers import Offers
+    from webui.library.outward import Outward
     from webui.library.presets import PresetShelf
+    from webui.library.thumbnails import Thumbnails
     from webui.library.wordlists import WordLists
     from webui.provenance.indexing import read_for_history
+    from webui.ui.first import FirstModels
+    from webui.ui.library import Library, keep_origin, kind_and_family
     from webui.ui.server import Backend
 
     shipped, own = settings.presets, settings.own_presets
@@ -176,20 +188,42 @@ def build_backend(
         return trust_in(settings.state)
 
     history.start()
+    presets = PresetShelf(shipped, own)
+    models, loras = _model_folders(settings), _lora_folders(settings)
+    hashes = HashBook(settings.state / "hashes.json")
+    catalogue = Catalogue(models, loras, hashes)
+    cards = catalogue.cards
+    hasher = BackgroundHasher(catalogue, hashes, busy=lambda: bool(jobs.requests()))
+    outward = Outward(tokens=_tokens())
+    memory = graphics_memory if settings.device != "cpu" else lambda: None
     return Backend(
         jobs=jobs,
         status=status,
         models=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        wildcards=wildcard_shelf(settings),
         annotators=_annotators(settings),
         history=history,
-        presets=PresetShelf(shipped, own),
+        presets=presets,
         words=WordLists(shipped / "words", own / "words"),
         uploads=uploads_in(settings, in_use),
         trust=trust,
         ask=ask,
+        library=Library(cards, history, presets, Thumbnails(settings.state / "library"), hasher),
+        offers=Offers(outward, kind_and_family),
+        downloads=Downloads(
+            outward, Places(settings.models, settings.loras), settings.state, finished=keep_origin
+        ),
+        first=FirstModels(cards, GenerationRequest().model, memory, outward),
     )
+
+
+def _tokens() -> dict[str, str]:
+    """Access tokens of the environment, by the host that each is for."""
+    named = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_TOKEN"}
+    found = {host: os.environ.get(name, "").strip() for host, name in named.items()}
+    return {host: token for host, token in found.items() if token}
 
 
 def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple) -> Uploads:
@@ -224,7 +258,15 @@ def _annotators(settings: Settings) -> tuple[Path, ...]:
     return tuple(folder / ANNOTATORS for folder in _model_folders(settings))
 
 
+def wildcard_shelf(settings: Settings) -> WildcardShelf:
+    """The lists of the user's folder, and those beside the user's own presets."""
+    return WildcardShelf((settings.wildcards, settings.own_presets / "wildcards"))
+
+
 def lora_shelf(settings: Settings) -> LoraShelf:
     """The LoRAs of the user's folder first, then the embedded model's."""
-    folders = tuple(dict.fromkeys((settings.loras, ROOT / "loras")))
-    return LoraShelf(folders, HashBook(settings.state / "hashes.json"))
+    return LoraShelf(_lora_folders(settings), HashBook(settings.state / "hashes.json"))
+
+
+def _lora_folders(settings: Settings) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys((settings.loras, ROOT / "loras")))

@@ -36,6 +36,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="folder of LoRAs",
     )
     parser.add_argument(
+        "--wildcards",
+        type=Path,
+        default=defaults.wildcards,
+        metavar="DIR",
+        help="folder of lists that prompts draw from as __name__",
+    )
+    parser.add_argument(
         "--device", choices=get_args(DeviceName), default="auto", help="what to compute on"
     )
     parser.add_argument(
@@ -83,6 +90,7 @@ def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
     return Settings(
         models=options.models,
         loras=options.lora_folder,
+        wildcards=options.wildcards,
         outputs=outputs,
         device=options.device,
         dtype=options.dtype,

@@ -81,7 +81,7 @@ def _serve(options: argparse.Namespace) -> int:
             tunnel=partial(gradio_tunnel, settings.state / "share") if options.share else None,
         )
     finally:
-        backend.history.close()
+        backend.close()
         jobs.close()
         engine.close()
     return 0

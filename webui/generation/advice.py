@@ -18,14 +18,15 @@ from typing import Any, Literal
 from webui.errors import BadRequestError
 from webui.generation.facts import ModelFacts
 from webui.generation.few_steps import FewSteps, few_steps
+from webui.generation.prompt_plan import plan_prompt
 from webui.generation.prompts import (
     ParsedPrompt,
     lighten_prompt,
-    parse_prompt,
     unmatched_brackets,
     write_prompt,
 )
 from webui.generation.samplers import SAMPLER_TABLE
+from webui.interchange.dynamicprompts import inert, is_dynamic
 from webui.interchange.loratags import rows_for_tags, take_tags
 from webui.interchange.sparse import listed
 from webui.library.distilled import Distilled
@@ -63,6 +64,9 @@ HIGH_WEIGHT, MENDED_WEIGHT = 1.5, 1.4
 _SIDE_STEP = 8
 _WEIGHT = re.compile(r":\s*[+-]?[.\d]+\s*(?=\))")
 _NO_BRACKETS = str.maketrans("", "", "()[]\\")
+_STEPS = 150
+"""Steps in which everything that a prompt may become comes up."""
+
 _SHOWN_CHARACTERS = 60
 
 
@@ -241,7 +245,10 @@ def _weights(request: GenerationRequest) -> Advice | None:
     mended = lighten_prompt(request.prompt, HIGH_WEIGHT, MENDED_WEIGHT)
     if _heaviest(mended) > HIGH_WEIGHT:
         # Several brackets make it up together.
-        mended = write_prompt(_lighter(parse_prompt(request.prompt)))
+        plan = plan_prompt(request.prompt, "prompt", _STEPS)
+        if not plan.is_plain or is_dynamic(request.prompt):
+            return None
+        mended = inert(write_prompt(_lighter(plan.prompts[0])))
     values = {"weight": round(heaviest, 2), "fit_weight": MENDED_WEIGHT}
     return Advice("weight_high", "prompt", values, {"prompt": mended})
 
@@ -249,10 +256,10 @@ def _weights(request: GenerationRequest) -> Advice | None:
 def _heaviest(prompt: str) -> float:
     """The largest weight in it; 1 for a prompt that cannot be read."""
     try:
-        parsed = parse_prompt(prompt)
+        prompts = plan_prompt(prompt, "prompt", _STEPS).prompts
     except BadRequestError:
         return 1.0
-    return max((segment.weight for block in parsed.blocks for segment in block), default=1.0)
+    return max((s.weight for one in prompts for block in one.blocks for s in block), default=1.0)
 
 
 def _lighter(parsed: ParsedPrompt) -> ParsedPrompt:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from webui.generation.backbones.base import Conditioning
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
@@ -20,6 +19,7 @@ from webui.generation.samplers import make_scheduler, trained_as
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
 from webui.generation.strength import calls_of
+from webui.generation.timeline import Timeline, followed
 
 
 class StoppedError(Exception):
@@ -41,14 +41,14 @@ class Refining:
 
     loaded: Loaded
     plan: Plan
-    conditioning: Conditioning
+    timeline: Timeline
 
 
 def denoise(
     loaded: Loaded,
     plan: Plan,
     seeds: tuple[int, ...],
-    conditioning: Conditioning,
+    timeline: Timeline,
     start: Start,
     steerings: Sequence[Steering],
     refining: Refining | None = None,
@@ -60,8 +60,8 @@ def denoise(
 ) -> torch.Tensor:
     """Latents of one batch, of shape (batch, channels, height / 8, width / 8).
 
-    The plan's last steps are run, as many as it says, from `start` on, as `steerings` steer them;
-    the last of these by `refining`, on the same schedule.
+    The plan's last steps are run, as many as it says, from `start` on, as `timeline` says what they
+    show and `steerings` steer them; the last of these by `refining`, on the same schedule.
 
     Noise is drawn on the CPU from one generator a picture, so a picture of a batch can be made
     again alone. `before_call` is told which call of the denoiser comes, from 0, and of how many; it
@@ -76,7 +76,7 @@ def denoise(
     watched = partial(_Watch, emit=emit, stopped=stopped, pace=pace)
     latents = None
     if own_steps:
-        stretch = _Stretch(loaded, plan, conditioning, steps=own_steps)
+        stretch = _Stretch(loaded, plan, timeline, steps=own_steps)
         latents = _run(
             stretch,
             None,
@@ -90,7 +90,7 @@ def denoise(
         stretch = _Stretch(
             refining.loaded,
             refining.plan,
-            refining.conditioning,
+            refining.timeline,
             before=own_steps,
             steps=refining.plan.steps,
         )
@@ -115,7 +115,7 @@ class _Stretch:
 
     loaded: Loaded
     plan: Plan
-    conditioning: Conditioning
+    timeline: Timeline
     steps: int
     before: int = 0
 
@@ -149,7 +149,7 @@ def _run(
     backbone = loaded.backbone
     call: Any = partial(
         pipe,
-        **backbone.arguments(pipe, stretch.conditioning, plan.request, len(generators)),
+        **backbone.arguments(pipe, stretch.timeline.first, plan.request, len(generators)),
         **backbone.from_latents(pipe, begin, plan.paint_width, plan.paint_height),
         num_inference_steps=plan.request.steps,
         generator=generators,
@@ -158,7 +158,19 @@ def _run(
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
         return_dict=False,
     )
-    with channels_added(loaded, start.channels), steered(pipe, steerings):
+    with (
+        channels_added(loaded, start.channels),
+        # Before the ControlNets' hook, which looks at what the denoiser is given.
+        followed(
+            pipe,
+            loaded.denoiser,
+            stretch.timeline,
+            steps=plan.steps,
+            pictures=len(generators),
+            before=stretch.before,
+        ),
+        steered(pipe, steerings),
+    ):
         return watch.unpacked(call()[0])
 
 

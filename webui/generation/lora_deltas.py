@@ -196,7 +196,8 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def on_device(delta: Delta, device: torch.device) -> Delta:
     """The delta with its tensors on that device."""
     found: Any = delta
-    return replace(found, **{name: _moved(value, device) for name, value in vars(found).items()})
+    tensors: dict[str, object] = vars(delta)
+    return replace(found, **{name: _moved(value, device) for name, value in tensors.items()})
 
 
 def _moved(value: object, device: torch.device) -> object:

@@ -189,9 +189,9 @@ def leaner(plan: MemoryPlan, device: Device) -> PlanName | None:
     if not plan.tiled and plan.name == "resident" and not device.apart:
         return plan.name
     names = _possible(None, device, None)
-    later = [name for name in names if LADDER.index(name) > LADDER.index(plan.name)]
-    if later:
-        return later[0]
+    for name in names:
+        if LADDER.index(name) > LADDER.index(plan.name):
+            return name
     return None if plan.tiled else plan.name
 
 
@@ -218,7 +218,9 @@ def _possible(sizes: Sizes | None, device: Device, host: int | None) -> tuple[Pl
 def _candidates(names: tuple[PlanName, ...]) -> Iterator[tuple[PlanName, bool]]:
     """Names with and without tiles: tiles alter pictures a little, so they come after turns."""
     for tiled in (False, True):
-        yield from ((name, tiled) for name in _QUICK if name in names)
+        for name in _QUICK:
+            if name in names:
+                yield name, tiled
     for name in names:
         if name not in _QUICK:
             yield name, False

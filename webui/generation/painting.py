@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from itertools import combinations
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from webui.clearance import Texts
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
 from webui.generation.backbones.base import Conditioning, Encoding
@@ -46,6 +47,7 @@ from webui.generation.starting import (
 )
 from webui.generation.steering import ControlNets, Steering
 from webui.generation.thread import DeviceThread
+from webui.generation.timeline import Timeline, make_timeline
 from webui.settings import MemoryName
 
 T = TypeVar("T")
@@ -149,27 +151,33 @@ class Painter:
         if plan.loras:
             yield self._thread.call(lambda: _measured(loaded, plan))
 
-    def encode(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Conditioning]:
-        """The plan's prompts as the model takes them."""
-        keys = [text_key(plan, prompt) for prompt in plan.prompts]
-        reused = all(self._cache.get(key) is not None for key in keys)
+    def encode(
+        self, loaded: Loaded, plan: Plan, batch: int = 0
+    ) -> Generator[StageDone, None, Timeline]:
+        """The prompts of one of the plan's batches as the model takes them."""
+        prompts = plan.prompts[batch]
+        used = (prompt for one in prompts for prompt in one.prompts)
+        reused = all(self._cache.get(text_key(plan, prompt)) is not None for prompt in used)
 
         def encode(prompt: ParsedPrompt) -> Encoding:
             return self._encoding(loaded, text_key(plan, prompt))
 
-        def work() -> Conditioning:
-            return loaded.backbone.condition(loaded.pipe, plan.prompts, encode)
+        def work() -> Timeline:
+            def condition(pair: Sequence[ParsedPrompt]) -> Conditioning:
+                return loaded.backbone.condition(loaded.pipe, pair, encode)
 
-        return (yield from self._timed("text", work, reused=reused))
+            return make_timeline(prompts, condition, encode)
+
+        return (yield from self._timed("text", work, reused=reused, batch=batch))
 
     def refine(
-        self, refiner: Loaded | None, plan: Plan
+        self, refiner: Loaded | None, plan: Plan, batch: int
     ) -> Generator[StageDone, None, Refining | None]:
-        """The refiner with the plan's prompts as it takes them."""
+        """The refiner with the prompts of one of the plan's batches as it takes them."""
         if refiner is None or plan.refiner is None:
             return None
-        conditioning = yield from self.encode(refiner, plan.refiner)
-        return Refining(refiner, plan.refiner, conditioning)
+        timeline = yield from self.encode(refiner, plan.refiner, batch)
+        return Refining(refiner, plan.refiner, timeline)
 
     def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
         """What the denoising starts from; nothing happens where that is noise alone."""
@@ -230,7 +238,7 @@ class Painter:
         loaded: Loaded,
         plan: Plan,
         batch: int,
-        conditioning: Conditioning,
+        timeline: Timeline,
         start: Start,
         steerings: tuple[Steering, ...],
         refining: Refining | None,
@@ -245,7 +253,7 @@ class Painter:
         """
         if stopped():
             raise StoppedError
-        latents_key, pictures_key = keys_of(plan, plan.batches[batch])
+        latents_key, pictures_key = keys_of(plan, batch)
         pictures = self._cache.get(pictures_key)
         if pictures is not None:
             yield StageDone(name="denoise", seconds=0, reused=True, batch=batch)
@@ -256,7 +264,7 @@ class Painter:
             loaded,
             plan,
             batch,
-            conditioning,
+            timeline,
             start,
             steerings,
             refining,
@@ -271,7 +279,7 @@ class Painter:
 
     def forget(self, plan: Plan, batch: int) -> None:
         """Drops what is held of a batch: of a picture that was withheld nothing stays."""
-        for key in keys_of(plan, plan.batches[batch]):
+        for key in keys_of(plan, batch):
             self._cache.drop(key)
 
     def close(self) -> None:
@@ -284,7 +292,7 @@ class Painter:
         loaded: Loaded,
         plan: Plan,
         batch: int,
-        conditioning: Conditioning,
+        timeline: Timeline,
         start: Start,
         steerings: tuple[Steering, ...],
         refining: Refining | None,
@@ -302,7 +310,7 @@ class Painter:
                 loaded,
                 plan,
                 plan.batches[batch],
-                conditioning,
+                timeline,
                 start,
                 steerings,
                 refining,
@@ -390,12 +398,13 @@ def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
     )
 
 
-def decoded_texts(loaded: Loaded, plan: Plan, refiner: Loaded | None = None) -> tuple[str, ...]:
+def decoded_texts(loaded: Loaded, plan: Plan, refiner: Loaded | None = None) -> Texts:
     """What the text encoders really see of each prompt, for the content filter."""
+    seen: tuple[dict[str, None], ...] = ({}, {})
     models = [loaded] if refiner is None else [loaded, refiner]
-
-    def seen(prompt: ParsedPrompt) -> str:
-        texts = (one.backbone.seen(one.pipe, prompt) for one in models)
-        return "\n".join(dict.fromkeys(texts))
-
-    return tuple(map(seen, plan.prompts))
+    for model, prompts in product(models, dict.fromkeys(plan.prompts)):
+        for texts, planned in zip(seen, prompts, strict=False):
+            for _, joined in planned.stretches:
+                told = [model.backbone.seen(model.pipe, one.prompt) for one in joined]
+                texts |= dict.fromkeys((*told, " ".join(told)))
+    return Texts(*map(tuple, seen))

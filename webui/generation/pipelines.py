@@ -29,6 +29,7 @@ from webui.generation.devices import (
     memory_of,
 )
 from webui.generation.families import Family, LatentMap
+from webui.generation.loading import load_pipe
 from webui.generation.loras import Loras
 from webui.generation.memory import (
     LADDER,
@@ -258,7 +259,7 @@ class Pipelines:
     def _load(self, checkpoint: Checkpoint, family: Family, plan: MemoryPlan) -> Loaded:
         scheduler_config = checkpoint.config("scheduler")
         try:
-            pipe = _from_folder(checkpoint, family, self._device.dtype)
+            pipe = load_pipe(checkpoint, family.pipeline, self._device.dtype)
             use_attention(
                 pipe.components[BACKBONES[family.backbone].denoiser], self._device.attention
             )
@@ -325,22 +326,6 @@ def _changeable(pipe: DiffusionPipeline, backbone: Backbone) -> dict[LoraPart, t
         if isinstance(part, torch.nn.Module):
             found[name] = part
     return found
-
-
-def _from_folder(checkpoint: Checkpoint, family: Family, dtype: torch.dtype) -> DiffusionPipeline:
-    # diffusers declares neither its classes' keyword arguments nor what they give back.
-    pipeline: Any = getattr(diffusers, family.pipeline)
-    # Only some of the pipelines have a checker of their own, and would fetch one.
-    unchecked = (
-        {"safety_checker": None, "requires_safety_checker": False}
-        if "safety_checker" in pipeline._optional_components
-        else {}
-    )
-    pipe = pipeline.from_pretrained(
-        checkpoint.path, dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def _latent_map(checkpoint: Checkpoint) -> LatentMap | None:

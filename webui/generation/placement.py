@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module
-from accelerate.utils import send_to_device
-from diffusers.hooks import apply_group_offloading
+from accelerate.hooks import (  # pyright: ignore[reportMissingTypeStubs]
+    ModelHook,
+    add_hook_to_module,
+)
+from accelerate.utils import operations  # pyright: ignore[reportMissingTypeStubs]
+from diffusers.hooks.group_offloading import apply_group_offloading
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from webui.generation.devices import Device
@@ -165,13 +168,8 @@ class _Turn(ModelHook):
         for other in self._others:
             _move(other, _CPU)
         _move(module, self.execution_device)
-        return cast(
-            "tuple[Any, Any]",
-            (
-                send_to_device(args, self.execution_device),
-                send_to_device(kwargs, self.execution_device),
-            ),
-        )
+        send: Any = cast(Any, operations).send_to_device
+        return send(args, self.execution_device), send(kwargs, self.execution_device)
 
 
 def _move(module: torch.nn.Module, device: torch.device) -> None:

@@ -1,19 +1,18 @@
-r"""A1111's prompt grammar, read into weighted segments.
+r"""A1111's attention grammar, read into weighted segments.
 
 `(x)` weighs x by 1.1, `[x]` by 1/1.1, `(x:1.5)` by 1.5; nested weights multiply. `\(` `\)` `\[`
 `\]` `\\` are literal and any other backslash disappears; what is not closed reaches to the end,
 what closes nothing is literal. `BREAK` ends the chunk of 75 tokens, inside brackets too.
 
-Not read yet, and refused rather than taken for text: prompt editing `[from:to:when]`, `[to:when]`
-(so `[x:1.5]` is an error here, as A1111 takes it for editing), alternation `[a|b]`, `AND` (which
-A1111 knows in the positive prompt only) and `<name:...>` tags.
+What changes from step to step and `AND` are read before, by `webui.generation.prompt_plan`.
+`<name:...>` tags are refused rather than taken for text.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -33,12 +32,9 @@ _TOKEN = re.compile(
     r"|(?P<close>[)\]])"
     r"|[^\\()\[\]:]+|:"
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
-_AND = re.compile(r"\bAND\b")
-_TAG = re.compile(r"<(\w+):[^>]+>")
-_STRUCTURE = re.compile(r"\\.|[()\[\]:|]", re.DOTALL)
+_BREAK = re.compile(r"\bBREAK\b")
+_TAG = re.compile(r"<(\w+):[^<>]+>")
 _INSIDE_SYNTAX = re.compile(r"(?<=\bB)(?=REAK\b)|(?<=\bA)(?=ND\b)|(?<=<)(?=\w+:)")
-_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 
 
 class Segment(NamedTuple):
@@ -87,31 +83,37 @@ def parse_prompt(text: str, field: PromptField = "prompt") -> ParsedPrompt:
     return locate_prompt(text, field)[0]
 
 
-def locate_prompt(text: str, field: PromptField = "prompt") -> tuple[ParsedPrompt, Source]:
+def locate_prompt(
+    text: str, field: PromptField = "prompt", places: Sequence[int] | None = None
+) -> tuple[ParsedPrompt, Source]:
     """The prompt's weighted segments, and where in the text they stand.
+
+    Args:
+        places: Where each character of the text, and its end, was typed, if not just there.
 
     Raises:
         BadRequestError: As `parse_prompt`.
     """
-    _refuse_unread(text, field)
-    blocks: list[list[Segment]] = [[]]
-    characters: list[list[tuple[int, ...]]] = [[]]
-    starts = [0]
-    for piece in _weighted_pieces(text, field):
-        block, positions = blocks[-1], characters[-1]
-        span = tuple(range(piece.start, piece.start + len(piece.text)))
+    at = range(len(text) + 1) if places is None else places
+    if tag := _TAG.search(text):
+        advice = (
+            "choose LoRAs in the field 'loras' instead"
+            if tag[1] in ("lora", "lyco")
+            else "put a space after '<' to write it as text"
+        )
+        reason = f"<{tag[1][:20]}:...> tags are not read here; {advice}"
+        raise refusal(field, at[tag.start()], reason)
+    blocks = [_Reading(at[0])]
+    for piece in _weighted_pieces(text, field, at):
         if piece.is_break:
-            blocks.append([])
-            characters.append([])
-            starts.append(piece.start)
-        elif block and block[-1].weight == piece.weight:
-            block[-1] = Segment(block[-1].text + piece.text, piece.weight)
-            positions[-1] += span
+            blocks.append(_Reading(at[piece.start]))
         elif piece.text:
-            block.append(Segment(piece.text, piece.weight))
-            positions.append(span)
-    source = Source(tuple(starts), tuple(tuple(spans) for spans in characters))
-    return ParsedPrompt(tuple(tuple(block) for block in blocks)), source
+            blocks[-1].add(piece, at)
+    source = Source(
+        tuple(block.start for block in blocks),
+        tuple(tuple(map(tuple, block.characters)) for block in blocks),
+    )
+    return ParsedPrompt(tuple(block.segments() for block in blocks)), source
 
 
 def write_prompt(parsed: ParsedPrompt) -> str:
@@ -142,6 +144,12 @@ def lighten_prompt(text: str, above: float, to: float) -> str:
     return text
 
 
+def refusal(field: PromptField, position: int, reason: str) -> BadRequestError:
+    """The error of a prompt that cannot be read at a position, in characters from 0."""
+    label = "Prompt" if field == "prompt" else "Negative prompt"
+    return BadRequestError(f"{label}, character {position + 1}: {reason}.", field=field)
+
+
 def unmatched_brackets(text: str) -> tuple[int, ...]:
     """Positions of brackets that nothing closes, or that close nothing, in any text."""
     return _brackets(text)[1]
@@ -164,8 +172,7 @@ def _brackets(text: str) -> tuple[list[re.Match[str]], tuple[int, ...]]:
     return closers, tuple(sorted((*stray, *opened["("], *opened["["])))
 
 
-@dataclass
-class _Piece:
+class _Piece(NamedTuple):
     """A stretch of the text as it stands there, or a `BREAK`, which starts where it ends."""
 
     text: str
@@ -174,48 +181,84 @@ class _Piece:
     weight: float = 1.0
 
 
-def _weighted_pieces(text: str, field: PromptField) -> list[_Piece]:
-    pieces: list[_Piece] = []
-    opened: dict[str, list[int]] = {"(": [], "[": []}
+class _Reading:
+    """A block while it is read."""
 
-    def close(bracket: str, factor: float) -> None:
-        for piece in pieces[opened[bracket].pop() :]:
-            piece.weight *= factor
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.characters: list[list[int]] = []
+        self._texts: list[list[str]] = []
+        self._weights: list[float] = []
 
-    for token in _TOKEN.finditer(text):
-        if (escaped := token["escaped"]) is not None:
-            pieces.append(_Piece(escaped, token.start("escaped")))
-        elif (bracket := token["open"]) is not None:
-            opened[bracket].append(len(pieces))
-        elif token["weight"] is not None and opened["("]:
-            close("(", _number(token, field))
-        elif token["close"] == ")" and opened["("]:
-            close("(", _ROUND)
-        elif token["close"] == "]" and opened["["]:
-            close("[", _SQUARE)
+    def add(self, piece: _Piece, places: Sequence[int]) -> None:
+        if not self._weights or self._weights[-1] != piece.weight:
+            self._weights.append(piece.weight)
+            self._texts.append([])
+            self.characters.append([])
+        self._texts[-1].append(piece.text)
+        self.characters[-1] += places[piece.start : piece.start + len(piece.text)]
+
+    def segments(self) -> Block:
+        texts = map("".join, self._texts)
+        return tuple(map(Segment, texts, self._weights))
+
+
+def _weighted_pieces(text: str, field: PromptField, places: Sequence[int]) -> Iterator[_Piece]:
+    tokens = list(_TOKEN.finditer(text))
+    factors, closers = _factors(tokens, field, places)
+    # Brackets of one kind nest in each other, those of different kinds may overlap.
+    products = {"(": [1.0], "[": [1.0]}
+    for number, token in enumerate(tokens):
+        if (bracket := token["open"]) is not None:
+            products[bracket].append(products[bracket][-1] * factors[number])
+        elif number in closers:
+            products[closers[number]].pop()
         else:
-            pieces.extend(_split_at_breaks(token))
-    for bracket, factor in (("(", _ROUND), ("[", _SQUARE)):
-        while opened[bracket]:
-            close(bracket, factor)
-
-    for piece in pieces:
-        if piece.text and abs(piece.weight) > MAX_WEIGHT:
-            reason = f"the brackets multiply up to a weight of {piece.weight:.4g}, at most"
-            raise _refusal(field, piece.start, f"{reason} {MAX_WEIGHT:g} is possible")
-    return pieces
+            weight = products["("][-1] * products["["][-1]
+            for piece in _bare_pieces(token):
+                if piece.text and not abs(weight) <= MAX_WEIGHT:
+                    reason = f"the brackets multiply up to a weight of {weight:.4g}, at most"
+                    reason = f"{reason} {MAX_WEIGHT:g} is possible"
+                    raise refusal(field, places[piece.start], reason)
+                yield piece._replace(weight=weight)
 
 
-def _split_at_breaks(token: re.Match[str]) -> Iterator[_Piece]:
-    position = 0
-    for found in _BREAK.finditer(token.group()):
-        yield _Piece(token.group()[position : found.start()], token.start() + position)
-        yield _Piece("", token.start() + found.end(), is_break=True)
+def _factors(
+    tokens: Sequence[re.Match[str]], field: PromptField, places: Sequence[int]
+) -> tuple[dict[int, float], dict[int, str]]:
+    """By number of token, what each opened bracket weighs by, and which kind each closer closes."""
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+    factors: dict[int, float] = {}
+    closers: dict[int, str] = {}
+    for number, token in enumerate(tokens):
+        if (bracket := token["open"]) is not None:
+            opened[bracket].append(number)
+            factors[number] = _ROUND if bracket == "(" else _SQUARE
+        elif token["weight"] is not None or token["close"] is not None:
+            kind = "[" if token["close"] == "]" else "("
+            if opened[kind]:
+                opener = opened[kind].pop()
+                closers[number] = kind
+                if token["weight"] is not None:
+                    factors[opener] = _number(token, field, places)
+    return factors, closers
+
+
+def _bare_pieces(token: re.Match[str]) -> Iterator[_Piece]:
+    """A token that is no bracket's, without the backslash, and parted at each `BREAK`."""
+    if token["escaped"] is not None:
+        yield _Piece(token["escaped"], token.start("escaped"))
+        return
+    text, position = token.group(), 0
+    for found in _BREAK.finditer(text):
+        yield _Piece(text[position : found.start()].rstrip(), token.start() + position)
         position = found.end()
-    yield _Piece(token.group()[position:], token.start() + position)
+        position += len(text[position:]) - len(text[position:].lstrip())
+        yield _Piece("", token.start() + position, is_break=True)
+    yield _Piece(text[position:], token.start() + position)
 
 
-def _number(token: re.Match[str], field: PromptField) -> float:
+def _number(token: re.Match[str], field: PromptField, places: Sequence[int]) -> float:
     written = token["weight"]
     try:
         weight = float(written)
@@ -229,63 +272,4 @@ def _number(token: re.Match[str], field: PromptField) -> float:
         if math.isnan(weight)
         else f"is out of range, at most {MAX_WEIGHT:g} is possible"
     )
-    raise _refusal(field, token.start("weight"), f"the weight {shown!r} {reason}")
-
-
-def _refuse_unread(text: str, field: PromptField) -> None:
-    if tag := _TAG.search(text):
-        advice = (
-            "choose LoRAs in the field 'loras' instead"
-            if tag[1] in ("lora", "lyco")
-            else "put a space after '<' to write it as text"
-        )
-        raise _refusal(field, tag.start(), f"<{tag[1][:20]}:...> tags are not read here; {advice}")
-    if field == "prompt" and (word := _AND.search(text)):
-        reason = "AND between prompts is not supported; write 'and' for the word itself"
-        raise _refusal(field, word.start(), reason)
-    for start, kind in _scheduled(text):
-        reason = f"{kind} is not supported; write \\[ and \\] for the brackets themselves"
-        raise _refusal(field, start, reason)
-
-
-@dataclass
-class _Bracket:
-    kind: str
-    start: int
-    colons: list[int]
-    has_bar: bool = False
-
-
-def _scheduled(text: str) -> Iterator[tuple[int, str]]:
-    """Start and kind of each bracket that A1111 would change from step to step.
-
-    Only balanced brackets count: a closer of the other kind makes all that are open plain text.
-    """
-    opened: list[_Bracket] = []
-    for mark in _STRUCTURE.finditer(text):
-        match mark.group():
-            case "(" | "[" as kind:
-                opened.append(_Bracket(kind, mark.start(), []))
-            case ":" if opened:
-                opened[-1].colons.append(mark.end())
-            case "|" if opened:
-                opened[-1].has_bar = True
-            case ")" | "]" as closer if opened:
-                bracket = opened.pop()
-                if (bracket.kind, closer) not in (("(", ")"), ("[", "]")):
-                    opened.clear()
-                elif bracket.kind == "[" and bracket.has_bar:
-                    yield bracket.start, "alternation [a|b]"
-                elif (
-                    bracket.kind == "["
-                    and len(bracket.colons) in (1, 2)
-                    and _NUMBER.fullmatch(text, bracket.colons[-1], mark.start())
-                ):
-                    yield bracket.start, "prompt editing [from:to:when]"
-            case _:
-                pass
-
-
-def _refusal(field: PromptField, start: int, reason: str) -> BadRequestError:
-    label = "Prompt" if field == "prompt" else "Negative prompt"
-    return BadRequestError(f"{label}, character {start + 1}: {reason}.", field=field)
+    raise refusal(field, places[token.start("weight")], f"the weight {shown!r} {reason}")

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from webui.clearance import Region
+from webui.errors import BadRequestError
+from webui.generation.backbones import BACKBONES
 from webui.generation.canvas import Brought, Canvas, lay_out
 from webui.generation.control import Control, about_control, resolve_control
+from webui.generation.drawn import PictureTexts, picture_seeds
 from webui.generation.facts import trained_size
 from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.hints import Area
 from webui.generation.lora_plan import PlannedLora, plan_loras
-from webui.generation.prompts import ParsedPrompt, parse_prompt
+from webui.generation.prompt_plan import PromptPlan, means_more, plan_plain, plan_prompt
 from webui.generation.refining import check_refiner, steps_refined
 from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.strength import steps_left
+from webui.interchange.dynamicprompts import without_escapes
 from webui.library.checkpoints import Checkpoint
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
-from webui.request import DRAWN_SEEDS, MAX_SEED, GenerationRequest, parse_request
+from webui.request import DRAWN_SEEDS, GenerationRequest, parse_request
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class Plan:
 
     Attributes:
         request: The request with size and first seed filled in.
-        prompts: The prompt, and the negative prompt unless guidance is off.
+        texts: What each batch's pictures are to show.
+        prompts: The same as each batch's encoders are given it: the prompt, and the negative prompt
+            unless guidance is off.
         loras: The rows of the stack that have an effect, with their files.
         width, height: Size of the picture in pixels.
         paint_width, paint_height: Size the model works at; another one where it paints an area.
@@ -45,7 +51,8 @@ class Plan:
     request: GenerationRequest
     checkpoint: Checkpoint
     family: Family
-    prompts: tuple[ParsedPrompt, ...]
+    texts: tuple[PictureTexts, ...]
+    prompts: tuple[tuple[PromptPlan, ...], ...]
     loras: tuple[PlannedLora, ...]
     width: int
     height: int
@@ -71,11 +78,17 @@ class Plan:
     def notices(self) -> tuple[str, ...]:
         """Sentences about what will be otherwise than one may think."""
         of_canvas = () if self.canvas is None else self.canvas.notices
-        return (*of_canvas, *(lora.doubt for lora in self.loras if lora.doubt is not None))
+        of_loras = (lora.doubt for lora in self.loras if lora.doubt is not None)
+        return (*of_canvas, *of_loras, *_unread(self))
 
     def recipe(self, seed: int) -> GenerationRequest:
         """The request that makes one of this plan's pictures again, alone."""
-        return parse_request(self.request.model_dump() | {"seed": seed, "count": 1, "batch": 1})
+        texts = next(
+            texts for texts, seeds in zip(self.texts, self.batches, strict=True) if seed in seeds
+        )
+        return parse_request(
+            self.request.model_dump() | texts._asdict() | {"seed": seed, "count": 1, "batch": 1}
+        )
 
 
 def resolve(
@@ -84,6 +97,7 @@ def resolve(
     loras: LoraShelf,
     controlnets: ControlNetShelf,
     brought: Mapping[str, Brought] = MappingProxyType({}),
+    pictures: Sequence[PictureTexts] = (),
     refiner: Checkpoint | None = None,
 ) -> Plan:
     """Decides what the request leaves open.
@@ -91,6 +105,7 @@ def resolve(
     Args:
         refiner: The model of the name that the request has for its refiner.
         brought: The pictures brought in, by the names the request has for them.
+        pictures: The texts of each picture, or of all; by default those of the request.
 
     Raises:
         BadRequestError: The model is not served, a field has no use, a prompt is malformed, a LoRA
@@ -126,30 +141,78 @@ def resolve(
         | {"controls": _filled(request, controls, brought)}
         | {"width": width, "height": height, "seed": seed}
     )
-    guided = request.cfg > 1
-    seeds = [(seed + k) % (MAX_SEED + 1) for k in range(request.count * request.batch)]
+    steps = request.steps if canvas is None else steps_left(request.steps, request.strength)
+    own = PictureTexts(request.prompt, request.negative_prompt)
+    batches = _batches(
+        picture_seeds(request, seed),
+        pictures if len(pictures) > 1 else [*(pictures or [own])] * request.count * request.batch,
+        request.batch,
+    )
+    planned = {texts: _planned(texts, request, family, steps) for texts, _ in batches}
     plan = Plan(
         request=filled,
         checkpoint=checkpoint,
         family=family,
-        prompts=(
-            parse_prompt(request.prompt, field="prompt"),
-            *((parse_prompt(request.negative_prompt, field="negative_prompt"),) if guided else ()),
-        ),
+        texts=tuple(texts for texts, _ in batches),
+        prompts=tuple(planned[texts] for texts, _ in batches),
         loras=plan_loras(request.loras, family, loras),
         width=width,
         height=height,
         paint_width=width if canvas is None else canvas.source.paint_width,
         paint_height=height if canvas is None else canvas.source.paint_height,
-        steps=request.steps if canvas is None else steps_left(request.steps, request.strength),
+        steps=steps,
         canvas=canvas,
         controls=tuple(control for control in controls if control is not None),
-        batches=tuple(
-            tuple(seeds[start : start + request.batch])
-            for start in range(0, len(seeds), request.batch)
-        ),
+        batches=tuple(seeds for _, seeds in batches),
     )
     return plan if refiner is None else replace(plan, refiner=_refined(plan, refiner))
+
+
+def _batches(
+    seeds: Sequence[int], pictures: Sequence[PictureTexts], most: int
+) -> list[tuple[PictureTexts, tuple[int, ...]]]:
+    """Pictures that are made at once: neighbours with the same texts, and no more than `most`."""
+    batches: list[tuple[PictureTexts, tuple[int, ...]]] = []
+    for seed, texts in zip(seeds, pictures, strict=True):
+        if batches and batches[-1][0] == texts and len(batches[-1][1]) < most:
+            batches[-1] = (texts, (*batches[-1][1], seed))
+        else:
+            batches.append((texts, (seed,)))
+    return batches
+
+
+def _planned(
+    texts: PictureTexts, request: GenerationRequest, family: Family, steps: int
+) -> tuple[PromptPlan, ...]:
+    """The prompt and, unless guidance is off, the negative prompt over the steps.
+
+    Raises:
+        BadRequestError: One is malformed, or what it joins adds up to nothing.
+    """
+    if not BACKBONES[family.backbone].weights_prompts:
+        prompt, negative = (plan_plain(without_escapes(text), steps) for text in texts)
+        return (prompt, negative) if request.cfg > 1 else (prompt,)
+    prompt = plan_prompt(texts.prompt, "prompt", steps)
+    if request.cfg > 1:
+        return prompt, plan_prompt(texts.negative_prompt, "negative_prompt", steps)
+    if any(sum(weighted.weight for weighted in each) <= 0 for _, each in prompt.stretches):
+        raise BadRequestError(
+            "Prompt: the weights after AND add up to nothing, which needs a CFG above 1.",
+            field="prompt",
+        )
+    return (prompt,)
+
+
+def _unread(plan: Plan) -> tuple[str, ...]:
+    """A sentence where a prompt's grammar is not read by the model."""
+    if BACKBONES[plan.family.backbone].weights_prompts:
+        return ()
+    if not any(means_more(text, plan.steps) for texts in plan.texts for text in texts):
+        return ()
+    return (
+        f"{plan.family.name} reads prompts as plain text: brackets, weights, BREAK and AND in them"
+        " have no effect of their own.",
+    )
 
 
 def _refined(plan: Plan, refiner: Checkpoint) -> Plan:

@@ -15,6 +15,7 @@ from webui.generation.fills import FILLS
 from webui.generation.hints import Hint
 from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_strengths
 from webui.generation.loras import Strength
+from webui.generation.prompt_plan import PromptPlan
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
 from webui.request import InpaintFill, PredictionName, SamplerName, ScheduleName
@@ -107,11 +108,20 @@ class StartKey:
 
 
 @dataclass(frozen=True)
+class PromptsKey:
+    """The prompts that shape the latents: of the picture, and what it is steered away from."""
+
+    model: str
+    clip_skip: int
+    prompts: tuple[PromptPlan, ...]
+    loras: tuple[Strength, ...]
+
+
+@dataclass(frozen=True)
 class LatentsKey(Key[torch.Tensor]):
     """Denoised latents of one batch, of shape (batch, channels, height / 8, width / 8)."""
 
-    prompt: TextKey
-    negative_prompt: TextKey | None
+    prompts: PromptsKey
     loras: tuple[TimedStrength, ...]
     width: int
     height: int
@@ -154,12 +164,15 @@ def text_key(plan: Plan, prompt: ParsedPrompt) -> TextKey:
     return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt, loras)
 
 
-def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey]:
+def keys_of(plan: Plan, batch: int) -> tuple[LatentsKey, PicturesKey]:
     """Keys of the latents and of the pictures of one of the plan's batches."""
-    prompt, *negative = (text_key(plan, prompt) for prompt in plan.prompts)
     latents = LatentsKey(
-        prompt=prompt,
-        negative_prompt=negative[0] if negative else None,
+        prompts=PromptsKey(
+            plan.checkpoint.sha256,
+            plan.request.clip_skip,
+            plan.prompts[batch],
+            text_strengths(plan.loras),
+        ),
         loras=denoiser_strengths(plan.loras),
         width=plan.paint_width,
         height=plan.paint_height,
@@ -167,13 +180,13 @@ def keys_of(plan: Plan, seeds: tuple[int, ...]) -> tuple[LatentsKey, PicturesKey
         cfg=plan.request.cfg,
         sampler=plan.request.sampler,
         schedule=plan.request.schedule,
-        seeds=seeds,
+        seeds=plan.batches[batch],
         start=_start_key(plan),
         controls=tuple(_control_key(control) for control in plan.controls),
         prediction=plan.request.prediction,
         refined=None
         if plan.refiner is None
-        else RefinedKey(keys_of(plan.refiner, seeds)[0], plan.refiner.steps),
+        else RefinedKey(keys_of(plan.refiner, batch)[0], plan.refiner.steps),
     )
     masked = plan.canvas is not None and plan.canvas.mask is not None
     return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)

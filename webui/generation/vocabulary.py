@@ -23,14 +23,11 @@ _FOLDER = "tokenizer"
 _ONE_FILE = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 
-SOURCES = tuple(f"{_FOLDER}/{name}" for name in (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS))
-"""The files in a model's folder that `read_tokenizer` reads."""
+FILES = (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS)
+"""The files in a tokenizer's folder that `read_tokenizer` reads."""
 
 _SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
 """Tokens with a meaning of their own, by their keys in the settings."""
-
-_TOKENIZERS = ("tokenizer", "tokenizer_2")
-"""The parts of a pipeline that can be CLIP's tokenizer."""
 
 _NO_PART = (None, None)
 
@@ -58,26 +55,30 @@ class PromptTokenizer:
             yield number, start
 
 
-def read_tokenizer(model: Model) -> PromptTokenizer:
-    """The model's tokenizer; of a single file, which has none with it, CLIP's.
+def read_tokenizer(model: Model, folder: str = _FOLDER) -> PromptTokenizer:
+    """The model's CLIP tokenizer, or that of another of its text encoders; of a single file, which
+    has none with it, CLIP's as it is shipped.
+
+    Args:
+        folder: Its name below the model's folder.
 
     Raises:
         BrokenFileError: Its vocabulary is missing or damaged, or not CLIP's.
     """
-    if model.file is not None and _is_read_by_clip(model):
+    if model.file is not None and _is_clips(model, folder):
         return clip_tokenizer()
     try:
-        return PromptTokenizer(_built(model.path / _FOLDER))
+        return PromptTokenizer(_built(model.path / folder))
     except Exception as error:  # tokenizers raises nothing more specific
         raise BrokenFileError(
-            f"The model {model.name!r} is incomplete: its {_FOLDER} is missing or damaged.",
+            f"The model {model.name!r} is incomplete: its {folder} is missing or damaged.",
             field="model",
         ) from error
 
 
-def _is_read_by_clip(model: Model) -> bool:
+def _is_clips(model: Model, folder: str) -> bool:
     index: Mapping[str, Any] = read_json(model.path / INDEX, model=model.name)
-    return any(index.get(part, _NO_PART)[1] == "CLIPTokenizer" for part in _TOKENIZERS)
+    return index.get(folder, _NO_PART)[1] == "CLIPTokenizer"
 
 
 def clip_tokenizer() -> PromptTokenizer:
@@ -94,6 +95,21 @@ def clip_tokenizer() -> PromptTokenizer:
         key: AddedToken(content, special=True, normalized=True) for key, content in _SPECIAL.items()
     }
     return PromptTokenizer(_tokenizer(dict(numbers), list(merges), special))
+
+
+def read_own_tokenizer(file: Path) -> PromptTokenizer:
+    """A tokenizer of any kind, as its `tokenizer.json` says.
+
+    Raises:
+        BrokenFileError: The file is missing or damaged.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        # Built from what was read, since the library opens whatever the name leads to.
+        return PromptTokenizer(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise BrokenFileError(f"The tokenizer in {file.name} is missing or damaged.") from error
 
 
 def _built(folder: Path) -> Tokenizer:

@@ -54,7 +54,10 @@ def _files(checkpoint: Checkpoint) -> Iterator[tuple[Path, Kind | None]]:
 
 
 def _kind_in_file(name: str) -> Kind:
-    return next((kind for prefix, kind in _IN_FILES if name.startswith(prefix)), "denoiser")
+    for prefix, kind in _IN_FILES:
+        if name.startswith(prefix):
+            return kind
+    return "denoiser"
 
 
 def _bytes(header: Header, name: str, itemsize: int) -> int:

@@ -70,6 +70,11 @@ class Header:
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     is_gguf: bool = False
 
+    @property
+    def data_end(self) -> int:
+        """Offset in bytes at which the tensors of a safetensors file, and so itself, end."""
+        return self.data_start + sum(self.sizes.values())
+
 
 def read_header(path: Path) -> Header:
     """The header of a safetensors or GGUF file, after checking that the file is whole.
@@ -98,32 +103,57 @@ def _read_safetensors(path: Path) -> Header:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise BrokenFileError(f"{path.name} is truncated: fetch it again.")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(MAX_HEADER_BYTES, size - 8):
-            raise BrokenFileError(
-                f"{path.name} is truncated or not a safetensors file: fetch it again."
-            )
-        entries = _entries(path, file.read(length))
+        length = header_length(file.read(8), size=size, file=path.name)
+        text = file.read(length)
+    return header_in(text, size=size, file=path.name)
+
+
+def header_length(begin: bytes, *, size: int, file: str) -> int:
+    """How many bytes the header of a safetensors file has, by the file's first eight.
+
+    Args:
+        size: The whole file's, in bytes.
+        file: Its name, for the sentence about what is wrong.
+
+    Raises:
+        BrokenFileError: Truncated, or no safetensors at all.
+    """
+    if len(begin) < 8:
+        raise BrokenFileError(f"{file} is truncated: fetch it again.")
+    (length,) = struct.unpack("<Q", begin)
+    if length > min(MAX_HEADER_BYTES, size - 8):
+        raise BrokenFileError(f"{file} is truncated or not a safetensors file: fetch it again.")
+    return length
+
+
+def header_in(text: bytes, *, size: int | None, file: str) -> Header:
+    """The header of a safetensors file by its text, from the ninth byte on.
+
+    Args:
+        size: The whole file's, in bytes; `None`: whatever the header says.
+
+    Raises:
+        BrokenFileError: Damaged, or the file is not as long as its header says.
+    """
+    entries = _entries(file, text)
     metadata = entries.pop("__metadata__", {})
     try:
-        header = _header(entries, metadata, 8 + length)
+        header = _header(entries, metadata, 8 + len(text))
     except (KeyError, TypeError, ValueError):
-        raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.") from None
-    _check_end(path, sum(header.sizes.values()), size - header.data_start)
+        raise BrokenFileError(f"{file} has a damaged header: fetch it again.") from None
+    if size is not None:
+        _check_end(file, sum(header.sizes.values()), size - header.data_start)
     return header
 
 
-def _entries(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
+def _entries(file: str, text: bytes) -> dict[str, dict[str, Any]]:
     try:
         parsed: Any = from_json(text)
     except ValueError:
         parsed = None
     entries = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {}
     if not entries or not {dict}.issuperset(map(type, entries.values())):
-        raise BrokenFileError(f"{path.name} has a damaged header: fetch it again.")
+        raise BrokenFileError(f"{file} has a damaged header: fetch it again.")
     return entries
 
 
@@ -164,15 +194,15 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, Any], start: in
     )
 
 
-def _check_end(path: Path, end: int, size: int) -> None:
+def _check_end(file: str, end: int, size: int) -> None:
     """Passes tensors that end where the file does."""
     if end > size:
         raise BrokenFileError(
-            f"{path.name} is truncated, the last {end - size:,} bytes are missing: fetch it again."
+            f"{file} is truncated, the last {end - size:,} bytes are missing: fetch it again."
         )
     if end < size:
         raise BrokenFileError(
-            f"{path.name} is damaged: {size - end:,} bytes follow its last tensor; fetch it again."
+            f"{file} is damaged: {size - end:,} bytes follow its last tensor; fetch it again."
         )
 
 

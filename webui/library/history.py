@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.errors import BadRequestError, BrokenFileError, NotFoundError, WebuiError
-from webui.library.history_index import HistoryIndex, Page, Picture
+from webui.library.history_index import HistoryIndex, Page, Picture, Use, UsedAs
 from webui.library.history_query import HistoryQuery
 from webui.library.history_sync import HistorySync, Read, whole_request
 from webui.library.picture_files import Stamp, locate, picture_id, shown
@@ -118,6 +118,10 @@ class History:
     def models(self) -> list[tuple[str, int]]:
         """Models and how many pictures each has made, the busiest first."""
         return self._index.models()
+
+    def uses(self, used_as: UsedAs) -> dict[str, Use]:
+        """How often each name is used by the pictures outside of the trash."""
+        return self._index.uses(used_as)
 
     def months(self) -> list[tuple[str, int]]:
         """Months ("2026-05") and how many pictures each has, the newest first."""

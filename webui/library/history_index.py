@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from webui.errors import BadRequestError
 from webui.library.history_database import Database, Schema
@@ -112,6 +113,36 @@ ORDER BY picture.made DESC, picture.id DESC
 """
 
 _SCHEMA = Schema(VERSION, _TABLES, "pictures", frozenset({*_COLUMNS, "recipe", "searched"}))
+
+
+UsedAs = Literal["model", "lora", "controlnet"]
+"""What a picture's recipe names files as."""
+
+_OF_RECIPES = (
+    "pictures JOIN recipes ON recipes.id = recipe, json_each(settings, '$.{}') AS one"
+    " WHERE coalesce(json_extract(one.value, '$.enabled'), 1) AND"
+)
+_NAMED: Mapping[UsedAs, tuple[str, str]] = MappingProxyType(
+    {
+        "model": ("model", "pictures WHERE"),
+        "lora": ("json_extract(one.value, '$.name')", _OF_RECIPES.format("loras")),
+        "controlnet": ("json_extract(one.value, '$.model')", _OF_RECIPES.format("controls")),
+    }
+)
+"""The name, and the rows that have one."""
+
+_USES = (
+    "SELECT {name} AS used, count(*), pictures.id, max(made) FROM {rows} trashed IS NULL"
+    " AND used IS NOT NULL GROUP BY used"
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How often a name is used, and the id of the newest picture that was made with it."""
+
+    count: int
+    newest: str
 
 
 class HistoryIndex:
@@ -230,6 +261,12 @@ class HistoryIndex:
             "SELECT model, count(*) FROM pictures WHERE trashed IS NULL AND model IS NOT NULL"
             " GROUP BY model ORDER BY count(*) DESC, model"
         )
+
+    def uses(self, used_as: UsedAs) -> dict[str, Use]:
+        """How often each name is used by the pictures outside of the trash."""
+        name, those = _NAMED[used_as]
+        rows = self._rows(_USES.format(name=name, rows=those))
+        return {used: Use(count, id) for used, count, id, _ in rows if isinstance(used, str)}
 
     def months(self) -> list[tuple[str, int]]:
         """Months ("2026-05") and how many pictures each has, the newest first."""

@@ -27,6 +27,12 @@ _HOW_MANY = frozenset({"count", "batch"})
 
 _PROMPTS = frozenset({"prompt", "negative_prompt"})
 
+_USES = (
+    "recipe IN (SELECT recipes.id FROM recipes, json_each(settings, '$.{}') AS one"
+    " WHERE json_extract(one.value, '$.{}') = ?"
+    " AND coalesce(json_extract(one.value, '$.enabled'), 1))"
+)
+
 Condition = tuple[str, tuple[Any, ...]]
 """SQL and the values of its question marks."""
 
@@ -42,6 +48,8 @@ class HistoryQuery:
         last_day: Latest day, itself included.
         matches: Sparse request: every key equals the recipe's value.
         trash: Whether to show the pictures in the trash, and only those.
+        lora: Name of a LoRA that is used, exactly.
+        controlnet: Name of a ControlNet that is used.
     """
 
     search: str = ""
@@ -50,6 +58,8 @@ class HistoryQuery:
     last_day: date | None = None
     matches: Mapping[str, Any] | None = None
     trash: bool = False
+    lora: str | None = None
+    controlnet: str | None = None
 
 
 def folded(text: str) -> str:
@@ -84,6 +94,10 @@ def _conditions(query: HistoryQuery) -> Iterator[Condition]:
         yield "instr(searched, ?)", (word,)
     if query.model is not None:
         yield "model = ?", (storable(query.model),)
+    if query.lora is not None:
+        yield _USES.format("loras", "name"), (storable(query.lora),)
+    if query.controlnet is not None:
+        yield _USES.format("controls", "model"), (storable(query.controlnet),)
     if query.first_day is not None:
         yield "made >= ?", (query.first_day.isoformat(),)
     if query.last_day is not None and query.last_day < date.max:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Generic, TypeVar, cast
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -108,26 +106,3 @@ def object_in(answer: httpx2.Response) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RefusalError("the server answers with something else than an object")
     return cast(dict[str, Any], content)
-
-
-def is_safe(address: str, *, here: bool = True) -> bool:
-    """Whether nobody on the way can change what is said there.
-
-    Args:
-        here: Whether this machine's own addresses are fine without https.
-    """
-    try:
-        parts = urlsplit(address)
-        name = parts.hostname or ""
-    except ValueError:
-        return False
-    if not name or parts.username is not None or parts.fragment:
-        return False
-    return parts.scheme == "https" or (here and parts.scheme == "http" and _is_loopback(name))
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

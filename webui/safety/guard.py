@@ -8,12 +8,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock, Thread
 
 import numpy as np
 
-from webui.clearance import Admitted, Cleared, Discarded, Region
+from webui.clearance import NO_TEXTS, Admitted, Cleared, Discarded, Region, Texts
 from webui.errors import BrokenFileError, GuardError, RefusedError
 from webui.generator import Session
 from webui.levels import LEVELS, STRICT, Level, as_level, lowest
@@ -48,6 +48,7 @@ _CLOTHING: frozenset[Cue] = frozenset({"clothing"})
 _TIME_LIMIT = 10.0
 _SELF_TEST_EVERY = 3600.0
 _PASSES_REMEMBERED = 1_000
+_TEXTS_REMEMBERED = 2_000
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,10 @@ class Guard:
         self._ceilings = ceilings
         self._policy = policy
         self._classifiers = Classifiers() if classifiers is None else classifiers
+        # A picture's texts are judged again before it goes out, and most are those of others.
+        self._cues_of = lru_cache(_TEXTS_REMEMBERED)(
+            partial(lexicon.cues, judge=self._classifiers.read)
+        )
         self._self_test = self_test
         self._clock = clock
         self._time_limit = time_limit
@@ -126,11 +131,21 @@ class Guard:
             self._tested_at = now
 
     def admit(
-        self, request: GenerationRequest, session: Session, *, tainted: bool = False
+        self,
+        request: GenerationRequest,
+        session: Session,
+        *,
+        tainted: bool = False,
+        texts: Texts = NO_TEXTS,
     ) -> Admitted:
         """Lets a request in, at the level it may run at.
 
+        Its own two texts are judged as they stand, with all that they may become, and so is
+        everything that they do become: prompt editing, alternation, what `AND` joins and what is
+        drawn, of all pictures together.
+
         Args:
+            texts: What they become.
             tainted: Whether a picture or a model that is not known to be this installation's own
                 would have a part in it.
 
@@ -140,7 +155,7 @@ class Guard:
             GuardError: A guard does not work.
         """
         self.keep_healthy()
-        cues = self._cues(request, request.prompt, request.negative_prompt)
+        cues = self._cues(request, _with_own(request, texts))
         level, held_by = self._level(session, cues, tainted=tainted)
         brings_picture = _brings_picture(request)
         if refuses(cues, level, brings_picture=brings_picture):
@@ -148,7 +163,7 @@ class Guard:
         if held_by is not None and request.mask is not None:
             raise RefusedError(notice(held_by), field="mask")
         notices = () if held_by is None else (notice(held_by),)
-        return Admitted(request, session, level, notices, held_by, tainted)
+        return Admitted(request, session, level, notices, held_by, tainted, texts)
 
     def readmit(self, admitted: Admitted) -> Admitted:
         """The request at the level that it may run at by now, which is never a higher one.
@@ -157,23 +172,19 @@ class Guard:
             RefusedError: The level has fallen below what it asks for.
             GuardError: A guard does not work.
         """
-        now = self.admit(admitted.request, admitted.session, tainted=admitted.tainted)
+        now = self.admit(
+            admitted.request, admitted.session, tainted=admitted.tainted, texts=admitted.texts
+        )
         return replace(now, level=lowest(now.level, admitted.level))
 
     def check_decoded(
-        self,
-        admitted: Admitted,
-        prompt: str,
-        negative_prompt: str = "",
-        *,
-        loras: Sequence[str] = (),
+        self, admitted: Admitted, decoded: Texts, *, loras: Sequence[str] = ()
     ) -> None:
-        """The rules of `admit` once more on what the tokenizer made of the two prompts.
+        """The rules of `admit` once more on what the tokenizer made of the texts.
 
         Args:
             admitted: The request; its weights and its CFG count, its texts do not.
-            prompt: The text decoded from the token ids.
-            negative_prompt: The same of the negative prompt.
+            decoded: The texts decoded from the token ids.
             loras: Names of the files of the LoRAs that have an effect, in the request's order: it
                 may call them by other names.
 
@@ -182,7 +193,7 @@ class Guard:
             GuardError: A guard does not work.
         """
         request = admitted.request
-        cues = self._cues(request, prompt, negative_prompt, loras)
+        cues = self._cues(request, decoded, _with_own(request, admitted.texts), loras)
         # What would have lowered the level and was not seen before is seen too late to do so.
         too_late = prompt_ceiling(cues) < admitted.level
         if too_late or refuses(cues, admitted.level, brings_picture=_brings_picture(request)):
@@ -258,21 +269,28 @@ class Guard:
         return session.remote or self._policy().mosaic_previews
 
     def _cues(
-        self, request: GenerationRequest, prompt: str, negative: str, files: Sequence[str] = ()
+        self,
+        request: GenerationRequest,
+        texts: Texts,
+        weighted: Texts | None = None,
+        files: Sequence[str] = (),
     ) -> frozenset[Cue]:
-        """What the prompts ask for: a negative prompt counts where it can act as a positive."""
+        """What the texts ask for: a negative prompt counts where it can act as a positive.
+
+        `weighted` are the texts with their weights, where `texts` are without.
+        """
         # A LoRA's name says what it draws as a word in the prompt does.
         rows = [lora for lora in request.loras if lora.has_effect]
         named = [*((lora, lora.name) for lora in rows), *zip(rows, files, strict=False)]
-        wanted = [prompt, *(name for _, name in named)]
-        unwanted = [negative, *(name for lora, name in named if _steers_away(lora))]
-        if request.cfg <= 1 or has_negative_weight(request.negative_prompt):
-            wanted.append(negative)
-        if has_negative_weight(request.prompt):
-            unwanted.append(prompt)
-        cues_of = partial(self._lexicon.cues, judge=self._classifiers.read)
-        cues = frozenset[Cue]().union(*map(cues_of, wanted))
-        avoided = frozenset[Cue]().union(*map(cues_of, unwanted))
+        wanted = [*texts.prompts, *(name for _, name in named)]
+        unwanted = [*texts.negative_prompts, *(name for lora, name in named if _steers_away(lora))]
+        written = texts if weighted is None else weighted
+        if request.cfg <= 1 or any(map(has_negative_weight, written.negative_prompts)):
+            wanted += texts.negative_prompts
+        if any(map(has_negative_weight, written.prompts)):
+            unwanted += texts.prompts
+        cues = frozenset[Cue]().union(*map(self._cues_of, wanted))
+        avoided = frozenset[Cue]().union(*map(self._cues_of, unwanted))
         return (cues - _CLOTHING) | (avoided & _CLOTHING)
 
     def _level(
@@ -317,6 +335,12 @@ class Guard:
         thread.start()
         thread.join(self._time_limit)
         return seen[0] if seen else None
+
+
+def _with_own(request: GenerationRequest, texts: Texts) -> Texts:
+    """The texts, behind the request's own."""
+    own = Texts((request.prompt,), (request.negative_prompt,))
+    return Texts(*(tuple(dict.fromkeys((*a, *b))) for a, b in zip(own, texts, strict=True)))
 
 
 def _brings_picture(request: GenerationRequest) -> bool:

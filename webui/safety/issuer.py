@@ -26,13 +26,13 @@ from pydantic import BaseModel
 
 from webui.errors import BadRequestError, GateError
 from webui.levels import Level, as_level
+from webui.library.outward import is_safe
 from webui.safety.fetching import (
     READ_SECONDS,
     Bounded,
     Kept,
     RefusalError,
     fetch,
-    is_safe,
     object_in,
 )
 from webui.safety.operator import IssuerPolicy

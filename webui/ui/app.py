@@ -19,8 +19,10 @@ from webui.ui.page import build_page
 from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.controlnets import add_controlnets_routes
+from webui.ui.routes.downloads import add_downloads_routes
 from webui.ui.routes.gate import add_gate_routes
 from webui.ui.routes.history import add_history_routes
+from webui.ui.routes.library import add_library_routes
 from webui.ui.routes.looking import add_looking_routes
 from webui.ui.routes.loras import add_loras_routes
 from webui.ui.routes.pictures import add_pictures_routes
@@ -54,6 +56,8 @@ _STYLES = (
     "drop",
     "history",
     "check",
+    "library",
+    "downloads",
 )
 _HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
     f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
@@ -75,9 +79,11 @@ def build_app(backend: Backend) -> FastAPI:
     add_words_routes(app, backend.words)
     add_poses_routes(app)
     add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
-    add_looking_routes(app, backend.models, backend.loras)
+    add_looking_routes(app, backend.models, backend.wildcards, backend.loras)
     add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
     add_loras_routes(app, backend.loras)
+    add_library_routes(app, backend.library, backend.first)
+    add_downloads_routes(app, backend.offers, backend.downloads)
     add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
     add_reading_routes(app, backend.models.known_hashes)
     add_share_routes(app, backend.share)

@@ -96,6 +96,7 @@ OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
     *("poses", "loras", "controlnets", "strips", "share", "verify", "gate"),
+    *("library", "downloads"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 

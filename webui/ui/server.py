@@ -29,16 +29,21 @@ from webui.generator import Session
 from webui.jobs import Jobs
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
+from webui.library.downloads import Downloads
 from webui.library.history import History
 from webui.library.loras import LoraShelf
+from webui.library.offers import Offers
 from webui.library.presets import PresetShelf
 from webui.library.uploads import Uploads
+from webui.library.wildcards import WildcardShelf
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.standing import Answer, Question
 from webui.ui.connections import config_of
 from webui.ui.door import Door, make_password
+from webui.ui.first import FirstModels
 from webui.ui.front import Front, Status, known_names
+from webui.ui.library import Library
 from webui.ui.listening import Listener, bind
 from webui.ui.share import Share, Tunnel, keep_shared
 from webui.ui.threads import in_daemon
@@ -61,6 +66,9 @@ class Backend:
         ask: Carries a session's question to the engine's gate.
         annotators: Folders with the weights of what draws hints.
         trust: Whose signatures are known; `None` before anything was signed.
+        library: Everything on the shelves, with what is known of it.
+        offers: Looks at what could be downloaded.
+        first: What is offered where there is only the built-in model.
         share: The share link, where one was asked for; `serve` puts it in.
     """
 
@@ -69,6 +77,7 @@ class Backend:
     models: CheckpointShelf
     loras: LoraShelf
     controlnets: ControlNetShelf
+    wildcards: WildcardShelf
     annotators: tuple[Path, ...]
     history: History
     presets: PresetShelf
@@ -76,7 +85,17 @@ class Backend:
     uploads: Uploads
     trust: Callable[[], Trust | None]
     ask: Callable[[Question, Session], Answer]
+    library: Library
+    offers: Offers
+    downloads: Downloads
+    first: FirstModels
     share: Share | None = None
+
+    def close(self) -> None:
+        """Ends what goes on in the background; the jobs are the caller's."""
+        self.downloads.close()
+        self.library.close()
+        self.history.close()
 
 
 def serve(

@@ -20,6 +20,7 @@ from webui.generation.families import SD1
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.wildcards import WildcardShelf
 from webui.request import parse_request
 from webui.settings import ROOT
 from webui.ui.routes.answers import answer_errors
@@ -43,10 +44,18 @@ def shelf(models: Path, tmp_path: Path) -> CheckpointShelf:
 
 
 @pytest.fixture
-def client(shelf: CheckpointShelf) -> TestClient:
+def wildcards(tmp_path: Path) -> Path:
+    folder = tmp_path / "wildcards"
+    folder.mkdir()
+    (folder / "colour.txt").write_text("red\ngreen\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def client(shelf: CheckpointShelf, wildcards: Path) -> TestClient:
     app = FastAPI()
     answer_errors(app)
-    add_looking_routes(app, shelf)
+    add_looking_routes(app, shelf, WildcardShelf((wildcards,)))
     return TestClient(app)
 
 
@@ -131,8 +140,10 @@ def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
             "fix": {"cfg": 12},
         }
     ]
-    assert answer["prompt"].keys() == {"tokens", "chunk", "chunks", "cuts", "brackets", "problem"}
-    assert answer["negative_prompt"]["tokens"] == 0
+    assert answer["prompt"].keys() == {"encoders", "brackets", "problem", "drawn"}
+    assert answer["negative_prompt"]["encoders"] == [
+        {"name": "CLIP", "tokens": 0, "room": 75, "chunks": 1, "cuts": [], "lost": False}
+    ]
 
 
 def test_every_fix_can_be_laid_over_the_request(look: Look) -> None:
@@ -153,21 +164,33 @@ def test_every_fix_can_be_laid_over_the_request(look: Look) -> None:
 
 def test_the_models_own_tokenizer_counts(look: Look, models: Path) -> None:
     text = "ball, " * 40 + "🌊 ball"
-    toy, postcard = (look(prompt=text, model=name)["prompt"] for name in ("meadow", "postcard"))
+    toy, postcard = (
+        look(prompt=text, model=name)["prompt"]["encoders"][0] for name in ("meadow", "postcard")
+    )
     assert toy["tokens"] > postcard["tokens"] > 75
     assert toy["chunks"] == len(toy["cuts"]) + 1 > postcard["chunks"]
     (models / "meadow" / "tokenizer" / "vocab.json").unlink()
     lost = look(prompt=text + " )", model="meadow")
-    assert (lost["prompt"]["tokens"], lost["prompt"]["brackets"]) == (None, [248])
+    assert lost["prompt"]["encoders"][0]["tokens"] is None
+    assert lost["prompt"]["brackets"] == [248]
     assert lost["problem"] is None
 
 
 def test_what_the_prompts_grammar_refuses_is_said_at_the_prompt(look: Look) -> None:
-    answer = look(prompt="a AND b", negative_prompt="[a|b] (c")
+    answer = look(prompt="(a AND b)", negative_prompt="[a:(b:1.2.3):5] (c")
     assert answer["problem"] is None
     assert "AND" in answer["prompt"]["problem"]
-    assert answer["negative_prompt"]["problem"].startswith("Negative prompt, character 1:")
-    assert answer["negative_prompt"]["brackets"] == [6]
+    assert answer["negative_prompt"]["problem"].startswith("Negative prompt, character 7:")
+    assert answer["negative_prompt"]["brackets"] == [16]
+
+
+def test_what_is_drawn_is_counted_by_an_example(look: Look) -> None:
+    answer = look(prompt="{a|b} __colour__ ball", negative_prompt="__colur__")
+    assert answer["prompt"]["drawn"]
+    assert answer["prompt"]["encoders"][0]["tokens"] > 2
+    assert answer["prompt"]["encoders"][0]["cuts"] == []
+    assert "did you mean 'colour'" in answer["negative_prompt"]["problem"]
+    assert not look(prompt="a ball")["prompt"]["drawn"]
 
 
 def test_the_negative_prompt_is_idle_without_guidance(look: Look) -> None:
@@ -234,7 +257,7 @@ def test_any_body_gets_an_answer(client: TestClient, body: str, status: int) -> 
 def test_configurations_are_read_once(
     shelf: CheckpointShelf, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looker = Looker(shelf)
+    looker = Looker(shelf, WildcardShelf(()))
     request = {"model": "meadow", "prompt": "red"}
     first = looker.look(request)
     reads: list[str] = []
@@ -270,7 +293,7 @@ def test_single_files_that_share_a_configuration_are_told_apart(
     weights.put(models / "meadow-v2.safetensors", weights.sd1())
     (models / "old.ckpt").write_bytes(b"")
     shelf = CheckpointShelf((models,), HashBook(tmp_path / "hashes.json"), tmp_path / "configs")
-    rows = {row["name"]: row for row in Looker(shelf).models()}
+    rows = {row["name"]: row for row in Looker(shelf, WildcardShelf(())).models()}
     assert [name for name, row in rows.items() if row["family"] == "Stable Diffusion 1"] == [
         "harbour",
         "meadow",
@@ -280,7 +303,7 @@ def test_single_files_that_share_a_configuration_are_told_apart(
 
 
 def test_the_answer_is_plain_json(shelf: CheckpointShelf) -> None:
-    looker = Looker(shelf)
+    looker = Looker(shelf, WildcardShelf(()))
     json.dumps([looker.models(), looker.look({"cfg": 20})], allow_nan=False)
 
 
@@ -294,7 +317,7 @@ def test_what_was_made_for_few_steps_says_so_by_model_and_by_lora(
     weights.put(tmp_path / "loras" / "lcm-lora-sdv1-5.safetensors", lora)
     hashes = HashBook(tmp_path / "hashes.json")
     shelf = CheckpointShelf((models,), hashes, tmp_path / "configs")
-    looker = Looker(shelf, LoraShelf((tmp_path / "loras",), hashes))
+    looker = Looker(shelf, WildcardShelf(()), LoraShelf((tmp_path / "loras",), hashes))
 
     def offered(**request: Any) -> dict[str, Any]:
         (told,) = looker.look(request)["advice"]

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from webui.errors import BadRequestError
-from webui.generation import facts, vocabulary
+from webui.generation import facts
 from webui.generation.advice import advise, idle_fields
 from webui.generation.facts import ModelFacts, check_clip_skip, read_facts
 from webui.generation.families import refuse_unused
 from webui.generation.prompts import PromptField
 from webui.generation.samplers import check_sampler, check_trained, trained_as
-from webui.generation.tokens import count_tokens
-from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
+from webui.generation.text_encoders import (
+    LAYOUT_SOURCES,
+    Layout,
+    layouts_of,
+    tokenizer_in,
+    tokenizer_sources,
+)
+from webui.generation.tokens import TextEncoder, count_tokens
+from webui.generation.vocabulary import PromptTokenizer
+from webui.interchange.dynamicprompts import expand
 from webui.library.checkpoints import CheckpointShelf, Model
 from webui.library.distilled import Distilled
 from webui.library.loras import LoraShelf
 from webui.library.watched import Watched
+from webui.library.wildcards import WildcardShelf
 from webui.request import GenerationRequest, parse_request
 
 _FACTS_KEPT = 256
@@ -38,10 +48,10 @@ class Looked(BaseModel):
 
 
 def add_looking_routes(
-    app: FastAPI, shelf: CheckpointShelf, loras: LoraShelf | None = None
+    app: FastAPI, shelf: CheckpointShelf, wildcards: WildcardShelf, loras: LoraShelf | None = None
 ) -> None:
     """Adds `POST /look` (`Looker.look`) and `GET /shelf` (`Looker.models`)."""
-    looker = Looker(shelf, loras)
+    looker = Looker(shelf, wildcards, loras)
 
     @app.post("/look")
     def look(looked: Looked) -> dict[str, Any]:
@@ -55,12 +65,16 @@ def add_looking_routes(
 class Looker:
     """Looks at requests, and at models by their configurations, read anew when they change."""
 
-    def __init__(self, shelf: CheckpointShelf, loras: LoraShelf | None = None) -> None:
+    def __init__(
+        self, shelf: CheckpointShelf, wildcards: WildcardShelf, loras: LoraShelf | None = None
+    ) -> None:
         """`loras` is where it finds out which of a request's were made for few steps."""
         self._shelf = shelf
+        self._wildcards = wildcards
         self._loras = loras
         self._facts = Watched[ModelFacts](_FACTS_KEPT)
-        self._tokenizers = Watched[PromptTokenizer](_TOKENIZERS_KEPT)
+        self._layouts = Watched[tuple[Layout, ...]](_FACTS_KEPT)
+        self._tokenizers = Watched[PromptTokenizer | None](_TOKENIZERS_KEPT)
 
     def models(self) -> list[dict[str, Any]]:
         """Every model on the shelf; of a broken one only `name` and `problem` are not None."""
@@ -91,10 +105,21 @@ class Looker:
             check_clip_skip(request.clip_skip, known.text_layers)
         except BadRequestError as error:
             answer["problem"] = {"message": error.message, "field": error.field}
-        tokenizer = self._tokenizer_of(model)
+        encoders = self._encoders_of(model)
         for field in get_args(PromptField):
-            answer[field] = asdict(count_tokens(_text(field, data), tokenizer, field))
+            counted = count_tokens(
+                _text(field, data),
+                encoders,
+                field,
+                steps=_number("steps", data),
+                draw=partial(self._example, field, _number("seed", data)),
+            )
+            answer[field] = asdict(counted)
         return answer
+
+    def _example(self, field: PromptField, seed: int, text: str) -> str:
+        """What the text is for a seed."""
+        return expand(text, seed, self._wildcards.now(), field)
 
     def _distilled(self, request: GenerationRequest) -> dict[str, Distilled]:
         """The LoRAs that have an effect and were made for few steps, by name."""
@@ -151,14 +176,22 @@ class Looker:
         files = _sources(model, facts.SOURCES)
         return self._facts.get(files, lambda: read_facts(model))
 
-    def _tokenizer_of(self, model: Model | None) -> PromptTokenizer | None:
+    def _encoders_of(self, model: Model | None) -> tuple[TextEncoder, ...]:
+        """The model's text encoders; one that cannot count where it is not known."""
         if model is None:
-            return None
-        files = _sources(model, vocabulary.SOURCES)
+            return (TextEncoder("", None),)
+        files = _sources(model, LAYOUT_SOURCES)
         try:
-            return self._tokenizers.get(files, lambda: read_tokenizer(model))
+            layouts = self._layouts.get(files, lambda: layouts_of(model))
         except BadRequestError:
-            return None
+            return (TextEncoder("", None),)
+        return tuple(
+            layout.with_tokenizer(self._tokenizer_of(model, layout.folder)) for layout in layouts
+        )
+
+    def _tokenizer_of(self, model: Model, folder: str) -> PromptTokenizer | None:
+        files = _sources(model, tokenizer_sources(folder))
+        return self._tokenizers.get(files, lambda: tokenizer_in(model, folder))
 
 
 def _sources(model: Model, names: Iterable[str]) -> tuple[Path, ...]:
@@ -173,6 +206,16 @@ def _text(field: PromptField, data: Mapping[str, Any]) -> str:
         return getattr(parse_request({field: data.get(field, "")}), field)
     except BadRequestError:
         return ""
+
+
+def _number(field: Literal["steps", "seed"], data: Mapping[str, Any]) -> int:
+    """A number of the request; its default, or 0, where it is none that a request can have."""
+    try:
+        value: int | None = getattr(parse_request({field: data.get(field)}), field)
+    except BadRequestError:
+        value = None
+    default: int | None = GenerationRequest.model_fields[field].default
+    return value if value is not None else default or 0
 
 
 def _is_set(field: str, data: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ export class LoraStack {
     this.rows = [];
     this.shelf = new LoraShelf();
     this.card = new LoraCard(desk, look, this.shelf);
-    this.picker = new LoraPicker(look, this.shelf, { add: (name) => this.#add(name), open: (name) => this.card.open(name) });
+    this.picker = new LoraPicker(look, this.shelf, { add: (name) => this.put(name), open: (name) => this.card.open(name) });
     const field = desk.fields.find(({ name }) => name === "loras");
     this.parts = Object.fromEntries(field.parts.map((part) => [part.name, part]));
     this.add = button(icon("plus"), () => this.picker.open(), { class: "link add", "aria-haspopup": "dialog" });
@@ -109,7 +109,8 @@ export class LoraStack {
     return { tone: "", words: "" };
   }
 
-  #add(name) {
+  /** Puts a LoRA on the stack, last. */
+  put(name) {
     const defaults = Object.fromEntries(Object.values(this.parts).map((part) => [part.name, part.default]));
     this.desk.change({ loras: [...this.desk.value("loras"), { ...defaults, name }] });
     this.rows.at(-1).focus();

@@ -14,6 +14,7 @@ import { FilterPanel } from "./filterpanel.js";
 import { buildHistory } from "./history.js";
 import { Job } from "./job.js";
 import { listenToKeys } from "./keys.js";
+import { buildLibrary } from "./library.js";
 import { copyLinkOf, openLinks } from "./link.js";
 import { Look, showAdvice } from "./look.js";
 import { LoraMeasures } from "./lorachart.js";
@@ -73,6 +74,7 @@ export async function start({ element, props, ...channel }) {
     button(say("deed.check"), () => check.own(picture), { class: "link" }),
   ];
   buildHistory(element.querySelector("#history"), { desk, look, places, job, compare, start, check });
+  buildLibrary(element.querySelector("#library"), { desk, look, places, loras, controls, hint: element.querySelector("#first-hint") });
   openLinks(desk, compare);
   showAdvice(desk, look);
   showJob(element, job);

@@ -1,6 +1,6 @@
-// Create, History and Check: places of one page, one shown at a time.
+// Create, History, Library and Check: places of one page, one shown at a time.
 
-const NAMES = ["create", "history", "check"];
+const NAMES = ["create", "history", "library", "check"];
 
 export class Places extends EventTarget {
   constructor(root) {

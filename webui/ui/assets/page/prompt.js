@@ -50,15 +50,24 @@ function promptBox(desk, look, name, rows) {
   return box;
 }
 
-function counted({ tokens, chunk, chunks, brackets, problem }, idle) {
-  const words = [];
-  // Both are null where the prompt cannot be read.
-  if (chunks) words.push(say("tokens", { tokens, room: chunks * chunk }));
-  if (chunks > 1) words.push(say("tokens.cut", { chunks }));
+function counted({ encoders, brackets, problem, drawn }, idle) {
+  const words = encoders.flatMap((encoder) => ofEncoder(encoder, encoders.length > 1, problem));
+  if (drawn && words.length) words.push(say("tokens.drawn"));
   if (brackets.length) words.push(say("tokens.brackets"));
   if (problem) words.push(problem);
   if (idle) words.push(say(`idle.${idle.kind}`));
   return words.join(" · ");
+}
+
+/** What there is to say about one text encoder, which is named where there are several. */
+function ofEncoder({ name, tokens, room, chunks, cuts, lost }, named, problem) {
+  const own = (words) => (named ? `${name}: ${words}` : words);
+  // Nothing is counted where the prompt cannot be read, or the vocabulary is not there.
+  if (chunks === null) return named && !problem ? [own(say("tokens.unknown"))] : [];
+  const words = [own(say("tokens", { tokens, room: chunks * room }))];
+  if (chunks > 1) words.push(say("tokens.cut", { chunks }));
+  if (lost && cuts.length) words.push(own(say("tokens.lost", { room })));
+  return words;
 }
 
 /** The text once more behind the box, invisible but for marks where it is cut or unmatched. */
@@ -66,7 +75,7 @@ function mark(mirror, text, seen) {
   const parts = [];
   let at = 0;
   const marks = [
-    ...(seen?.cuts ?? []).map((offset) => ({ offset, length: 0, kind: "cut" })),
+    ...[...new Set((seen?.encoders ?? []).flatMap(({ cuts }) => cuts))].map((offset) => ({ offset, length: 0, kind: "cut" })),
     ...(seen?.brackets ?? []).map((offset) => ({ offset, length: 1, kind: "unmatched" })),
   ].sort((one, other) => one.offset - other.offset);
   for (const { offset, length, kind } of marks) {

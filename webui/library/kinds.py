@@ -1,0 +1,40 @@
+"""What files of weights are for, and the folders that each kind lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, get_args
+
+Kind = Literal[
+    "model", "denoiser", "vae", "text encoder", "embedding", "lora", "controlnet", "upscaler", ""
+]
+"""What a file is; empty when nobody can tell."""
+
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind)
+
+_SUBFOLDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "vae": "vae",
+        "text encoder": "text_encoders",
+        "embedding": "embeddings",
+        "controlnet": "controlnet",
+        "upscaler": "upscalers",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders things are put in."""
+
+    models: Path
+    loras: Path
+
+    def of(self, kind: Kind) -> Path:
+        """The folder for a kind; for what nobody can tell it is that of the models."""
+        if kind == "lora":
+            return self.loras
+        return self.models / _SUBFOLDERS.get(kind, "")
