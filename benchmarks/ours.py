@@ -153,7 +153,7 @@ class Ours:
         start = _result(self._painter.prepare(loaded, plan))
         steerings = _result(self._painter.steer(plan))
         painting = self._painter.paint(
-            loaded, plan, 0, timeline, start, steerings, pace=None, stopped=lambda: False
+            loaded, plan, 0, timeline, start, steerings, None, pace=None, stopped=lambda: False
         )
         return Image.open(io.BytesIO(_result(painting)[0]))
 

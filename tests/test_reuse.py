@@ -157,6 +157,7 @@ ROWS: dict[str, Row] = {
     "no guidance": ({"cfg": 1.0}, DRAWN, {}),
     "sampler": ({"sampler": "Euler"}, DRAWN, {}),
     "schedule": ({"schedule": "karras"}, DRAWN, {}),
+    "prediction": ({"prediction": "epsilon"}, DRAWN, {}),
     "batch": ({"batch": 2}, DRAWN, {}),
     "width": ({"width": 192}, DRAWN - {"init", "mask", "hint"}, SIZED),
     "LoRA: order": (loras(BOTH, INK), ALL, {}),

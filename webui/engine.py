@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from webui import __version__
 from webui.clearance import Admitted, Cleared
-from webui.errors import NotFoundError, OutOfMemoryError, RefusedError, WebuiError
+from webui.errors import BadRequestError, NotFoundError, OutOfMemoryError, RefusedError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -42,7 +42,7 @@ from webui.generation.resolve import Plan, resolve
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.levels import Level
-from webui.library.checkpoints import CheckpointShelf
+from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
@@ -188,12 +188,15 @@ class Engine:
         retry: bool = False,
     ) -> Generator[Event, None, None]:
         """Makes what of the plan's batches has not been let out yet."""
+        refiner = yield from self._painter.load_refiner(plan)
         loaded = yield from self._painter.load(plan)
         yield _planned(self._painter.memory_plan, retry=retry)
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
-        self._guard.check_decoded(admitted, decoded_texts(loaded, plan), loras=files)
+        texts = decoded_texts(loaded, plan, refiner)
+        self._guard.check_decoded(admitted, texts, loras=files)
         timeline = yield from self._painter.encode(loaded, plan, tally.batches)
+        refining = yield from self._painter.refine(refiner, plan, tally.batches)
         start = yield from self._painter.prepare(loaded, plan)
         steerings = yield from self._painter.steer(plan)
         if session.previews:
@@ -203,6 +206,7 @@ class Engine:
         for batch, seeds in enumerate(plan.batches[first:], first):
             if batch > first and plan.prompts[batch] != plan.prompts[batch - 1]:
                 timeline = yield from self._painter.encode(loaded, plan, batch)
+                refining = yield from self._painter.refine(refiner, plan, batch)
             painting = self._painter.paint(
                 loaded,
                 plan,
@@ -210,6 +214,7 @@ class Engine:
                 timeline,
                 start,
                 steerings,
+                refining,
                 pace=job.pace,
                 stopped=cancel.is_set,
             )
@@ -276,7 +281,16 @@ class Engine:
         pictures: Sequence[PictureTexts] = (),
     ) -> Plan:
         checkpoint = self._shelf.find(request.model)
-        return resolve(request, checkpoint, self._loras, self._controlnets, brought, pictures)
+        refiner = None if request.refiner is None else self._find_refiner(request.refiner)
+        return resolve(
+            request, checkpoint, self._loras, self._controlnets, brought, pictures, refiner
+        )
+
+    def _find_refiner(self, name: str) -> Checkpoint:
+        try:
+            return self._shelf.find(name)
+        except BadRequestError as error:
+            raise type(error)(error.message, field="refiner") from None
 
     def _bring(self, request: GenerationRequest) -> dict[str, bytes]:
         """The files of the pictures that the request names, by these names.
@@ -372,6 +386,7 @@ class Engine:
             pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
             weights=(
                 plan.checkpoint.sha256,
+                *(() if plan.refiner is None else (plan.refiner.checkpoint.sha256,)),
                 *(lora.hashes.sha256 for lora in plan.loras),
                 *(control.net.sha256 for control in plan.controls),
             ),
@@ -383,6 +398,7 @@ class Engine:
         return Recipe(
             request=job.plan.recipe(seed),
             model_sha256=job.plan.checkpoint.sha256,
+            refiner_sha256=None if job.plan.refiner is None else job.plan.refiner.checkpoint.sha256,
             versions=self._versions,
             device=device.name,
             dtype=device.dtype_name,

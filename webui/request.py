@@ -43,6 +43,9 @@ ScheduleName = Literal["normal", "karras", "exponential", "beta", "sgm uniform"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 
+PredictionName = Literal["epsilon", "v", "v_zero_snr"]
+PREDICTIONS: tuple[PredictionName, ...] = get_args(PredictionName)
+
 MAX_SEED = 2**53 - 1
 """Largest integer that every JSON reader, a browser's included, keeps exact."""
 
@@ -340,6 +343,38 @@ class GenerationRequest(_Part):
             json_schema_extra=_about("model"),
         ),
     ] = "postcard"
+    prediction: Annotated[
+        PredictionName | None,
+        Field(
+            title="Prediction",
+            description="What the model was trained to predict. Empty: what its file says. To be"
+            " set by hand where pictures come out as noise, or grey, since the file does not say:"
+            " epsilon (noise), v (velocity), or v trained down to pure noise (zero terminal SNR).",
+            json_schema_extra=_about("model", empty="model's own"),
+        ),
+    ] = None
+    refiner: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            title="Refiner",
+            description="Name of a second model of the same kind that makes the last steps. LoRAs"
+            " and ControlNets do not touch it.",
+            json_schema_extra=_about("model", empty="none"),
+        ),
+    ] = None
+    refiner_start: Annotated[
+        float,
+        Field(
+            ge=0.01,
+            le=0.99,
+            allow_inf_nan=False,
+            title="Refiner start",
+            description="Share of all steps after which the refiner takes over.",
+            json_schema_extra=_about("model", unit="share", step=0.05),
+        ),
+    ] = 0.8
     loras: Annotated[
         tuple[LoraChoice, ...],
         Field(

@@ -1,52 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl import (
+    StableDiffusionXLControlNetPipeline,
+)
+from diffusers.pipelines.controlnet.pipeline_controlnet_union_sd_xl import (
+    StableDiffusionXLControlNetUnionPipeline,
+)
 
-from tests.families import kit, tiny
+from tests.families import kit
 from tests.families.kit import Bench
+from tests.families.tiny_sdxl import write_controlnet, write_sdxl
 from webui.generation.samplers import make_scheduler
-
-WIDTH = tiny.TEXT_WIDTH
-# diffusers declares tuples of one entry.
-UNET: Any = UNet2DConditionModel
-
-
-def write_sdxl(folder: Path) -> None:
-    with tiny.same_weights():
-        unet = UNET(
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            sample_size=8,
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            attention_head_dim=(2, 4),
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            transformer_layers_per_block=(1, 2),
-            projection_class_embeddings_input_dim=6 * 8 + WIDTH,
-            cross_attention_dim=2 * WIDTH,
-        )
-        parts = {
-            "unet": unet,
-            "vae": tiny.tiny_vae(scaling_factor=0.13025),
-            "text_encoder": tiny.clip_encoder(),
-            "text_encoder_2": tiny.projecting_clip_encoder(),
-            "tokenizer": tiny.clip_tokenizer(),
-            "tokenizer_2": tiny.clip_tokenizer(pad="!"),
-            "scheduler": EulerDiscreteScheduler(
-                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-            ),
-        }
-    tiny.write_model(folder, "StableDiffusionXLPipeline", parts, force_zeros_for_empty_prompt=True)
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +115,61 @@ TEXT = "encoder.layers.1.self_attn.q_proj"
 )
 def test_a_lora_acts_and_is_gone_to_the_bit(bench: Bench, spelled: str, place: str) -> None:
     kit.check_lora(bench, {spelled: place}, spelled[-20:])
+
+
+CONTROL: dict[str, Any] = {"kind": "canny", "preprocessor": "none"}
+
+
+def test_a_controlnet_steers_as_in_diffusers_pipeline(bench: Bench) -> None:
+    own, theirs = steered_twice(bench, "edges", StableDiffusionXLControlNetPipeline, "image")
+    assert torch.allclose(own, theirs, atol=1e-4)
+
+
+def test_a_union_model_steers_as_in_diffusers_pipeline(bench: Bench) -> None:
+    own, theirs = steered_twice(
+        bench, "union", StableDiffusionXLControlNetUnionPipeline, "control_image", control_mode=3
+    )
+    assert torch.allclose(own, theirs, atol=1e-4)
+
+
+def steered_twice(
+    bench: Bench, net: str, pipeline: Any, hint: str, **about: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents as they are made here, far from unsteered ones, and by diffusers' pipeline."""
+    folder = bench.settings.models / "controlnet" / net
+    write_controlnet(folder, 3, union=net == "union")
+    picture = kit.gradient()
+    control = CONTROL | {"model": net, "picture": bench.bring(picture), "weight": 0.8}
+    request: dict[str, Any] = {"negative_prompt": "a blue lake", "steps": 4}
+    plain = bench.latents(**request)
+    own = bench.latents(**request, controls=[control])
+    assert not torch.allclose(own, plain, atol=0.05)
+    loaded = bench.loaded
+    parts: Any = loaded.pipe.components
+    pipe = pipeline(
+        **parts
+        | {"scheduler": make_scheduler(loaded.scheduler_config, "Euler", "normal")}
+        | {"controlnet": net_class(net).from_pretrained(folder)},
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    planes = torch.as_tensor(picture).permute(2, 0, 1)[None].float() / 255
+    generator = torch.Generator().manual_seed(5)
+    theirs = pipe(
+        "a red hill",
+        **{hint: planes},
+        negative_prompt="a blue lake",
+        width=kit.SIDE,
+        height=kit.SIDE,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        controlnet_conditioning_scale=0.8,
+        latents=torch.randn((4, kit.SIDE // 8, kit.SIDE // 8), generator=generator)[None],
+        output_type="latent",
+        **about,
+    ).images
+    return own, theirs
+
+
+def net_class(net: str) -> Any:
+    return ControlNetUnionModel if net == "union" else ControlNetModel

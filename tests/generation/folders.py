@@ -32,6 +32,7 @@ def write_sd1(folder: Path, name: str, *, sample_size: Any = 64) -> Model:
     write_json(path / "unet" / "config.json", {"sample_size": sample_size})
     write_json(path / "vae" / "config.json", {"block_out_channels": [128, 256, 512, 512]})
     write_json(path / "text_encoder" / "config.json", {"num_hidden_layers": 12})
+    write_json(path / "scheduler" / "scheduler_config.json", {"num_train_timesteps": 1000})
     write_json(path / "tokenizer" / "vocab.json", toy_vocabulary())
     lines = ["#version: 0.2", *(" ".join(pair) for pair in MERGES)]
     (path / "tokenizer" / "merges.txt").write_text("\n".join(lines) + "\n")

@@ -32,9 +32,9 @@ def test_configurations_alone_are_enough_and_the_family_says_the_rest(tmp_path: 
     assert (facts.name, facts.family) == ("meadow", SD1)
     assert (facts.width, facts.height, facts.text_layers) == (512, 512, 12)
     assert (facts.useful_cfg, facts.useful_steps) == (SD1.useful_cfg, SD1.useful_steps)
-    assert facts.unused == ("guidance",)
+    assert facts.unused == ("guidance", "refiner", "refiner_start")
     picky = dataclasses.replace(SD1, refused=MappingProxyType({"clip_skip": "It has none."}))
-    assert dataclasses.replace(facts, family=picky).unused == ("guidance", "clip_skip")
+    assert dataclasses.replace(facts, family=picky).unused[-1] == "clip_skip"
 
 
 def test_a_field_without_use_is_refused_with_the_reason() -> None:

@@ -66,7 +66,7 @@ def test_a_field_becomes_ours_without_a_word(field: str, values: dict[str, Any])
         ),
         ("Conditional mask weight: 1.0", {}, "made from is not taken over: Conditional mask"),
         ('ControlNet 0: "Module: canny, Model: x [ab]"', {}, "ControlNet 0"),
-        ("Refiner: x, Refiner switch at: 0.8", {}, "Refiner, Refiner switch at"),
+        ("Refiner switch at: 0.8", {}, "The refiner's part is not taken over"),
         ("ADetailer model: x, ADetailer confidence: 0.3", {}, "ADetailer model, ADetailer conf"),
         ("ENSD: 31337, Eta: 0.5", {}, "not used here: ENSD, Eta."),
         ("Model: " + "m" * 300, {}, "at most 200"),
@@ -82,6 +82,13 @@ def test_what_is_changed_or_dropped_is_said_in_one_sentence(
     assert found.request == rest | values
     assert len(found.report) == 1
     assert says in found.report[0]
+
+
+@pytest.mark.parametrize("named", ["fine", "fine [0123456789]"])
+def test_the_refiner_is_taken_over_without_its_hash(named: str) -> None:
+    found = read(f"Refiner: {named}, Refiner switch at: 0.7")
+    assert (found.request["refiner"], found.request["refiner_start"]) == ("fine", 0.7)
+    assert found.report == ()
 
 
 def test_the_denoising_strength_of_hires_fix_is_its_own() -> None:

@@ -12,10 +12,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
 from webui.generation.facts import ModelFacts
+from webui.generation.few_steps import FewSteps, few_steps
 from webui.generation.prompt_plan import plan_prompt
 from webui.generation.prompts import (
     ParsedPrompt,
@@ -27,12 +29,14 @@ from webui.generation.samplers import SAMPLER_TABLE
 from webui.interchange.dynamicprompts import inert, is_dynamic
 from webui.interchange.loratags import rows_for_tags, take_tags
 from webui.interchange.sparse import listed
+from webui.library.distilled import Distilled
 from webui.request import GenerationRequest, parse_request
 
 AdviceKind = Literal[
     "cfg_high",
     "cfg_low",
     "cfg_off",
+    "few_steps",
     "steps_high",
     "steps_low",
     "size_large",
@@ -90,14 +94,23 @@ class Idle:
     kind: IdleKind
 
 
-def advise(request: GenerationRequest, facts: ModelFacts) -> tuple[Advice, ...]:
-    """Advice in the order of the fields, at most one a field; none for what cannot be read."""
+def advise(
+    request: GenerationRequest,
+    facts: ModelFacts,
+    loras: Mapping[str, Distilled] = MappingProxyType({}),
+) -> tuple[Advice, ...]:
+    """Advice in the order of the fields, at most one a field; none for what cannot be read.
+
+    Args:
+        loras: Those of the request that were made for few steps, by name.
+    """
+    few = _few_steps(request, facts, loras)
     found = (
         _tags(request) or _weights(request),
         _phrases(request),
         _size(request, facts),
-        _steps(request, facts),
-        _cfg(request, facts),
+        few[1] if few else _steps(request, facts),
+        None if few else _cfg(request, facts),
         _batch(request, facts),
     )
     used = (a for a in found if a is not None and a.field not in facts.unused)
@@ -130,6 +143,20 @@ def _cfg(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
     if request.cfg < low:
         kind = "cfg_off" if request.cfg == 1 else "cfg_low"
         return Advice(kind, "cfg", values, {"cfg": low})
+    return None
+
+
+def _few_steps(
+    request: GenerationRequest, facts: ModelFacts, loras: Mapping[str, Distilled]
+) -> tuple[FewSteps, Advice | None] | None:
+    """What suits a distilled LoRA, or else the model if it is distilled, and advice to take it."""
+    known = [(facts.name, facts.distilled)] if facts.distilled else []
+    for name, distilled in (*loras.items(), *known):
+        suited = few_steps(distilled, facts.family.loras)
+        if suited is not None:
+            values = {"name": name, **suited.fix}
+            advice = Advice("few_steps", "steps", values, suited.fix)
+            return suited, None if suited.suits(request) else advice
     return None
 
 

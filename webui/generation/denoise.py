@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,11 @@ from webui.generation.flow import make_flow_scheduler
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
 from webui.generation.resolve import Plan
-from webui.generation.samplers import make_scheduler
+from webui.generation.samplers import make_scheduler, trained_as
 from webui.generation.starting import Keeper, Start, channels_added, first_latents
 from webui.generation.steering import Steering, steered
 from webui.generation.steering_transformers import TransformerHook
+from webui.generation.strength import calls_of
 from webui.generation.timeline import Timeline, followed
 
 
@@ -36,6 +37,15 @@ class StepDone:
     frame: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Refining:
+    """The model that makes the last steps, its own plan, and what it follows."""
+
+    loaded: Loaded
+    plan: Plan
+    timeline: Timeline
+
+
 def denoise(
     loaded: Loaded,
     plan: Plan,
@@ -43,6 +53,7 @@ def denoise(
     timeline: Timeline,
     start: Start,
     steerings: Sequence[Steering],
+    refining: Refining | None = None,
     *,
     before_call: Callable[[int, int], None],
     emit: Callable[[StepDone], None],
@@ -52,7 +63,7 @@ def denoise(
     """Latents of one batch, of shape (batch, channels, height / 8, width / 8).
 
     The plan's last steps are run, as many as it says, from `start` on, as `timeline` says what they
-    show and `steerings` steer them.
+    show and `steerings` steer them; the last of these by `refining`, on the same schedule.
 
     Noise is drawn on the CPU from one generator a picture, so a picture of a batch can be made
     again alone. `before_call` is told which call of the denoiser comes, from 0, and of how many; it
@@ -62,32 +73,88 @@ def denoise(
         StoppedError: `stopped` was true at the end of a step.
     """
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    pipe = _with_fresh_scheduler(loaded, plan, generators)
     noise = _noise(loaded, plan, generators)
+    own_steps = plan.steps_before_refiner
+    watched = partial(_Watch, emit=emit, stopped=stopped, pace=pace)
+    latents = None
+    if own_steps:
+        stretch = _Stretch(loaded, plan, timeline, steps=own_steps)
+        latents = _run(
+            stretch,
+            None,
+            noise,
+            start,
+            steerings,
+            generators,
+            partial(watched, before_call=before_call),
+        )
+    if refining is not None:
+        stretch = _Stretch(
+            refining.loaded,
+            refining.plan,
+            refining.timeline,
+            before=own_steps,
+            steps=refining.plan.steps,
+        )
+        alone = replace(start, channels=None)
+        latents = _run(
+            stretch, latents, noise, alone, (), generators, partial(watched, before_call=_idle)
+        )
+    if latents is None:
+        raise ValueError("a plan has a step at least")
+    return latents
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """The steps that one model makes without a break.
+
+    Attributes:
+        plan: Its schedule ends with the whole way's.
+        before: How many steps were made ahead of them.
+        steps: How many of the plan's steps they are, the first ones.
+    """
+
+    loaded: Loaded
+    plan: Plan
+    timeline: Timeline
+    steps: int
+    before: int = 0
+
+
+def _idle(_call: int, _calls: int) -> None:
+    """Before a call for which nothing has to be made ready."""
+
+
+def _run(
+    stretch: _Stretch,
+    latents: torch.Tensor | None,
+    noise: torch.Tensor,
+    start: Start,
+    steerings: Sequence[Steering],
+    generators: list[torch.Generator],
+    watched: Callable[..., _Watch],
+) -> torch.Tensor:
+    """The latents after a stretch that goes on from `latents`, or where there are none begins."""
+    loaded, plan = stretch.loaded, stretch.plan
+    pipe = _with_fresh_scheduler(loaded, plan, generators)
     # The pipeline multiplies by it whatever it is given, where the scheduler has one.
     scale = getattr(pipe.scheduler, "init_noise_sigma", 1.0)
     begin = noise
-    if plan.steps < plan.request.steps:
+    if latents is not None:
+        begin = latents / scale
+    elif plan.steps < plan.request.steps:
         begin = first_latents(start, noise, pipe.scheduler, generators) / scale
-    watch = _Watch(
-        loaded,
-        plan,
-        begin * scale,
-        keeper=Keeper(start, noise, pipe.scheduler),
-        before_call=before_call,
-        emit=emit,
-        stopped=stopped,
-        pace=pace,
-    )
-    before_call(0, len(pipe.scheduler.timesteps))
+    keeper = Keeper(start, noise, pipe.scheduler, before=stretch.before)
+    watch = watched(stretch, begin * scale, keeper, pipe.scheduler)
+    watch.before_call(0, len(pipe.scheduler.timesteps))
+    backbone = loaded.backbone
     call: Any = partial(
         pipe,
-        **loaded.backbone.arguments(pipe, timeline.first, plan.request, len(seeds)),
-        width=plan.paint_width,
-        height=plan.paint_height,
+        **backbone.arguments(pipe, stretch.timeline.first, plan.request, len(generators)),
+        **backbone.from_latents(pipe, begin, plan.paint_width, plan.paint_height),
         num_inference_steps=plan.request.steps,
         generator=generators,
-        latents=loaded.backbone.given(pipe, begin),
         output_type="latent",
         callback_on_step_end=watch.on_step_end,
         callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
@@ -99,7 +166,14 @@ def denoise(
     with (
         channels_added(loaded, start.channels),
         # Before the ControlNets' hook, which looks at what the denoiser is given.
-        followed(pipe, loaded.denoiser, timeline, steps=plan.steps, pictures=len(seeds)),
+        followed(
+            pipe,
+            loaded.denoiser,
+            stretch.timeline,
+            steps=plan.steps,
+            pictures=len(generators),
+            before=stretch.before,
+        ),
         steered(pipe, steerings, hook),
     ):
         call()
@@ -112,25 +186,25 @@ class _Watch:
 
     def __init__(
         self,
-        loaded: Loaded,
-        plan: Plan,
+        stretch: _Stretch,
         sample: torch.Tensor,
-        *,
         keeper: Keeper,
+        scheduler: Any,
+        *,
         before_call: Callable[[int, int], None],
         emit: Callable[[StepDone], None],
         stopped: Callable[[], bool],
         pace: PreviewPace | None,
     ) -> None:
-        self._sample = sample
-        self._loaded = loaded
-        self._shape = (sample.shape[1], sample.shape[2], sample.shape[3])
-        self._steps = plan.steps
-        self._keeper = keeper
-        self._before_call = before_call
+        self.before_call = before_call
         self._emit = emit
         self._stopped = stopped
         self._pace = pace
+        self._stretch = stretch
+        self._sample = sample
+        self._keeper = keeper
+        self._shape = (sample.shape[1], sample.shape[2], sample.shape[3])
+        self._calls = calls_of(scheduler, stretch.steps)
         self._began = time.perf_counter()
         if pace is not None:
             pace.begin()
@@ -142,7 +216,8 @@ class _Watch:
 
     def unpacked(self, latents: torch.Tensor) -> torch.Tensor:
         """What the loop holds as latents of (batch, channels, height, width)."""
-        return self._loaded.backbone.unpacked(self._loaded.pipe, latents, self._shape)
+        loaded = self._stretch.loaded
+        return loaded.backbone.unpacked(loaded.pipe, latents, self._shape)
 
     def on_step_end(
         self, pipe: Any, index: int, timestep: Any, tensors: dict[str, torch.Tensor]
@@ -150,6 +225,7 @@ class _Watch:
         """Called by the pipeline after each call of its denoiser."""
         if self._stopped():
             raise StoppedError
+        loaded, stretch = self._stretch.loaded, self._stretch
         # Samplers of second order call the denoiser about twice a step.
         share = (index + 1) / pipe.num_timesteps
         frame = None
@@ -160,13 +236,17 @@ class _Watch:
                 float(timestep),
                 pipe.scheduler,
             )
-            frame = to_rgb(original, self._loaded.latent_map)
+            frame = to_rgb(original, loaded.latent_map)
         self._sample = self._keeper.after(index, self.unpacked(tensors["latents"]))
-        tensors["latents"] = self._loaded.backbone.packed(pipe, self._sample)
-        seconds = (time.perf_counter() - self._began) / (share * self._steps)
-        self._emit(StepDone(max(1, int(share * self._steps)), seconds, frame))
-        if index + 1 < pipe.num_timesteps:
-            self._before_call(index + 1, pipe.num_timesteps)
+        tensors["latents"] = loaded.backbone.packed(pipe, self._sample)
+        made = share * stretch.plan.steps
+        seconds = (time.perf_counter() - self._began) / made
+        self._emit(StepDone(max(1, stretch.before + int(made)), seconds, frame))
+        if index + 1 == self._calls:
+            # What is left of the schedule is for another model; the loop skips it.
+            pipe._interrupt = True
+        else:
+            self.before_call(index + 1, pipe.num_timesteps)
         return tensors
 
 
@@ -180,7 +260,9 @@ def _with_fresh_scheduler(loaded: Loaded, plan: Plan, generators: list[torch.Gen
             config, asked.sampler, asked.schedule, skipped=skipped, generators=generators
         )
         if plan.family.flow
-        else make_scheduler(config, asked.sampler, asked.schedule, skipped=skipped)
+        else make_scheduler(
+            trained_as(config, asked.prediction), asked.sampler, asked.schedule, skipped=skipped
+        )
     )
     # A copy, because a pipeline's constructor rewrites a scheduler's steps_offset to its taste.
     pipe: Any = copy.copy(loaded.pipe)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, cast
 
 from webui.errors import BadRequestError, BrokenFileError
 from webui.generation.families import Family, family_of
 from webui.library.checkpoints import INDEX, Model, read_json
+from webui.library.distilled import Distilled
 from webui.request import nearest, parse_request
 
 OWN_FACTS = "facts.json"
@@ -19,6 +22,7 @@ SOURCES = (
     "unet/config.json",
     "vae/config.json",
     "text_encoder/config.json",
+    "text_encoder_2/config.json",
     "scheduler/scheduler_config.json",
     OWN_FACTS,
 )
@@ -36,6 +40,8 @@ class ModelFacts:
         width, height: Pixels of the pictures it was trained on.
         useful_cfg, useful_steps: Lowest and highest that are worth it.
         text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
+        scheduler: Its scheduler's configuration, which tells how it was trained.
+        distilled: For how few steps it was made, if it was.
     """
 
     name: str
@@ -45,6 +51,8 @@ class ModelFacts:
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     text_layers: int | None
+    scheduler: Mapping[str, Any] = field(hash=False)
+    distilled: Distilled | None = None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -69,7 +77,9 @@ def read_facts(model: Model) -> ModelFacts:
         height=side,
         useful_cfg=own.get("cfg", family.useful_cfg),
         useful_steps=own.get("steps", family.useful_steps),
-        text_layers=None if "clip_skip" in family.unused else _text_layers(model),
+        text_layers=None if "clip_skip" in family.refused else _text_layers(model),
+        scheduler=MappingProxyType(model.config("scheduler")),
+        distilled=None if model.facts is None else model.facts.distilled,
     )
 
 
@@ -121,11 +131,12 @@ def check_clip_skip(clip_skip: int, layers: int | None) -> None:
 
 
 def _text_layers(model: Model) -> int:
-    layers: Any = model.config("text_encoder").get("num_hidden_layers")
+    part = "text_encoder" if (model.path / "text_encoder").is_dir() else "text_encoder_2"
+    layers: Any = model.config(part).get("num_hidden_layers")
     if not isinstance(layers, int) or layers < 1:
         raise BrokenFileError(
             f"The model {model.name!r} does not say how many layers its text encoder has: mend"
-            " text_encoder/config.json.",
+            f" {part}/config.json.",
             field="model",
         )
     return layers

@@ -13,7 +13,17 @@ from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
 from webui.request import GenerationRequest
 
-BackboneName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "flux2-klein", "z-image", "qwen-image"]
+BackboneName = Literal[
+    "sd",
+    "sdxl",
+    "sdxl refiner",
+    "sd3",
+    "flux",
+    "flux2",
+    "flux2-klein",
+    "z-image",
+    "qwen-image",
+]
 """The architectures of `webui.generation.backbones`."""
 
 
@@ -64,6 +74,7 @@ class Family:
         guided: When CFG acts; "when asked": where there is a negative prompt.
         guidance: The distilled guidance its models were made for; None: they have none.
         side_step: Pixels that the sides of its pictures are multiples of.
+        refiners: Names of the families whose models can take over its latents in mid-run.
     """
 
     name: str
@@ -81,6 +92,7 @@ class Family:
     guided: Guided = "always"
     guidance: float | None = None
     side_step: int = 8
+    refiners: tuple[str, ...] = ()
 
     @property
     def unused(self) -> Mapping[str, str]:
@@ -90,6 +102,10 @@ class Family:
             found["guidance"] = _NO_DISTILLED
         if self.guided == "never":
             found |= dict.fromkeys(("cfg", "negative_prompt"), _NEVER_GUIDED)
+        if not self.refiners:
+            found |= dict.fromkeys(("refiner", "refiner_start"), _NO_REFINER)
+        if self.flow:
+            found["prediction"] = _ONE_PREDICTION
         return MappingProxyType(found | dict(self.refused))
 
     def is_guided(self, request: GenerationRequest) -> bool:
@@ -99,6 +115,8 @@ class Family:
         return self.guided == "when asked" and request.cfg > 1 and bool(request.negative_prompt)
 
 
+_ONE_PREDICTION = "All models of this family predict the same thing: leave the prediction empty."
+_NO_REFINER = "Models of this family have no refiner: remove it."
 _NO_DISTILLED = "Models of this family have no distilled guidance: leave it empty and use CFG."
 _NEVER_GUIDED = (
     "Models of this family were made to run without CFG and negative prompts: leave them as they"
@@ -128,6 +146,14 @@ SD1 = Family(
     useful_steps=(12, 40),
 )
 
+SD2 = replace(
+    SD1,
+    name="Stable Diffusion 2",
+    loras="SD 2",
+    # The width of OpenCLIP's ViT-H, its text encoder.
+    mark=Mark("unet", "cross_attention_dim", 1024),
+)
+
 SDXL = Family(
     name="Stable Diffusion XL",
     backbone="sdxl",
@@ -147,6 +173,17 @@ SDXL = Family(
     refused=MappingProxyType({}),
     useful_cfg=(3.0, 10.0),
     useful_steps=(15, 40),
+    refiners=("Stable Diffusion XL refiner", "Stable Diffusion XL"),
+)
+
+SDXL_REFINER = replace(
+    SDXL,
+    name="Stable Diffusion XL refiner",
+    backbone="sdxl refiner",
+    pipeline="StableDiffusionXLImg2ImgPipeline",
+    also=(),
+    mark=Mark(None, "requires_aesthetics_score", True),
+    refiners=(),
 )
 
 SD3 = Family(
@@ -306,7 +343,9 @@ _OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainti
 """Fields that say where an init picture is painted anew, and how a sentence about each begins."""
 
 FAMILIES: tuple[Family, ...] = (
+    SD2,
     SD1,
+    SDXL_REFINER,
     SDXL,
     SD3,
     FLUX_SCHNELL,

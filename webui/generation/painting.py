@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -16,7 +16,7 @@ from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
 from webui.generation.backbones.base import Conditioning, Encoding
 from webui.generation.control import Control, about_control
-from webui.generation.denoise import StepDone, StoppedError, denoise
+from webui.generation.denoise import Refining, StepDone, StoppedError, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hints import make_hint
@@ -76,22 +76,38 @@ class Painter:
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
 
-    def load(self, plan: Plan) -> Generator[StageDone, None, Loaded]:
+    def load(self, plan: Plan, beside: Plan | None = None) -> Generator[StageDone, None, Loaded]:
         """The plan's model, loaded when it is not in memory.
+
+        Args:
+            beside: The plan of the model that it refines, which stays if it is in memory.
 
         Raises:
             BrokenFileError: The model does not load.
             OutOfMemoryError: The device cannot hold it.
         """
         reused = self._pipelines.holds(plan.checkpoint)
+        company = beside or plan.refiner
+        other = None if company is None else company.checkpoint
 
         def work() -> Loaded:
-            if not reused:
+            if not reused and beside is None:
                 self._controlnets.release()
             size = PictureSize(plan.paint_width, plan.paint_height, plan.request.batch)
-            return self._pipelines.get(plan.checkpoint, plan.family, size)
+            return self._pipelines.get(plan.checkpoint, plan.family, size, beside=other)
 
         return (yield from self._timed("load", work, reused=reused))
+
+    def load_refiner(self, plan: Plan) -> Generator[StageDone, None, Loaded | None]:
+        """The model that makes the last steps, to be loaded ahead of the one that makes the others.
+
+        Raises:
+            BrokenFileError: The refiner does not load.
+            OutOfMemoryError: The device cannot hold it.
+        """
+        if plan.refiner is None:
+            return None
+        return (yield from self.load(plan.refiner, beside=plan))
 
     @property
     def memory_plan(self) -> MemoryPlan:
@@ -153,6 +169,15 @@ class Painter:
             return make_timeline(prompts, condition, encode)
 
         return (yield from self._timed("text", work, reused=reused, batch=batch))
+
+    def refine(
+        self, refiner: Loaded | None, plan: Plan, batch: int
+    ) -> Generator[StageDone, None, Refining | None]:
+        """The refiner with the prompts of one of the plan's batches as it takes them."""
+        if refiner is None or plan.refiner is None:
+            return None
+        timeline = yield from self.encode(refiner, plan.refiner, batch)
+        return Refining(refiner, plan.refiner, timeline)
 
     def prepare(self, loaded: Loaded, plan: Plan) -> Generator[StageDone, None, Start]:
         """What the denoising starts from; nothing happens where that is noise alone."""
@@ -216,6 +241,7 @@ class Painter:
         timeline: Timeline,
         start: Start,
         steerings: tuple[Steering, ...],
+        refining: Refining | None,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -241,6 +267,7 @@ class Painter:
             timeline,
             start,
             steerings,
+            refining,
             pace=pace,
             stopped=stopped,
         )
@@ -268,6 +295,7 @@ class Painter:
         timeline: Timeline,
         start: Start,
         steerings: tuple[Steering, ...],
+        refining: Refining | None,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
@@ -285,6 +313,7 @@ class Painter:
                 timeline,
                 start,
                 steerings,
+                refining,
                 before_call=lambda call, calls: loaded.loras.merge(
                     loaded.backbone.denoiser, strengths_at(key.loras, call, calls)
                 ),
@@ -369,12 +398,13 @@ def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
     )
 
 
-def decoded_texts(loaded: Loaded, plan: Plan) -> Texts:
+def decoded_texts(loaded: Loaded, plan: Plan, refiner: Loaded | None = None) -> Texts:
     """What the text encoders really see of each prompt, for the content filter."""
     seen: tuple[dict[str, None], ...] = ({}, {})
-    for prompts in dict.fromkeys(plan.prompts):
+    models = [loaded] if refiner is None else [loaded, refiner]
+    for model, prompts in product(models, dict.fromkeys(plan.prompts)):
         for texts, planned in zip(seen, prompts, strict=False):
             for _, joined in planned.stretches:
-                told = [loaded.backbone.seen(loaded.pipe, one.prompt) for one in joined]
+                told = [model.backbone.seen(model.pipe, one.prompt) for one in joined]
                 texts |= dict.fromkeys((*told, " ".join(told)))
     return Texts(*map(tuple, seen))

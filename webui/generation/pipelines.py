@@ -157,8 +157,18 @@ class Pipelines:
         """Whether that very model, by content, is in memory."""
         return checkpoint.sha256 in self._kept
 
-    def get(self, checkpoint: Checkpoint, family: Family, size: PictureSize = USUAL) -> Loaded:
+    def get(
+        self,
+        checkpoint: Checkpoint,
+        family: Family,
+        size: PictureSize = USUAL,
+        *,
+        beside: Checkpoint | None = None,
+    ) -> Loaded:
         """The model, loaded when it is not in memory yet, laid out for pictures of that size.
+
+        Args:
+            beside: Another model that is to stay if it is in memory.
 
         Raises:
             BrokenFileError: A part is missing or does not fit its configuration.
@@ -169,7 +179,7 @@ class Pipelines:
         sizes = held.sizes if held else sizes_for(checkpoint, family.loras, itemsize=itemsize)
         if held is not None:
             self._kept.move_to_end(checkpoint.sha256)
-        self._make_room(sizes, size, but=checkpoint.sha256)
+        self._make_room(sizes, size, checkpoint, beside)
         plan = self._planned(sizes, size, checkpoint.sha256)
         if held is not None and LADDER.index(plan.name) > LADDER.index(held.name):
             held = None
@@ -219,11 +229,13 @@ class Pipelines:
             return retried(plan, least)
         return plan
 
-    def _make_room(self, sizes: Sizes, size: PictureSize, *, but: str) -> None:
+    def _make_room(
+        self, sizes: Sizes, size: PictureSize, wanted: Checkpoint, beside: Checkpoint | None
+    ) -> None:
         """Drops other models, the one longest not used first, as far as they are in the way."""
-        others = [sha256 for sha256 in self._kept if sha256 != but]
-        for sha256 in others:
-            if self._is_room_beside_others(sizes, size, but):
+        staying = {one.sha256 for one in (wanted, beside) if one is not None}
+        for sha256 in [sha256 for sha256 in self._kept if sha256 not in staying]:
+            if self._is_room_beside_others(sizes, size, wanted.sha256):
                 return
             self._drop(sha256)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,8 @@ from webui.generation.families import Family, family_of, refuse_unused
 from webui.generation.hints import Area
 from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompt_plan import PromptPlan, means_more, plan_plain, plan_prompt
-from webui.generation.samplers import check_sampler
+from webui.generation.refining import check_refiner, steps_refined
+from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.strength import steps_left
 from webui.interchange.dynamicprompts import without_escapes
 from webui.library.checkpoints import Checkpoint
@@ -44,6 +45,7 @@ class Plan:
         canvas: What it starts from, if not from noise alone.
         controls: The control units that have an effect.
         batches: The seeds of each batch, one a picture.
+        refiner: The plan of the model that makes the last of the steps, if there is one.
     """
 
     request: GenerationRequest
@@ -60,6 +62,12 @@ class Plan:
     canvas: Canvas | None
     controls: tuple[Control, ...]
     batches: tuple[tuple[int, ...], ...]
+    refiner: Plan | None = None
+
+    @property
+    def steps_before_refiner(self) -> int:
+        """How many of the steps are the model's own."""
+        return self.steps - (0 if self.refiner is None else self.refiner.steps)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -90,10 +98,12 @@ def resolve(
     controlnets: ControlNetShelf,
     brought: Mapping[str, Brought] = MappingProxyType({}),
     pictures: Sequence[PictureTexts] = (),
+    refiner: Checkpoint | None = None,
 ) -> Plan:
     """Decides what the request leaves open.
 
     Args:
+        refiner: The model of the name that the request has for its refiner.
         brought: The pictures brought in, by the names the request has for them.
         pictures: The texts of each picture, or of all; by default those of the request.
 
@@ -105,6 +115,9 @@ def resolve(
     family = family_of(checkpoint)
     refuse_unused(request, family)
     check_sampler(request.sampler, request.schedule, request.steps, flow=family.flow)
+    if not family.flow:
+        trained_so = trained_as(checkpoint.config("scheduler"), request.prediction)
+        check_trained(request.sampler, trained_so)
     trained = trained_size(checkpoint)
     canvas = None
     if request.init is not None:
@@ -144,7 +157,7 @@ def resolve(
         request.batch,
     )
     planned = {texts: _planned(texts, request, family, steps) for texts, _ in batches}
-    return Plan(
+    plan = Plan(
         request=filled,
         checkpoint=checkpoint,
         family=family,
@@ -160,6 +173,7 @@ def resolve(
         controls=tuple(control for control in controls if control is not None),
         batches=tuple(seeds for _, seeds in batches),
     )
+    return plan if refiner is None else replace(plan, refiner=_refined(plan, refiner))
 
 
 def _batches(
@@ -217,6 +231,19 @@ def _check_side(family: Family, name: str, side: int) -> None:
             f" {name} to {near}.",
             field=name,
         )
+
+
+def _refined(plan: Plan, refiner: Checkpoint) -> Plan:
+    """The plan of the last steps, which the refiner makes in its own way and without company."""
+    return replace(
+        plan,
+        request=plan.request.model_copy(update={"prediction": None}),
+        checkpoint=refiner,
+        family=check_refiner(plan.request, plan.checkpoint, plan.family, refiner),
+        loras=(),
+        controls=(),
+        steps=min(plan.steps, steps_refined(plan.request)),
+    )
 
 
 def _area(canvas: Canvas) -> Area | None:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,7 +30,7 @@ import numpy as np
 
 from webui.errors import BadRequestError
 from webui.generation.flow import check_flow_sampler
-from webui.request import SCHEDULES, SamplerName, ScheduleName
+from webui.request import SCHEDULES, PredictionName, SamplerName, ScheduleName
 
 if TYPE_CHECKING:
     import torch
@@ -158,6 +157,28 @@ _OF_THE_MODEL = (
 )
 """What a scheduler's configuration says about the training; the rest is the sampler's business."""
 
+_ZERO_SNR = frozenset(
+    {
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "LCMScheduler",
+        "TCDScheduler",
+        "UniPCMultistepScheduler",
+    }
+)
+"""diffusers' schedulers that can begin at pure noise."""
+
+_PREDICTIONS: Mapping[PredictionName, Mapping[str, str | bool]] = MappingProxyType(
+    {
+        "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
+        "v": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": False},
+        "v_zero_snr": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+    }
+)
+"""What a model predicts as a scheduler's configuration says it."""
+
 _RHO = 7.0
 """Exponent of the Karras schedule (arXiv 2206.00364, table 1)."""
 
@@ -191,6 +212,25 @@ def check_sampler(
         )
 
 
+def trained_as(config: Mapping[str, Any], prediction: PredictionName | None) -> dict[str, Any]:
+    """A model's scheduler configuration, with what it predicts set by hand where that is given."""
+    return dict(config) | dict({} if prediction is None else _PREDICTIONS[prediction])
+
+
+def check_trained(sampler: SamplerName, config: Mapping[str, Any]) -> None:
+    """Passes a sampler that can run a model with this scheduler configuration.
+
+    Raises:
+        BadRequestError: The model begins at pure noise and the sampler cannot.
+    """
+    if config.get("rescale_betas_zero_snr") and SAMPLER_TABLE[sampler].scheduler not in _ZERO_SNR:
+        raise BadRequestError(
+            f"{sampler} cannot run a model trained down to pure noise (zero terminal SNR);"
+            " DPM++ 2M, Euler and DDIM can.",
+            field="sampler",
+        )
+
+
 def make_scheduler(
     config: Mapping[str, Any], sampler: SamplerName, schedule: ScheduleName, *, skipped: int = 0
 ) -> SchedulerMixin:
@@ -203,17 +243,12 @@ def make_scheduler(
         BadRequestError: The pair cannot be run, or not with this model.
     """
     check_sampler(sampler, schedule, steps=1)
+    check_trained(sampler, config)
     row = SAMPLER_TABLE[sampler]
     # Imported here, since resolving a request needs the table only.
     base: Any = getattr(importlib.import_module("diffusers"), row.scheduler)
     options = {key: config[key] for key in _OF_THE_MODEL if key in config}
     if config.get("rescale_betas_zero_snr"):
-        if "rescale_betas_zero_snr" not in inspect.signature(base).parameters:
-            raise BadRequestError(
-                f"{sampler} cannot run a model trained down to pure noise (zero terminal SNR);"
-                " DPM++ 2M, Euler and DDIM can.",
-                field="sampler",
-            )
         options["rescale_betas_zero_snr"] = True
     options |= row.options
     if row.schedules == _ONLY:

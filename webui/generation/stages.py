@@ -18,7 +18,7 @@ from webui.generation.loras import Strength
 from webui.generation.prompt_plan import PromptPlan
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
-from webui.request import InpaintFill, SamplerName, ScheduleName
+from webui.request import InpaintFill, PredictionName, SamplerName, ScheduleName
 
 T = TypeVar("T")
 
@@ -133,6 +133,16 @@ class LatentsKey(Key[torch.Tensor]):
     seeds: tuple[int, ...]
     start: StartKey | None
     controls: tuple[ControlKey, ...]
+    prediction: PredictionName | None
+    refined: RefinedKey | None
+
+
+@dataclass(frozen=True)
+class RefinedKey:
+    """What the last steps depend on: `latents` is what the refiner would make of all of them."""
+
+    latents: LatentsKey
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,10 @@ def keys_of(plan: Plan, batch: int) -> tuple[LatentsKey, PicturesKey]:
         seeds=plan.batches[batch],
         start=_start_key(plan),
         controls=tuple(_control_key(control) for control in plan.controls),
+        prediction=plan.request.prediction,
+        refined=None
+        if plan.refiner is None
+        else RefinedKey(keys_of(plan.refiner, batch)[0], plan.refiner.steps),
     )
     masked = plan.canvas is not None and plan.canvas.mask is not None
     return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)

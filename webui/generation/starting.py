@@ -100,13 +100,16 @@ class Keeper:
     Diffusion", arXiv 2306.00950).
     """
 
-    def __init__(self, start: Start, noise: torch.Tensor, scheduler: Any) -> None:
+    def __init__(
+        self, start: Start, noise: torch.Tensor, scheduler: Any, *, before: int = 0
+    ) -> None:
+        """`before` is how many steps were made ahead of the scheduler's first one."""
         self._start = start
         self._noise = noise
         self._scheduler = scheduler
         calls = len(scheduler.timesteps)
-        self._steps = sum(ends_a_step(scheduler, call) for call in range(calls))
-        self._done = 0
+        self._steps = before + sum(ends_a_step(scheduler, call) for call in range(calls))
+        self._done = before
 
     def after(self, call: int, latents: torch.Tensor) -> torch.Tensor:
         """The latents after a call of the denoiser, from 0, as they are to go on."""

@@ -10,6 +10,9 @@ import torch
 _LAID_OUT = ("timesteps", "sigmas", "sigmas_interpol", "sigmas_up", "sigmas_down")
 """What diffusers' schedulers lay out, one entry for each call of the denoiser."""
 
+_LEAST_KEPT = 2**-24
+"""What diffusers' schedulers with noise levels take for none of the signal being left."""
+
 _GROWING = frozenset(
     {
         "EulerAncestralDiscreteScheduler",
@@ -85,7 +88,8 @@ def noise_level(scheduler: Any, call: int) -> float:
     sigmas = getattr(scheduler, "sigmas", None)
     if isinstance(sigmas, torch.Tensor) and len(sigmas) > len(scheduler.timesteps):
         return float(sigmas[call])
-    kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[call])])
+    # Nothing is left at the last timestep of a model that was trained down to pure noise.
+    kept = max(float(scheduler.alphas_cumprod[int(scheduler.timesteps[call])]), _LEAST_KEPT)
     return ((1 - kept) / kept) ** 0.5
 
 
@@ -97,6 +101,12 @@ def noised(
         return (1 - level) * latents + level * noise
     mixed = latents + level * noise
     return mixed if grows(scheduler) else mixed / (1 + level**2) ** 0.5
+
+
+def calls_of(scheduler: Any, steps: int) -> int:
+    """How many calls of the denoiser the first so many of the steps laid out take."""
+    calls = steps + 1 if hasattr(scheduler, "plms_timesteps") and steps else steps * scheduler.order
+    return min(calls, len(scheduler.timesteps))
 
 
 def ends_a_step(scheduler: Any, call: int) -> bool:

@@ -104,18 +104,19 @@ def _of_equal_length(
 
 @contextmanager
 def followed(
-    pipe: Any, denoiser: Any, timeline: Timeline, *, steps: int, pictures: int
+    pipe: Any, denoiser: Any, timeline: Timeline, *, steps: int, pictures: int, before: int = 0
 ) -> Generator[None]:
     """Lets one call of `pipe` follow the timeline; the denoiser is as before afterwards.
 
     Args:
         steps: How many are run, of which the timeline tells.
         pictures: How many are made at once.
+        before: How many of the timeline's steps were run ahead of them.
     """
     if timeline.is_plain:
         yield
         return
-    hook = _Hook(pipe, timeline, steps, pictures)
+    hook = _Hook(pipe, timeline, steps, pictures, before)
     handles = [
         denoiser.register_forward_pre_hook(hook.before, with_kwargs=True),
         denoiser.register_forward_hook(hook.after),
@@ -130,11 +131,14 @@ def followed(
 class _Hook:
     """Counts the denoiser's calls, of which every round of the pipeline's loop makes one."""
 
-    def __init__(self, pipe: Any, timeline: Timeline, steps: int, pictures: int) -> None:
+    def __init__(
+        self, pipe: Any, timeline: Timeline, steps: int, pictures: int, before: int
+    ) -> None:
         self._pipe = pipe
         self._timeline = timeline
         self._steps = steps
         self._pictures = pictures
+        self._before = before
         self._calls = 0
         self._moment = timeline.moments[0]
         self._guided = False
@@ -145,7 +149,7 @@ class _Hook:
         # Samplers of second order call the denoiser about twice a step.
         step = self._calls * self._steps // self._pipe.num_timesteps + 1
         self._calls += 1
-        self._moment = self._timeline.at(min(step, self._steps))
+        self._moment = self._timeline.at(self._before + min(step, self._steps))
         rows = len(args[0] if args else kwargs["hidden_states"])
         self._guided = rows == 2 * self._pictures
         spread = {name: self._spread(value, rows) for name, value in kwargs.items()}

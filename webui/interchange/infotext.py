@@ -57,6 +57,7 @@ def write_infotext(
     model_hash: str,
     version: str,
     lora_hashes: Mapping[str, str] = MappingProxyType({}),
+    refiner_hash: str | None = None,
 ) -> str:
     """The infotext of one picture, from the request that makes it alone.
 
@@ -66,6 +67,7 @@ def write_infotext(
         request: Size and seed filled in; what is `None` is left out.
         model_hash: First 10 hex digits of the SHA-256 of the model's file (AutoV2).
         version: Name and version of the program.
+        refiner_hash: As `model_hash`, of the refiner's.
         lora_hashes: First 12 hex digits of the SHA-256 of each LoRA's tensors (AutoV3), by name.
     """
     hashes = (f"{_HASH_MARKS.sub('', name)}: {digits}" for name, digits in lora_hashes.items())
@@ -83,6 +85,8 @@ def write_infotext(
         "Model": request.model,
         "Denoising strength": of_picture.pop("Denoising strength"),
         "Clip skip": None if request.clip_skip == 1 else request.clip_skip,
+        "Refiner": f"{request.refiner} [{refiner_hash}]" if refiner_hash else request.refiner,
+        "Refiner switch at": None if request.refiner is None else request.refiner_start,
         "RNG": "CPU",
         **of_picture,
         "Lora hashes": ", ".join(hashes) or None,

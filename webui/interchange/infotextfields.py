@@ -26,6 +26,8 @@ _NUMBERS: Mapping[str, str] = MappingProxyType(
 
 _SIZE = re.compile(r"([0-9]{1,7})\s*[xX]\s*([0-9]{1,7})")
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{8,64})")
+_HASH_BEHIND = re.compile(r" \[[0-9a-fA-F]{8,64}\]$")
+"""How the name of A1111's refiner ends."""
 
 _SAY_NOTHING_OF_THE_PICTURE = frozenset(
     {
@@ -71,6 +73,10 @@ def settings_of(fields: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]
     values: dict[str, Any] = {
         ours: fields.pop(theirs) for theirs, ours in _NUMBERS.items() if theirs in fields
     }
+    if "Refiner" in fields:
+        values["refiner"] = _HASH_BEHIND.sub("", fields.pop("Refiner"))
+        if "Refiner switch at" in fields:
+            values["refiner_start"] = fields.pop("Refiner switch at")
     if values.get("seed") == "-1":
         del values["seed"]
     size, size_report = _size(fields.pop("Size", None))

@@ -47,6 +47,7 @@ class Model:
         file: The single file with the weights; None where they lie in `path`.
         said: What the file says otherwise than the configuration, by component, or by `INDEX` of
             the model as a whole.
+        facts: What its headers and its name say.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Model:
     pipeline: str
     file: Path | None = None
     said: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing_said, hash=False)
+    facts: Recognised | None = field(default=None, kw_only=True)
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON configuration of a component such as "unet" or "scheduler".
@@ -72,11 +74,9 @@ class Checkpoint(Model):
 
     Attributes:
         sha256: Hex digest of the single file, of a folder over the weight files' names and digests.
-        facts: What its headers say.
     """
 
     sha256: str = field(kw_only=True)
-    facts: Recognised | None = None
 
 
 @dataclass(frozen=True)
@@ -196,14 +196,21 @@ class CheckpointShelf:
         name, facts = entry.name, entry.facts
         if entry.found.is_folder:
             index = read_json(entry.found.path / INDEX, model=name)
-            return Model(name, entry.found.path, str(index.get("_class_name")))
+            return Model(name, entry.found.path, str(index.get("_class_name")), facts=facts)
         if facts.problem is not None or facts.config is None or self._configs is None:
             raise BrokenFileError(
                 facts.problem or f"{entry.found.path.name} is no model.", field="model"
             )
         path = self._configs / facts.config
         index = read_json(path / INDEX, model=name)
-        return Model(name, path, str(index.get("_class_name")), entry.found.path, _said(facts))
+        return Model(
+            name,
+            path,
+            str(index.get("_class_name")),
+            entry.found.path,
+            _said(facts),
+            facts=facts,
+        )
 
     def _sha256(self, file: Path) -> str:
         try:

@@ -10,10 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from webui.library.architectures import ModelFamily
+from webui.library.distilled import Distilled, read_distilled
 from webui.library.headers import Header
 from webui.library.lora_families import newer_family
 
@@ -105,6 +107,7 @@ class LoraFacts:
         parts: The parts of a model that it changes.
         trained_on: Name of the model it was trained on, in its maker's words.
         triggers: Words that it was trained to answer to, the commonest first.
+        distilled: For how few steps it makes a model fit, if it does.
         problem: Why it cannot be used, in a sentence; None where nothing is wrong.
     """
 
@@ -116,6 +119,7 @@ class LoraFacts:
     parts: tuple[LoraPart, ...] = ()
     trained_on: str | None = None
     triggers: tuple[str, ...] = ()
+    distilled: Distilled | None = None
     problem: str | None = None
 
 
@@ -147,6 +151,7 @@ def read_facts(header: Header, config: Mapping[str, Any] | None, *, file: str) -
             or said.get("ss_base_model_version")
         ),
         triggers=_triggers(said),
+        distilled=read_distilled(said, Path(file).stem, is_lora=True),
         problem=problem,
     )
 

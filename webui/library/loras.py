@@ -29,6 +29,10 @@ _MAX_CONFIG_BYTES = 1024**2
 _MOST_NAMED = 4
 
 
+_RULES = "2"
+"""Goes into every stamp: another number when more is read from headers."""
+
+
 @dataclass(frozen=True)
 class LoraCard:
     """A LoRA on the shelf.
@@ -207,7 +211,8 @@ def _config_of(path: Path) -> Path | None:
 
 def _stamp(one: Found) -> str:
     config = _config_of(one.path)
-    return one.stamp if config is None else f"{one.stamp}:{stamp_of(config.stat())}"
+    own = f"{_RULES}:{one.stamp}"
+    return own if config is None else f"{own}:{stamp_of(config.stat())}"
 
 
 def _paths_of(card: LoraCard) -> Iterable[str]:

@@ -36,6 +36,7 @@ class Recipe:
         request: The request that makes this picture alone; size and seed are filled in.
         model_sha256: Hex digest of the model's weights.
         loras: The LoRAs that were merged into them.
+        refiner_sha256: The same of the model that made the last steps, if there was one.
         versions: Package name to version, ours among them as "easel".
         device: As torch spells it.
         dtype: Number format of the weights.
@@ -54,16 +55,20 @@ class Recipe:
     attention: str
     tainted: bool
     loras: tuple[UsedLora, ...] = ()
+    refiner_sha256: str | None = None
     memory: str = "resident"
 
     def to_json(self) -> str:
-        """One JSON object: schema, request, tainted, model, loras, versions, engine."""
+        """One JSON object: schema, request, tainted, model, refiner, loras, versions, engine."""
         return json.dumps(
             {
                 "schema": SCHEMA,
                 "request": self.request.model_dump(mode="json"),
                 "tainted": self.tainted,
                 "model": {"name": self.request.model, "sha256": self.model_sha256},
+                "refiner": None
+                if self.refiner_sha256 is None
+                else {"name": self.request.refiner, "sha256": self.refiner_sha256},
                 "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
                 "versions": self.versions,
                 "engine": {

@@ -41,6 +41,7 @@ def sign(
         model_hash=recipe.model_sha256[:10],
         version=f"easel {recipe.versions['easel']}",
         lora_hashes={lora.name: lora.auto_v3 for lora in recipe.loras},
+        refiner_hash=None if recipe.refiner_sha256 is None else recipe.refiner_sha256[:10],
     )
     source_type = source_type_of(recipe.request)
     lineage = lineage_of(recipe, _marked_bits(cleared, recipe))

@@ -79,7 +79,7 @@ def build_app(backend: Backend) -> FastAPI:
     add_words_routes(app, backend.words)
     add_poses_routes(app)
     add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
-    add_looking_routes(app, backend.models, backend.wildcards)
+    add_looking_routes(app, backend.models, backend.wildcards, backend.loras)
     add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
     add_loras_routes(app, backend.loras)
     add_library_routes(app, backend.library, backend.first)

@@ -19,6 +19,7 @@ from tests.library import weights
 from webui.generation.families import SD1
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
+from webui.library.loras import LoraShelf
 from webui.library.wildcards import WildcardShelf
 from webui.request import parse_request
 from webui.settings import ROOT
@@ -26,6 +27,8 @@ from webui.ui.routes.answers import answer_errors
 from webui.ui.routes.looking import Looker, add_looking_routes
 
 Look = Callable[..., dict[str, Any]]
+UNUSED = ["guidance", "refiner", "refiner_start"]
+"""What is hidden where the family has none."""
 
 
 @pytest.fixture
@@ -82,7 +85,8 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
         "cfg": [3, 12],
         "steps": [12, 40],
         "clip_skip": 12,
-        "hidden": ["guidance"],
+        "hidden": UNUSED,
+        "refiners": [],
         "problem": None,
     }
     assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
@@ -126,7 +130,7 @@ def test_models_that_come_change_and_go_are_seen(client: TestClient, models: Pat
 def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
     answer = look(prompt="a (red:2 ball 🌊)", cfg=20, model="meadow")
     assert answer["problem"] is None
-    assert answer["hidden"] == ["guidance"]
+    assert answer["hidden"] == UNUSED
     assert answer["idle"] == []
     assert answer["advice"] == [
         {
@@ -226,8 +230,8 @@ def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(
 ) -> None:
     picky = dataclasses.replace(SD1, refused=MappingProxyType({"controls": "It has none."}))
     monkeypatch.setattr("webui.generation.families.FAMILIES", (picky,))
-    assert look(controls=[{"picture": "0" * 64}])["hidden"] == ["guidance"]
-    assert look(controls=[], loras=[])["hidden"] == ["guidance", "controls"]
+    assert look(controls=[{"picture": "0" * 64}])["hidden"] == UNUSED
+    assert look(controls=[], loras=[])["hidden"] == [*UNUSED, "controls"]
 
 
 @pytest.mark.parametrize(
@@ -301,3 +305,28 @@ def test_single_files_that_share_a_configuration_are_told_apart(
 def test_the_answer_is_plain_json(shelf: CheckpointShelf) -> None:
     looker = Looker(shelf, WildcardShelf(()))
     json.dumps([looker.models(), looker.look({"cfg": 20})], allow_nan=False)
+
+
+def test_what_was_made_for_few_steps_says_so_by_model_and_by_lora(
+    models: Path, tmp_path: Path
+) -> None:
+    write_sd1(tmp_path / "configs", "sd1")
+    weights.put(models / "realm_lightning_4step.safetensors", weights.sd1())
+    cross = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{cross}.lora_down.weight": (4, 768), f"{cross}.lora_up.weight": (320, 4)}
+    weights.put(tmp_path / "loras" / "lcm-lora-sdv1-5.safetensors", lora)
+    hashes = HashBook(tmp_path / "hashes.json")
+    shelf = CheckpointShelf((models,), hashes, tmp_path / "configs")
+    looker = Looker(shelf, WildcardShelf(()), LoraShelf((tmp_path / "loras",), hashes))
+
+    def offered(**request: Any) -> dict[str, Any]:
+        (told,) = looker.look(request)["advice"]
+        assert told["kind"] == "few_steps"
+        return told["fix"]
+
+    lightning = offered(model="realm_lightning_4step")
+    assert lightning == {"steps": 4, "cfg": 1.0, "sampler": "Euler", "schedule": "sgm uniform"}
+    row = {"name": "lcm-lora-sdv1-5"}
+    assert offered(model="meadow", loras=[row])["sampler"] == "LCM"
+    off = looker.look({"model": "meadow", "loras": [row | {"enabled": False}]})
+    assert off["advice"] == []

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from webui.generation.backbones.base import Backbone
-from webui.generation.backbones.clip import StableDiffusion, StableDiffusionXL
+from webui.generation.backbones.clip import (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusionXLRefiner,
+)
 from webui.generation.backbones.flux import Flux
 from webui.generation.backbones.flux2 import Flux2, Flux2Klein
 from webui.generation.backbones.qwen_image import QwenImage
@@ -18,6 +22,7 @@ BACKBONES: Mapping[BackboneName, Backbone] = MappingProxyType(
     {
         "sd": StableDiffusion(),
         "sdxl": StableDiffusionXL(),
+        "sdxl refiner": StableDiffusionXLRefiner(),
         "sd3": StableDiffusion3(),
         "flux": Flux(),
         "flux2": Flux2(),

@@ -157,6 +157,17 @@ class Backbone(ABC):
         more = channels.to(sample).expand(sample.shape[0], -1, -1, -1)
         return torch.cat([sample, more], dim=1)
 
+    def from_latents(
+        self, pipe: Any, latents: torch.Tensor, width: int, height: int
+    ) -> dict[str, Any]:
+        """The pipeline's arguments for what its loop starts from.
+
+        Args:
+            latents: Divided by the scheduler's `init_noise_sigma`, by which pipelines multiply.
+            width, height: Pixels of the picture.
+        """
+        return {"latents": self.given(pipe, latents), "width": width, "height": height}
+
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:
         """The most likely latents of a picture of shape (1, 3, height, width) in -1..1."""
         vae = pipe.vae

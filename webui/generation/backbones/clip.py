@@ -101,6 +101,26 @@ class StableDiffusionXL(StableDiffusion):
         return [(tokenizer, encoder) for tokenizer, encoder in pairs if encoder is not None]
 
 
+class StableDiffusionXLRefiner(StableDiffusionXL):
+    """The second encoder alone, and how beautiful the picture is to be in place of its size.
+
+    diffusers' pipeline of it is that from pictures, which is given latents on their way.
+    """
+
+    encoders = ("text_encoder_2",)
+
+    def from_latents(  # noqa: D102
+        self,
+        pipe: Any,
+        latents: torch.Tensor,
+        width: int,  # noqa: ARG002
+        height: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        # Any share above 0 has it take the latents as they are, and less than a timestep's has it
+        # run all steps there are.
+        return {"image": latents * pipe.scheduler.init_noise_sigma, "denoising_start": 1e-6}
+
+
 def _repeated(prefix: str, encoding: Encoding | None, count: int) -> dict[str, Any]:
     """The pipeline's arguments for a prompt, for so many pictures."""
     if encoding is None:

@@ -17,7 +17,7 @@ from webui.generation.advice import advise, idle_fields
 from webui.generation.facts import ModelFacts, check_clip_skip, read_facts
 from webui.generation.families import refuse_unused
 from webui.generation.prompts import PromptField
-from webui.generation.samplers import check_sampler
+from webui.generation.samplers import check_sampler, check_trained, trained_as
 from webui.generation.text_encoders import (
     LAYOUT_SOURCES,
     Layout,
@@ -29,6 +29,8 @@ from webui.generation.tokens import TextEncoder, count_tokens
 from webui.generation.vocabulary import PromptTokenizer
 from webui.interchange.dynamicprompts import expand
 from webui.library.checkpoints import CheckpointShelf, Model
+from webui.library.distilled import Distilled
+from webui.library.loras import LoraShelf
 from webui.library.watched import Watched
 from webui.library.wildcards import WildcardShelf
 from webui.request import GenerationRequest, parse_request
@@ -45,9 +47,11 @@ class Looked(BaseModel):
     request: dict[str, Any]
 
 
-def add_looking_routes(app: FastAPI, shelf: CheckpointShelf, wildcards: WildcardShelf) -> None:
+def add_looking_routes(
+    app: FastAPI, shelf: CheckpointShelf, wildcards: WildcardShelf, loras: LoraShelf | None = None
+) -> None:
     """Adds `POST /look` (`Looker.look`) and `GET /shelf` (`Looker.models`)."""
-    looker = Looker(shelf, wildcards)
+    looker = Looker(shelf, wildcards, loras)
 
     @app.post("/look")
     def look(looked: Looked) -> dict[str, Any]:
@@ -61,9 +65,13 @@ def add_looking_routes(app: FastAPI, shelf: CheckpointShelf, wildcards: Wildcard
 class Looker:
     """Looks at requests, and at models by their configurations, read anew when they change."""
 
-    def __init__(self, shelf: CheckpointShelf, wildcards: WildcardShelf) -> None:
+    def __init__(
+        self, shelf: CheckpointShelf, wildcards: WildcardShelf, loras: LoraShelf | None = None
+    ) -> None:
+        """`loras` is where it finds out which of a request's were made for few steps."""
         self._shelf = shelf
         self._wildcards = wildcards
+        self._loras = loras
         self._facts = Watched[ModelFacts](_FACTS_KEPT)
         self._layouts = Watched[tuple[Layout, ...]](_FACTS_KEPT)
         self._tokenizers = Watched[PromptTokenizer | None](_TOKENIZERS_KEPT)
@@ -89,11 +97,13 @@ class Looker:
             answer["idle"] = [asdict(idle) for idle in idle_fields(request)]
             answer["advice"] = [
                 asdict(advice) | {"values": dict(advice.values), "fix": dict(advice.fix)}
-                for advice in advise(request, known)
+                for advice in advise(request, known, self._distilled(request))
             ]
             refuse_unused(request, known.family)
             flow = known.family.flow
             check_sampler(request.sampler, request.schedule, request.steps, flow=flow)
+            if not flow:
+                check_trained(request.sampler, trained_as(known.scheduler, request.prediction))
             check_clip_skip(request.clip_skip, known.text_layers)
         except BadRequestError as error:
             answer["problem"] = {"message": error.message, "field": error.field}
@@ -113,9 +123,34 @@ class Looker:
         """What the text is for a seed."""
         return expand(text, seed, self._wildcards.now(), field)
 
+    def _distilled(self, request: GenerationRequest) -> dict[str, Distilled]:
+        """The LoRAs that have an effect and were made for few steps, by name."""
+        found: dict[str, Distilled] = {}
+        if self._loras is None:
+            return found
+        for name in [choice.name for choice in request.loras if choice.has_effect]:
+            try:
+                distilled = self._loras.find(name).facts.distilled
+            except BadRequestError:
+                # The run says what is wrong with it.
+                continue
+            if distilled is not None:
+                found[name] = distilled
+        return found
+
     def _row(self, name: str) -> dict[str, Any]:
         row = dict.fromkeys(
-            ("family", "loras", "width", "height", "cfg", "steps", "clip_skip", "hidden")
+            (
+                "family",
+                "loras",
+                "width",
+                "height",
+                "cfg",
+                "steps",
+                "clip_skip",
+                "hidden",
+                "refiners",
+            )
         )
         try:
             known = self._facts_of(self._shelf.folder(name))
@@ -131,6 +166,7 @@ class Looker:
             "steps": known.useful_steps,
             "clip_skip": known.text_layers,
             "hidden": known.unused,
+            "refiners": known.family.refiners,
             "problem": None,
         }
 

@@ -11,6 +11,7 @@ const AT_HAND = ["size", "steps", "cfg", "seed", "amount"];
 const AMOUNT = ["count", "batch"];
 const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", ...OF_THE_START]);
 const IN_A_ROW = new Set(["width", "height", ...AMOUNT]);
+const MODELS = ["model", "refiner"]; // What is on the shelf is told by the server.
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
 /** Builds the widgets into the side; `start` is the picture to start from (see brought.js). */
@@ -48,7 +49,7 @@ export function makeWidget(desk, field) {
   const set = (value) => desk.change({ [field.name]: value }, field.name);
   if (field.kind === "boolean") return switchWidget(field, set);
   if (AMOUNT.includes(field.name)) return numberWidget(field, set);
-  if (field.name === "model" || field.choices.length) return selectWidget(field, set);
+  if (MODELS.includes(field.name) || field.choices.length) return selectWidget(field, set);
   if (field.kind !== "integer" && field.kind !== "number") throw new TypeError(`No widget is known for the field ${field.name} (${field.kind}).`);
   const steps = (field.high - field.low) / field.step;
   if (field.group === "size" && field.optional) return sideWidget(field, set);
@@ -74,14 +75,17 @@ function switchWidget(field, changed) {
 }
 
 function selectWidget(field, changed) {
-  const select = el("select", { ...common(field), onchange: () => changed(select.value) });
-  choices(select, field.choices.map((choice) => [choice, nameOf(field, choice)]));
-  const set = (value) => {
+  const select = el("select", { ...common(field), onchange: () => changed(select.value === "" && field.optional ? null : select.value) });
+  const open = field.optional ? [["", say(`field.${field.name}.empty`)]] : [];
+  const offer = (pairs) => choices(select, [...open, ...pairs]);
+  offer(field.choices.map((choice) => [choice, nameOf(field, choice)]));
+  const set = (asked) => {
+    const value = asked ?? "";
     // A name that is not on the list (a model that is gone) is shown, not replaced in silence.
     if (![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, value));
     select.value = value;
   };
-  return { row: row(field, el("div", { class: "control" }, select)), set, select };
+  return { row: row(field, el("div", { class: "control" }, select)), set, offer };
 }
 
 /** Names that are the same in every language, such as a sampler's, have no words of their own. */
@@ -184,11 +188,17 @@ function seedDeeds(desk) {
 
 /** Keeps the list of models as the shelf has it, and hides what the chosen one has no use for. */
 function watchModel(look, widgets, desk, start) {
-  const widget = widgets.get("model");
+  const named = (model) => [model.name, model.problem ? `${model.name} (${say("model.broken")})` : model.name];
   const draw = () => {
-    choices(widget.select, look.models.map((model) => [model.name, model.problem ? `${model.name} (${say("model.broken")})` : model.name]));
-    widget.set(desk.value("model"));
+    const refiners = look.models.filter(({ name, family }) => look.model?.refiners?.includes(family) && name !== look.model.name);
+    widgets.get("model").offer(look.models.map(named));
+    widgets.get("refiner").offer(refiners.map(named));
+    for (const name of MODELS) widgets.get(name).set(desk.value(name));
     for (const [name, { row }] of widgets) row.hidden = look.hidden.has(name);
+    // One that is set is shown whatever the model is, so that it can be taken out.
+    const refined = desk.value("refiner") !== null;
+    if (refined) widgets.get("refiner").row.hidden = false;
+    widgets.get("refiner_start").row.hidden = !refined;
   };
   const drawSides = () => {
     const own = ownSize(desk, look, start);
@@ -197,7 +207,7 @@ function watchModel(look, widgets, desk, start) {
   look.addEventListener("models", () => { draw(); drawSides(); });
   start.addEventListener("change", drawSides);
   desk.addEventListener("change", ({ detail }) => {
-    if (detail.names.includes("model")) draw();
+    if (MODELS.some((name) => detail.names.includes(name))) draw();
     if (["model", "width", "height", "outpaint"].some((name) => detail.names.includes(name))) drawSides();
   });
 }
