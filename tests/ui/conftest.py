@@ -18,19 +18,29 @@ from tests.ui.served import Served, start
 def chromium() -> Generator[Browser, None, None]:
     path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
     assert path, "Chromium is needed: install it or name it in EASEL_CHROMIUM."
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
         yield browser
         browser.close()
 
 
-@pytest.fixture
-def context(chromium: Browser) -> Generator[BrowserContext, None, None]:
+@pytest.fixture(scope="session")
+def kept_context(chromium: Browser) -> Generator[BrowserContext, None, None]:
     context = chromium.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
     context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     yield context
     context.close()
+
+
+@pytest.fixture
+def context(kept_context: BrowserContext) -> Generator[BrowserContext, None, None]:
+    """A browser that knows nobody, but has kept the files that are the same for all."""
+    yield kept_context
+    for page in kept_context.pages:
+        page.close()
+    kept_context.clear_permissions()
+    kept_context.set_storage_state({"cookies": [], "origins": []})
 
 
 @pytest.fixture(scope="session")
