@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect, sync_playwright
 
 from tests.ui.browsing import ARGUMENTS, PATIENCE, opened
 from tests.ui.served import Served, start
@@ -36,11 +38,28 @@ def kept_context(chromium: Browser) -> Generator[BrowserContext, None, None]:
 @pytest.fixture
 def context(kept_context: BrowserContext) -> Generator[BrowserContext, None, None]:
     """A browser that knows nobody, but has kept the files that are the same for all."""
+    origins: set[str] = set()
+
+    def note(frame: Frame) -> None:
+        address = urlsplit(frame.url)
+        origins.add(f"{address.scheme}://{address.netloc}")
+
+    def watch(page: Page) -> None:
+        page.on("framenavigated", note)
+
+    kept_context.on("page", watch)
     yield kept_context
+    kept_context.remove_listener("page", watch)
     for page in kept_context.pages:
         page.close()
+    kept_context.clear_cookies()
     kept_context.clear_permissions()
-    kept_context.set_storage_state({"cookies": [], "origins": []})
+    # Only now is nobody left who could write something down while the tab is closed.
+    page = kept_context.new_page()
+    session: Any = kept_context.new_cdp_session(page)
+    for origin in origins:
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    page.close()
 
 
 @pytest.fixture(scope="session")
