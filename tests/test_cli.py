@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,32 +95,6 @@ def test_a_broken_request_file_is_one_sentence(
     assert sentence in capsys.readouterr().err
 
 
-def test_poses_become_controls(tmp_path: Path) -> None:
-    points = [part for n in range(18) for part in (5.0 * n, 9.0 * n, 0.8)]
-    file = tmp_path / "pose.json"
-    file.write_text(
-        json.dumps(
-            {"people": [{"pose_keypoints_2d": points}], "canvas_width": 256, "canvas_height": 256}
-        )
-    )
-    done = run(
-        "generate",
-        PROMPT,
-        "--pose",
-        str(file),
-        "--models",
-        str(ROOT / "models"),
-        "--steps",
-        "1",
-        "--out",
-        str(tmp_path),
-    )
-    assert done.stderr == ""
-    events = events_of(done.stdout)
-    assert {"hint", "control"} <= {event.get("name") for event in events}
-    assert events[-1]["event"] == "finished"
-
-
 def test_truncated_weights_are_named_at_once(
     broken_models: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -150,34 +125,63 @@ def test_generate_prints_events_and_reuses_across_repeats(tmp_path: Path):
     assert stages.count(("denoise", True)) == 1
 
 
-def test_a_file_of_requests_runs_in_one_process_with_flags_on_top(tmp_path: Path):
-    requests = tmp_path / "requests.jsonl"
+@dataclass(frozen=True)
+class Requested:
+    """What a file of two requests came to, with flags on top: `--steps`, a pose and a picture."""
+
+    done: subprocess.CompletedProcess[str]
+    init: Path
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in events_of(self.done.stdout) if event["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def requested(tmp_path_factory: pytest.TempPathFactory) -> Requested:
+    folder = tmp_path_factory.mktemp("requested")
+    init, mask, pose = folder / "init.png", folder / "mask.png", folder / "pose.json"
+    gradient(128, 128, 4).save(init)
+    marked = Image.new("L", (128, 128))
+    marked.paste(255, (40, 40, 90, 90))
+    marked.save(mask)
+    points = [part for n in range(18) for part in (5.0 * n, 6.0 * n, 0.8)]
+    people = [{"pose_keypoints_2d": points}]
+    pose.write_text(json.dumps({"people": people, "canvas_width": 192, "canvas_height": 128}))
+    requests = folder / "requests.jsonl"
     requests.write_text(
         '{"prompt": "a beach by day", "seed": 1}\n\n{"prompt": "a meadow by day", "seed": 2}\n'
     )
-    done = run("generate", "--request", str(requests), "--steps", "8", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    events = events_of(done.stdout)
-    assert [event["seed"] for event in events if event["event"] == "saved"] == [1, 2]
-    assert [event["steps"] for event in events if event["event"] == "started"] == [8, 8]
-
-
-def test_a_picture_is_named_by_its_path(tmp_path: Path):
-    gradient(128, 128, 4).save(tmp_path / "init.png")
-    mask = Image.new("L", (128, 128))
-    mask.paste(255, (40, 40, 90, 90))
-    mask.save(tmp_path / "mask.png")
     done = run(
-        *("generate", PROMPT, "--steps", "4", "--out", str(tmp_path / "out")),
-        *("--init", str(tmp_path / "init.png"), "--mask", str(tmp_path / "mask.png")),
-        *("--strength", "0.5", "--outpaint", "0,0,64,0", "--soft-mask", "true"),
+        *("generate", "--request", str(requests), "--steps", "8", "--out", str(folder / "out")),
+        *("--init", str(init), "--mask", str(mask), "--strength", "0.5"),
+        *("--outpaint", "0,0,64,0", "--soft-mask", "true"),
+        *("--pose", str(pose), "--models", str(ROOT / "models")),
     )
-    assert done.returncode == 0, done.stderr
-    (saved,) = [event for event in events_of(done.stdout) if event["event"] == "saved"]
-    assert (saved["width"], saved["height"]) == (192, 128)
-    with Image.open(saved["path"]) as after, Image.open(tmp_path / "init.png") as before:
-        corner = (0, 0, 20, 20)
-        assert after.crop(corner).tobytes() == before.crop(corner).tobytes()
+    return Requested(done, init)
+
+
+def test_a_file_of_requests_runs_in_one_process_with_flags_on_top(requested: Requested) -> None:
+    assert requested.done.returncode == 0, requested.done.stderr
+    assert [event["seed"] for event in requested.events("saved")] == [1, 2]
+    # At half the strength half of the flag's 8 are made.
+    assert [event["steps"] for event in requested.events("started")] == [4, 4]
+
+
+def test_poses_become_controls(requested: Requested) -> None:
+    assert requested.done.stderr == ""
+    events = events_of(requested.done.stdout)
+    assert {"hint", "control"} <= {event.get("name") for event in events}
+    assert events[-1]["event"] == "finished"
+
+
+def test_a_picture_is_named_by_its_path(requested: Requested) -> None:
+    both = requested.events("saved")
+    assert len(both) == 2
+    for saved in both:
+        assert (saved["width"], saved["height"]) == (192, 128)
+        with Image.open(saved["path"]) as after, Image.open(requested.init) as before:
+            corner = (0, 0, 20, 20)
+            assert after.crop(corner).tobytes() == before.crop(corner).tobytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -61,3 +61,15 @@ def raw(port: int, *pieces: bytes, seconds: float = 30, pause: float = 0) -> byt
             while piece := connection.recv(65536):
                 answer += piece
         return answer
+
+
+def first_of(port: int, sent: bytes, seconds: float = 30) -> bytes:
+    """Sends bytes as they are and gives how the answer begins, without waiting for its end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(sent)
+        answer = b""
+        with contextlib.suppress(OSError):
+            while b"\r\n" not in answer and (piece := connection.recv(65536)):
+                answer += piece
+        return answer

@@ -15,9 +15,10 @@ import httpx
 import pytest
 from gradio import routes
 
-from tests.attacks.asking import heard, join, made, raw
+from tests.attacks.asking import first_of, heard, join, made, raw
 from tests.fakes import gradient, jpeg
 from tests.ui.hostile import log_of, sentence_in
+from tests.ui.served import client
 from tests.ui.shared_server import Visited, listening
 from webui.ui.sessions import SESSION_COOKIE
 
@@ -65,7 +66,8 @@ def test_a_page_of_another_site_can_neither_load_from_here_nor_end_a_session(sit
             assert owner.get(path, headers=foreign).status_code == 403
     # A link is followed without the cookie, which must not be replaced for that.
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    followed = httpx.get(site.served.address, headers=link)
+    with client(site.served.address, link) as unknown:
+        followed = unknown.get("/")
     assert followed.status_code == 200
     assert "location.replace" in followed.text
     assert "set-cookie" not in followed.headers
@@ -281,7 +283,7 @@ LIES: tuple[tuple[bytes, tuple[int, ...]], ...] = (
 def test_bodies_and_headers_that_lie_or_are_too_large_are_refused(
     site: Visited, request_: bytes, codes: tuple[int, ...]
 ) -> None:
-    answer = raw(site.served.port, request_)
+    answer = first_of(site.served.port, request_)
     assert int(answer[9:12]) in codes, answer[:200]
     assert site.served.status()["page"] is True
 

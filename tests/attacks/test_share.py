@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.attacks.asking import heard, join, made
+from tests.ui.served import client
 from tests.ui.shared_server import PASSWORD, Visited, listening, shared
 from webui.cli import main
 from webui.ui.door import TRIES_OVERALL, TRIES_PER_SESSION
@@ -162,7 +163,8 @@ def test_the_kill_switch_cuts_streams_jobs_and_sessions_at_once(own_site: Visite
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     # The cookie of somebody who was let in is worth nothing from anywhere else.
     elsewhere = {"host": "192.0.2.1", "cookie": guest.headers["cookie"]}
-    outside = httpx.get(f"{own_site.served.address}/config", headers=elsewhere)
+    with client(own_site.served.address, elsewhere) as other:
+        outside = other.get("/config")
     assert outside.status_code == 401
     # The owner's job goes on and is alone.
     again = join(owner, "more", {"tab": "more", "request": {"steps": 1}})

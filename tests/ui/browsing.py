@@ -37,6 +37,12 @@ def opened(page: Page, served: Served, where: str = "") -> Page:
     return page
 
 
+def module(page: Page, name: str) -> str:
+    """Where the page has a module of its script from, which exists once for each address."""
+    style = page.locator("link[href$='/base.css']")
+    return style.evaluate("(link, name) => new URL(name, link.href).href", name)
+
+
 def generate(page: Page) -> None:
     """Presses Generate and waits for the end."""
     ended = page.locator("body").get_attribute("data-ended")

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect, sync_playwright
 
 from tests.ui.browsing import ARGUMENTS, PATIENCE, opened
 from tests.ui.served import Served, start
@@ -18,19 +20,46 @@ from tests.ui.served import Served, start
 def chromium() -> Generator[Browser, None, None]:
     path = os.environ.get("EASEL_CHROMIUM") or shutil.which("chromium")
     assert path, "Chromium is needed: install it or name it in EASEL_CHROMIUM."
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
         yield browser
         browser.close()
 
 
-@pytest.fixture
-def context(chromium: Browser) -> Generator[BrowserContext, None, None]:
+@pytest.fixture(scope="session")
+def kept_context(chromium: Browser) -> Generator[BrowserContext, None, None]:
     context = chromium.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
     context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     yield context
     context.close()
+
+
+@pytest.fixture
+def context(kept_context: BrowserContext) -> Generator[BrowserContext, None, None]:
+    """A browser that knows nobody, but has kept the files that are the same for all."""
+    origins: set[str] = set()
+
+    def note(frame: Frame) -> None:
+        address = urlsplit(frame.url)
+        origins.add(f"{address.scheme}://{address.netloc}")
+
+    def watch(page: Page) -> None:
+        page.on("framenavigated", note)
+
+    kept_context.on("page", watch)
+    yield kept_context
+    kept_context.remove_listener("page", watch)
+    for page in kept_context.pages:
+        page.close()
+    kept_context.clear_cookies()
+    kept_context.clear_permissions()
+    # Only now is nobody left who could write something down while the tab is closed.
+    page = kept_context.new_page()
+    session: Any = kept_context.new_cdp_session(page)
+    for origin in origins:
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    page.close()
 
 
 @pytest.fixture(scope="session")

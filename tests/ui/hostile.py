@@ -22,6 +22,7 @@ from PIL import Image
 
 from tests.fakes import gradient, png
 from tests.ui.served import Served, start
+from tests.ui.served import client as served_client
 from webui.library.files import PREFIX
 from webui.provenance.pngtext import insert_text
 from webui.request import GenerationRequest
@@ -143,7 +144,7 @@ def on_small_disk(folder: Path, size: int) -> None:
 @contextlib.contextmanager
 def client_of(served: Served) -> Generator[httpx.Client, None, None]:
     """A visitor at this machine, with a session."""
-    with httpx.Client(base_url=served.address, timeout=30) as client:
+    with served_client(served.address) as client:
         client.get("/status")
         yield client
 

@@ -14,7 +14,7 @@ import httpx
 
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
-from tests.ui.served import Served, start
+from tests.ui.served import Served, client, start
 from tests.ui.stand_in import StandInGate
 from tests.ui.stand_in_tunnel import StandInTunnel
 from webui.cli.building import build_backend
@@ -39,19 +39,18 @@ class Visited:
 
     def owner(self) -> httpx.Client:
         """Somebody at this machine, with a session."""
-        given = httpx.get(f"{self.served.address}/status").headers["set-cookie"]
-        headers = {"cookie": given.partition(";")[0]}
-        return httpx.Client(base_url=self.served.address, headers=headers, timeout=30)
+        with client(self.served.address) as unknown:
+            given = unknown.get("/status").headers["set-cookie"]
+        return client(self.served.address, {"cookie": given.partition(";")[0]})
 
     def visitor(self, **headers: str) -> httpx.Client:
         """Somebody who knows the link."""
-        headers = {"host": self.host, **headers}
-        return httpx.Client(base_url=self._public, headers=headers, timeout=30)
+        return client(self._public, {"host": self.host, **headers})
 
     def guest(self) -> httpx.Client:
         """A visitor who was let in."""
-        form, headers = {"password": PASSWORD}, {"host": self.host}
-        answer = httpx.post(f"{self._public}/enter", data=form, headers=headers, timeout=30)
+        with self.visitor() as visitor:
+            answer = visitor.post("/enter", data={"password": PASSWORD})
         assert answer.status_code == 303, answer.text
         return self.visitor(cookie=answer.headers["set-cookie"].partition(";")[0])
 
@@ -63,7 +62,7 @@ class Visited:
 def shared(folder: Path, pace: float = 0.001) -> Visited:
     """A server with a share link, once both are there."""
     served = _started(folder, pace, "share")
-    with httpx.Client(base_url=served.address, timeout=30) as owner:
+    with client(served.address) as owner:
         address = owner.get("/share").json()["address"]
     return Visited(served, address.removeprefix("http://"), folder)
 

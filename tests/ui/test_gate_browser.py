@@ -24,6 +24,7 @@ from webui.process import EngineStatus
 from webui.safety.issuer import Issuer
 from webui.standing import Answer, LevelStanding, LoggedIn, LogIn, Question, Redirect, Standing
 from webui.ui.front import SESSION_COOKIE, Front
+from webui.ui.pagefiles import PageFiles
 from webui.ui.routes.answers import answer_errors
 from webui.ui.routes.gate import add_gate_routes
 from webui.ui.routes.static import add_static_routes
@@ -78,7 +79,7 @@ def address(gate: Gate) -> Generator[str]:
     """A page with nothing on it, behind the real front."""
     app = FastAPI()
     answer_errors(app)
-    add_static_routes(app, Catalogue.load())
+    add_static_routes(app, Catalogue.load(), PageFiles.load())
     add_gate_routes(app, gate.answer)
 
     @app.get("/")

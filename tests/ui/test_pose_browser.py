@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from playwright.sync_api import Browser, CDPSession, Locator, Page, expect
 
-from tests.ui.browsing import fill, generate, opened, request_in, shown
+from tests.ui.browsing import fill, generate, module, opened, request_in, shown
 from tests.ui.served import Served
 from tests.ui.test_axe_browser import violations
 from webui.generation import poses as drawing
@@ -28,11 +28,12 @@ Person = list[list[Any]]
 def edit(page: Page, pose: dict[str, Any] | None = None, **more: Any) -> Locator:
     """Opens the editor for a square picture, as the page's panel does."""
     script = """async (asked) => {
-      const { editPose } = await import(new URL("page/poseeditor.js", document.baseURI));
+      const { editPose } = await import(asked.module);
       window.given = undefined;
       editPose(asked).then((pose) => { window.given = pose; });
     }"""
-    page.evaluate(script, {"pose": pose, "width": SIDE, "height": SIDE} | more)
+    asked = {"module": module(page, "poseeditor.js"), "pose": pose, "width": SIDE, "height": SIDE}
+    page.evaluate(script, asked | more)
     sheet = page.locator("dialog.pose")
     expect(sheet.locator(".figure").first).to_be_visible()
     return sheet
@@ -89,10 +90,11 @@ def middle(a: list[Any], b: list[Any]) -> list[Any]:
 
 def test_the_editor_draws_as_the_engine_does(page: Page) -> None:
     found = page.evaluate(
-        """async () => {
-          const { ...body } = await import(new URL("page/posebody.js", document.baseURI));
+        """async (address) => {
+          const { ...body } = await import(address);
           return body;
-        }"""
+        }""",
+        module(page, "posebody.js"),
     )
     assert [name.replace("_", " ") for name in found["JOINTS"]] == list(JOINTS)
     assert [tuple(limb) for limb in found["LIMBS"]] == list(drawing.LIMBS)

@@ -16,6 +16,7 @@ from webui.provenance.recover import Recovered, recover
 from webui.ui.brought import BroughtIn
 from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
+from webui.ui.pagefiles import PageFiles
 from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.controlnets import add_controlnets_routes
@@ -59,20 +60,17 @@ _STYLES = (
     "library",
     "downloads",
 )
-_HEAD = '<link rel="icon" href="icon.svg" type="image/svg+xml">' + "".join(
-    f'<link rel="stylesheet" href="page/{name}.css">' for name in _STYLES
-)
 
 
 def build_app(backend: Backend) -> FastAPI:
     """The page over `backend`, ready to be run behind `webui.ui.front.Front`."""
-    catalogue = Catalogue.load()
+    catalogue, files = Catalogue.load(), PageFiles.load()
     history, presets = backend.history, backend.presets
     pictures = Pictures(lambda picture: _remember(history, picture))
     brought = BroughtIn()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
-    add_static_routes(app, catalogue)
+    add_static_routes(app, catalogue, files)
     add_pictures_routes(app, pictures, thumbnail=history.thumbnail_of, recipe=_recipe)
     add_history_routes(app, history, lambda preset: presets.find(preset).request, _notices)
     add_presets_routes(app, presets)
@@ -94,10 +92,10 @@ def build_app(backend: Backend) -> FastAPI:
     mount: Any = cast(Any, gr).mount_gradio_app
     mount(
         app,
-        build_page(backend, pictures, brought, catalogue),
+        build_page(backend, pictures, brought, catalogue, files),
         path="/",
         theme=make_theme(),
-        head=_HEAD,
+        head=_head(files),
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -108,6 +106,12 @@ def build_app(backend: Backend) -> FastAPI:
         enable_monitoring=False,
     )
     return app
+
+
+def _head(files: PageFiles) -> str:
+    icon = '<link rel="icon" href="icon.svg" type="image/svg+xml">'
+    styles = (files.address(f"{name}.css") for name in _STYLES)
+    return icon + "".join(f'<link rel="stylesheet" href="{style}">' for style in styles)
 
 
 def _remember(history: History, picture: Path) -> None:

@@ -22,6 +22,7 @@ from webui.request import parse_request
 from webui.ui.brought import BroughtIn
 from webui.ui.fields import schemas
 from webui.ui.following import tell
+from webui.ui.pagefiles import PageFiles
 from webui.ui.pictures import Pictures
 from webui.ui.server import Backend
 from webui.ui.tabs import Tabs
@@ -41,7 +42,7 @@ ORPHANED_SECONDS = 3.0
 """How long a new tab waits for the server to notice that an unfinished job's tab is gone."""
 
 _START = """
-import(new URL("page/main.js", document.baseURI)).then((page) => page.start({
+import(new URL("{main}", document.baseURI)).then((page) => page.start({
   element, props, watch,
   generate: (asked) => trigger("generate", asked),
   resume: (asked) => trigger("resume", asked),
@@ -53,19 +54,24 @@ View = dict[str, Any]
 
 
 def build_page(
-    backend: Backend, pictures: Pictures, brought: BroughtIn, catalogue: Catalogue
+    backend: Backend,
+    pictures: Pictures,
+    brought: BroughtIn,
+    catalogue: Catalogue,
+    files: PageFiles,
 ) -> gr.Blocks:
     """The page over `backend`.
 
     Args:
         pictures: Learns of every picture that is saved.
         brought: Knows which pictures a session may start from.
+        files: Where the script is.
     """
     desk = _Desk(backend, pictures, brought, catalogue)
     with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
         easel: Any = gr.HTML(
             html_template=(ASSETS / "page.html").read_text(encoding="utf-8"),
-            js_on_load=_START,
+            js_on_load=_START.replace("{main}", files.address("main.js")),
             apply_default_css=False,
             elem_id="easel",
             fields=[schema.to_json() for schema in schemas()],

@@ -31,6 +31,7 @@ from webui.standing import (
 )
 from webui.standing import LevelStanding as OfLevel
 from webui.ui.front import BACK, OWN_PATHS, Front
+from webui.ui.pagefiles import PageFiles
 from webui.ui.routes.gate import add_gate_routes
 from webui.ui.routes.static import add_static_routes
 from webui.ui.texts import Catalogue
@@ -142,7 +143,7 @@ def test_the_way_back_needs_no_cookie_and_repeats_nothing(app: FastAPI, gate: Ga
 
 
 def test_the_way_back_s_script_is_served(app: FastAPI, client: TestClient) -> None:
-    add_static_routes(app, Catalogue.load())
+    add_static_routes(app, Catalogue.load(), PageFiles.load())
     (source,) = re.findall(r'src="\.\.(/[^"]+)"', client.get(BACK).text)
     assert "gate=" in client.get(source).text
 

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from webui.errors import NotFoundError
+from webui.ui.pagefiles import KINDS, PageFiles
 from webui.ui.texts import Catalogue
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
-_KINDS = {".js": "text/javascript", ".css": "text/css"}
-
 CHECKED = {"cache-control": "no-cache"}
 """Kept by the browser, but asked about each time: an update must not meet an old half."""
 
+KEPT = {"cache-control": "max-age=31536000, immutable"}
+"""Kept by the browser for good: what changes gets another address."""
 
-def add_static_routes(app: FastAPI, catalogue: Catalogue) -> None:
+
+def add_static_routes(app: FastAPI, catalogue: Catalogue, files: PageFiles) -> None:
     """Routes of what is the same for everybody."""
-    files = {file.name: file for file in (ASSETS / "page").iterdir() if file.suffix in _KINDS}
+
+    def answer(name: str, headers: Mapping[str, str]) -> Response:
+        if name not in files.contents:
+            raise NotFoundError("There is nothing here.")
+        kind = KINDS[Path(name).suffix]
+        return Response(files.contents[name], media_type=kind, headers=dict(headers))
 
     @app.get("/page/{name}")
-    def module(name: str) -> Response:
+    async def module(name: str) -> Response:
         """A module of the script, or a style sheet."""
-        if name not in files:
+        return answer(name, CHECKED)
+
+    @app.get("/page/{version}/{name}")
+    async def module_of(version: str, name: str) -> Response:
+        """The same for a page of this version, which asks for each only once."""
+        if version != files.version:
             raise NotFoundError("There is nothing here.")
-        kind = _KINDS[files[name].suffix]
-        return FileResponse(files[name], media_type=kind, headers=CHECKED)
+        return answer(name, KEPT)
 
     @app.get("/texts/{language}.json")
     def texts(language: str) -> Response:
