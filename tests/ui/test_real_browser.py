@@ -210,7 +210,7 @@ def test_a_dropped_picture_of_another_tool_is_read_with_a_report(page: Page) -> 
     [
         ("width", "63", "width is 63: it must be"),
         ("steps", "999", "steps is 999: it must be at most 150."),
-        ("prompt", "a hill AND a house", "AND"),
+        ("prompt", "(a hill AND a house)", "AND"),
         ("prompt", "nude", "refused by the safety check"),
         ("clip_skip", "9", "text encoder has"),
     ],
