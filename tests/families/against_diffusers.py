@@ -29,7 +29,9 @@ def encodings(bench: Bench, **changes: Any) -> tuple[Encoding, Encoding | None]:
     untyped: Any = bench.engine
     plan = untyped._resolved(bench.request(**changes))
     made = loaded.backbone.condition(
-        loaded.pipe, plan.prompts, lambda prompt: loaded.backbone.encode(loaded.pipe, prompt, 1)
+        loaded.pipe,
+        [one.prompts[0] for one in plan.prompts[0]],
+        lambda prompt: loaded.backbone.encode(loaded.pipe, prompt, 1),
     )
     return made.prompt, made.negative_prompt
 

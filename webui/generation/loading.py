@@ -95,18 +95,19 @@ def _from_folder(
     index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
     parts = _parts_of(index)
     _check_packed(checkpoint, parts)
-    apart = {
-        part: checkpoint.path / part
-        for part, (_, kind) in parts.items()
-        if kind in LOADED_OTHERWISE
-    }
     own = {
         part: load_part(path, parts[part], checkpoint, part, dtype)
-        for part, path in (apart | dict(others)).items()
+        for part, path in others.items()
         if part in parts
     }
-    # Those that a pipeline can do without only at a price, diffusers wants to be told about.
+    # diffusers wants to be told about those that a pipeline can do without only at a price, and to
+    # know the class of what it is given.
     left_out = {name: None for name, named in index.items() if named == [None, None]}
+    apart = {
+        part: load_part(others.get(part, checkpoint.path / part), named, checkpoint, part, dtype)
+        for part, named in parts.items()
+        if named[1] in LOADED_OTHERWISE
+    }
     # diffusers declares neither its classes' keyword arguments nor what they give back.
     kind: Any = getattr(diffusers, pipeline)
     pipe = kind.from_pretrained(
@@ -114,8 +115,9 @@ def _from_folder(
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
-        **(left_out | own | _without_filter(kind)),
+        **(left_out | own | dict.fromkeys(apart) | _without_filter(kind)),
     )
+    pipe.register_modules(**apart)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
