@@ -339,7 +339,7 @@ class GenerationRequest(_Part):
             min_length=1,
             max_length=200,
             title="Model",
-            description="Name of a folder under models/.",
+            description="Name of a file or folder under models/.",
             json_schema_extra=_about("model"),
         ),
     ] = "postcard"
