@@ -208,3 +208,17 @@ def test_the_way_attention_was_computed_changes_pictures_a_little_and_is_in_the_
     assert recorded(math)["attention"] == "math"
     assert psnr(pixels(native), pixels(math)) > 40
     assert "attention math" in build(attention="math").engine.description
+
+
+def test_what_was_made_in_8_bits_is_made_anew_without_and_the_other_way_round(build: Build) -> None:
+    studio = build()
+    engine: Any = studio.engine
+    leanest = engine._painter._pipelines._leanest
+    sha256 = engine._resolved(QUICK).checkpoint.sha256
+    fine = pixels(saved(studio.run(QUICK))[0])
+    leanest[sha256] = "fp8"
+    coarse = pixels(saved(studio.run(QUICK))[0])
+    assert (coarse != fine).any()
+    leanest.clear()
+    engine._painter._pipelines.release()
+    assert (pixels(saved(studio.run(QUICK))[0]) == fine).all()

@@ -75,6 +75,7 @@ class Painter:
         self._controlnets = ControlNets(device)
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
+        self._in_8_bits: set[str] = set()
 
     def load(self, plan: Plan, beside: Plan | None = None) -> Generator[StageDone, None, Loaded]:
         """The plan's model, loaded when it is not in memory.
@@ -94,9 +95,19 @@ class Painter:
             if not reused and beside is None:
                 self._controlnets.release()
             size = PictureSize(plan.paint_width, plan.paint_height, plan.request.batch)
-            return self._pipelines.get(plan.checkpoint, plan.family, size, beside=other)
+            loaded = self._pipelines.get(plan.checkpoint, plan.family, size, beside=other)
+            self._note_storage(plan.checkpoint.sha256)
+            return loaded
 
         return (yield from self._timed("load", work, reused=reused))
+
+    def _note_storage(self, sha256: str) -> None:
+        """Forgets all results once a model's weights are stored in 8 bits, or no longer."""
+        in_8_bits = self._pipelines.plan.name == "fp8"
+        if in_8_bits == (sha256 in self._in_8_bits):
+            return
+        self._cache.clear()
+        self._in_8_bits ^= {sha256}
 
     def load_refiner(self, plan: Plan) -> Generator[StageDone, None, Loaded | None]:
         """The model that makes the last steps, to be loaded ahead of the one that makes the others.

@@ -270,6 +270,11 @@ class StageCache:
             _, (_, freed) = self._entries.popitem(last=False)
             self._bytes -= freed
 
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
+        self._bytes = 0
+
     def drop(self, key: Key[Any]) -> None:
         """Forgets the result of that key, if it is held."""
         if key in self._entries:
