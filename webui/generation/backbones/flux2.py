@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from webui.generation.backbones.base import Backbone, Conditioning, Encoding
@@ -57,6 +56,9 @@ class Flux2(Backbone):
         }
 
     def spacing(self, pipe: Any, shape: tuple[int, int, int], steps: int) -> dict[str, Any]:  # noqa: ARG002, D102
+        # Imported here: it brings Mistral along, and complains that torchvision is missing.
+        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
         return {"sigmas": even_levels(steps), "mu": compute_empirical_mu(patches_of(shape), steps)}
 
     def noise(self, shape: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers.pipelines.flux import pipeline_flux
-
 
 def shift_of(scheduler: Any, patches: int) -> float:
     """The shift for a picture of so many patches, as diffusers' pipelines work it out."""
+    # Imported here: it brings T5 along, and most models have no use for either.
+    from diffusers.pipelines.flux import pipeline_flux
+
     known = scheduler.config.get
     # diffusers does not declare its arguments.
     untyped: Any = pipeline_flux
