@@ -232,7 +232,8 @@ def test_more_strength_leads_further_away(desk: Desk, scene: Picture, mask: bool
 def test_every_sampler_starts_from_a_picture(
     desk: Desk, scene: Picture, sampler: str, strength: float
 ) -> None:
-    asked: dict[str, Any] = {"prompt": PROMPT, "sampler": sampler, "steps": 10, "cfg": 2}
+    # Without guidance, since that makes it twice as quick.
+    asked: dict[str, Any] = {"prompt": PROMPT, "sampler": sampler, "steps": 10, "cfg": 1}
     asked |= {"init": desk.bring(scene), "strength": strength}
     events = desk.run(**asked)
     (picture,) = saved(events)
