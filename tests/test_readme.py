@@ -80,6 +80,8 @@ def test_every_long_flag_the_readme_names_exists(capsys: pytest.CaptureFixture[s
             main([*command, "--help"])
         known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert "--steps" in known
+    for module in (ROOT / "webui" / "launcher").glob("*.py"):
+        known |= set(re.findall(r'"(--[a-z-]+)"', module.read_text(encoding="utf-8")))
     for flag in re.findall(r"(?<![\w|-])--[a-z][a-z-]*", README):
         assert flag in known, flag
 
