@@ -48,6 +48,12 @@ class Tensors:
             return 2 * math.prod(shape) // out if out else 0
         return shape[1] if len(shape) > 1 else 0
 
+    def rows(self, name: str) -> int:
+        """How many rows a table has, 0 where it cannot be told."""
+        shape = self.header.shapes.get(self.prefix + name, ())
+        is_packed = f"{self.prefix}{name}.absmax" in self.header.shapes
+        return shape[0] if len(shape) == 2 and not is_packed else 0
+
     def length(self, name: str) -> int:
         """The length of a bias or norm, 0 where there is none."""
         return math.prod(self.header.shapes.get(self.prefix + name, (0,)))
@@ -94,6 +100,7 @@ _FOREIGN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AnimateDiff", ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight",)),
     ("Kolors", ("encoder_hid_proj.weight", "input_blocks.0.0.weight")),
     ("Playground 2.5", ("edm_mean",)),
+    ("CosXL", ("edm_vpred.sigma_max",)),
 )
 """Names of models that are not served, and tensors by which they are told from those that are."""
 
@@ -147,6 +154,10 @@ def _unet(tensors: Tensors) -> _Reading:
     )
     return _of_shape(tensors, family, config, deep)
 
+
+GUIDANCE_LAYERS = ("time_embedding.cond_proj.weight", "time_embed.cond_proj.weight")
+"""What a UNet that was distilled with its guidance takes that in by; in the LDM layout too the
+first, since that has no name for it."""
 
 _FAMILIES_BY_WIDTH: MappingProxyType[int, ModelFamily] = MappingProxyType(
     {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}

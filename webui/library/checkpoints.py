@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,10 +11,13 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from webui.errors import BrokenFileError, NotFoundError
+from webui.library.contents import Content, Contents, digest_of
+from webui.library.distilled import SDXL_TURBO
+from webui.library.facts_cache import stamp_of
 from webui.library.hashes import HashBook
-from webui.library.headers import read_header
 from webui.library.recognised_files import RecognisedFiles
 from webui.library.recognition import KLEIN, Recognised
+from webui.library.vaes import VaeShelf
 from webui.library.weight_files import INDEX, Found, find_weights, weights_in
 from webui.request import nearest
 
@@ -26,7 +28,6 @@ RESERVED = (
     "vae",
     "text_encoders",
     "embeddings",
-    "upscalers",
 )
 """Folders directly in one of models that hold other things."""
 
@@ -48,6 +49,7 @@ class Model:
         said: What the file says otherwise than the configuration, by component, or by `INDEX` of
             the model as a whole.
         facts: What its headers and its name say.
+        folders: Those of models, in which parts may lie that the file lacks.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Model:
     file: Path | None = None
     said: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing_said, hash=False)
     facts: Recognised | None = field(default=None, kw_only=True)
+    folders: tuple[Path, ...] = field(default=(), kw_only=True)
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON configuration of a component such as "unet" or "scheduler".
@@ -73,10 +76,18 @@ class Checkpoint(Model):
     """A model on the shelf whose files have been found whole.
 
     Attributes:
-        sha256: Hex digest of the single file, of a folder over the weight files' names and digests.
+        key: Stands for the model as it lies there: no two have the same, and another one comes
+            when a file of it changes. Nothing is read for it, unlike for its content hash.
+        content: The hash of its weights.
     """
 
-    sha256: str = field(kw_only=True)
+    key: str = field(kw_only=True)
+    content: Content = field(kw_only=True, compare=False, repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """The content hash; waits for it. See `Content.sha256`."""
+        return self.content.sha256
 
 
 @dataclass(frozen=True)
@@ -93,13 +104,25 @@ class CheckpointShelf:
     """
 
     def __init__(
-        self, folders: tuple[Path, ...], hashes: HashBook, configs: Path | None = None
+        self,
+        folders: tuple[Path, ...],
+        hashes: HashBook,
+        configs: Path | None = None,
+        hub: Path | None = None,
     ) -> None:
-        """`configs` holds the shipped configurations; without it there are no single files."""
+        """
+        Args:
+            configs: Holds the shipped configurations; without it there are no single files.
+            hub: The hub's own cache, whose whole models are on the shelf too, after all others.
+        """
         self._folders = folders
+        self._hub = hub
         self._hashes = hashes
         self._configs = configs
         self._recognised = RecognisedFiles(hashes.folder)
+        self._contents = Contents(hashes)
+        self.vaes = VaeShelf(folders, hashes)
+        """VAEs for use in place of a model's own."""
 
     def names(self) -> tuple[str, ...]:
         """Names of all models, also of those that cannot be used, sorted; empty without any."""
@@ -115,31 +138,29 @@ class CheckpointShelf:
         return self._model(self._entry(name))
 
     def find(self, name: str) -> Checkpoint:
-        """The model of that name. The first time its weights are hashed.
+        """The model of that name, of whose weights only the headers are read.
 
         Raises:
             NotFoundError: There is no such model; names the nearest.
-            BrokenFileError: A file of it is missing, truncated or damaged.
+            BrokenFileError: A file of it is missing, truncated or damaged, or it is not served.
         """
         entry = self._entry(name)
+        if entry.facts.problem is not None:
+            raise BrokenFileError(entry.facts.problem, field="model")
         model = self._model(entry)
         files = _files(entry.found)
-        if not files:
-            raise BrokenFileError(
-                f"The model {name!r} holds no safetensors weights; other formats are not read.",
-                field="model",
-            )
-        for file in files:
-            read_header(file)
-        digest = _digest(entry.found, {file: self._sha256(file) for file in files})
+        key = entry.found.key
+        folder = entry.found.path if entry.found.is_folder else None
         return Checkpoint(
             model.name,
             model.path,
             model.pipeline,
             model.file,
             model.said,
-            sha256=digest,
+            key=key,
+            content=self._contents.of(key, _stamps(files), folder),
             facts=entry.facts,
+            folders=model.folders,
         )
 
     def known_hashes(self) -> list[tuple[str, str]]:
@@ -148,10 +169,21 @@ class CheckpointShelf:
         for name, entry in sorted(self._entries().items()):
             files = {file: self._hashes.known(file) or "" for file in _files(entry.found)}
             whole = bool(files) and all(files.values())
-            known.append((name, _digest(entry.found, files) if whole else ""))
+            folder = entry.found.path if entry.found.is_folder else None
+            known.append((name, digest_of(files, folder) if whole else ""))
         return known
 
     def _entries(self) -> dict[str, _Entry]:
+        return self._in_hub() | self._own()
+
+    def _in_hub(self, name: str | None = None) -> dict[str, _Entry]:
+        return {
+            one.long: _Entry(one.long, one, facts.recognised)
+            for one, facts in self._recognised.in_hub(self._hub, name)
+            if one.is_folder or self._configs is not None
+        }
+
+    def _own(self) -> dict[str, _Entry]:
         found: dict[str, Found] = {}
         for folder in self._folders:
             for one in find_weights(folder, but=RESERVED):
@@ -169,13 +201,10 @@ class CheckpointShelf:
         }
 
     def _entry(self, name: str) -> _Entry:
-        entries = self._entries()
-        if not entries:
-            raise NotFoundError(
-                f"There is no model in {self._folders[0]}: put one there or name another folder"
-                " with --models.",
-                field="model",
-            )
+        entries = self._own()
+        if name not in entries:
+            # One look at one repository: the cache may hold hundreds.
+            entries = self._in_hub(name) | entries
         if name in entries:
             return entries[name]
         fitting = [e for e in entries.values() if name in (e.found.file, e.found.long)]
@@ -188,9 +217,14 @@ class CheckpointShelf:
             raise NotFoundError(
                 f"{name!r} stands for {len(fitting)} models: choose one of {known}.", field="model"
             )
-        raise NotFoundError(
-            f"Unknown model {name!r}: {nearest(name, tuple(sorted(entries)))}", field="model"
-        )
+        names = self.names()
+        if not names:
+            raise NotFoundError(
+                f"There is no model in {self._folders[0]}: put one there or name another folder"
+                " with --models.",
+                field="model",
+            )
+        raise NotFoundError(f"Unknown model {name!r}: {nearest(name, names)}", field="model")
 
     def _model(self, entry: _Entry) -> Model:
         name, facts = entry.name, entry.facts
@@ -210,13 +244,8 @@ class CheckpointShelf:
             entry.found.path,
             _said(facts),
             facts=facts,
+            folders=self._folders,
         )
-
-    def _sha256(self, file: Path) -> str:
-        try:
-            return self._hashes.sha256(file)
-        except OSError as error:
-            raise BrokenFileError(f"{file.name} cannot be read: {error.strerror}.") from None
 
 
 def names_of(found: Iterable[Found]) -> list[str]:
@@ -233,29 +262,35 @@ def names_of(found: Iterable[Found]) -> list[str]:
 def _said(facts: Recognised) -> Mapping[str, Mapping[str, Any]]:
     """What a single file says otherwise than the configuration that fits it."""
     scheduler: dict[str, Any] = {}
-    if facts.prediction == "v_prediction":
-        scheduler["prediction_type"] = "v_prediction"
+    if facts.prediction in ("v_prediction", "sample"):
+        scheduler["prediction_type"] = facts.prediction
     if facts.zero_snr:
         # The last timestep must be among those sampled, or the pictures come out grey.
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     # Of klein's two kinds, whose tensors are alike, the configuration is for the distilled one.
     index = {"is_distilled": False} if facts.config in KLEIN and facts.distilled is None else {}
-    said = {"scheduler": scheduler, INDEX: index}
+    unet: dict[str, Any] = {}
+    if facts.guidance_width:
+        unet["time_cond_proj_dim"] = facts.guidance_width
+    if facts.config == "sdxl" and facts.distilled == SDXL_TURBO:
+        unet["sample_size"] = _SIDE_OF_SDXL_TURBO // 8
+    said = {"scheduler": scheduler, "unet": unet, INDEX: index}
     return MappingProxyType({part: values for part, values in said.items() if values})
+
+
+_SIDE_OF_SDXL_TURBO = 512
+"""Pixels; what others merged from it makes pictures as large as SDXL's."""
 
 
 def _files(found: Found) -> list[Path]:
     return weights_in(found.path) if found.is_folder else [found.path]
 
 
-def _digest(found: Found, weights: Mapping[Path, str]) -> str:
-    """The single file's digest, or one over the names and digests of all weight files."""
-    if not found.is_folder:
-        return weights[found.path]
-    digest = hashlib.sha256()
-    for file, sha256 in weights.items():
-        digest.update(f"{file.relative_to(found.path).as_posix()} {sha256}\n".encode())
-    return digest.hexdigest()
+def _stamps(files: Iterable[Path]) -> dict[Path, str]:
+    try:
+        return {file: stamp_of(file.stat()) for file in files}
+    except OSError as error:
+        raise BrokenFileError(f"{error.filename} cannot be read: {error.strerror}.") from None
 
 
 def read_json(path: Path, *, model: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -71,7 +71,7 @@ _CLIP = "text_model.embeddings.position_embedding.weight"
 _OLD_CLIP = "embeddings.position_embedding.weight"
 _OPEN_CLIP = "positional_embedding"
 _T5 = "encoder.final_layer_norm.weight"
-_LANGUAGE = "model.norm.weight"
+_LANGUAGE = "model.layers.0.input_layernorm.weight"
 _VAES = ("first_stage_model.", "vae.")
 _VAE = tuple(f"{begin}decoder.conv_in.weight" for begin in _VAES)
 _VIDEO_VAE = tuple(f"{begin}decoder.conv1.weight" for begin in _VAES)
@@ -117,11 +117,3 @@ def missing_components(config: str, names: Mapping[str, object]) -> tuple[str, .
     """The components, by diffusers' names, that a file with the tensors `names` does not hold."""
     needed = COMPONENTS[config].items()
     return tuple(part for part, what in needed if not any(map(names.__contains__, _PLACES[what])))
-
-
-def users_of(component: Component) -> Iterable[tuple[str, str]]:
-    """Every shipped configuration that uses the component, with the part it is there."""
-    for config, parts in COMPONENTS.items():
-        for part, what in parts.items():
-            if what == component:
-                yield config, part

@@ -1,17 +1,20 @@
-"""The shelf of ControlNets: folders in the diffusers layout under `controlnet/`, by name."""
+"""The shelf of ControlNets: folders in the diffusers layout and single files, by name."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from webui.errors import BrokenFileError, NotFoundError
 from webui.library.checkpoints import read_json
+from webui.library.controlnet_files import read_net
 from webui.library.hashes import HashBook
-from webui.library.headers import read_header
+from webui.library.headers import GGUF_SUFFIX, PICKLE_SUFFIXES, pickle_problem, read_header
+from webui.library.weight_files import find_weights
 from webui.request import nearest
 
 FOLDER = "controlnet"
@@ -28,10 +31,13 @@ class ControlNetFolder:
     """A ControlNet on the shelf; equal to another when its content is.
 
     Attributes:
-        class_name: Class of diffusers that runs it.
+        path: Its folder, also where it is a single file.
+        class_name: Class of diffusers that runs it, or `controlnet_files.CONTROL_LORA`.
         kind: What its hints show, where it says so itself, else empty.
-        config: Its configuration.
+        config: Its configuration, of a single file as its shapes tell it.
         sha256: Hex digest of its weights and its configuration; empty before `find`.
+        file: The single file with its weights; None where the folder is in the diffusers layout.
+        prefix: What the names of that file's tensors begin with.
     """
 
     name: str
@@ -40,6 +46,8 @@ class ControlNetFolder:
     kind: str
     config: Mapping[str, Any] = field(compare=False, repr=False)
     sha256: str = ""
+    file: Path | None = None
+    prefix: str = ""
 
 
 class ControlNetShelf:
@@ -70,12 +78,17 @@ class ControlNetShelf:
         if name not in paths:
             known = nearest(name, self.names()) if paths else f"there is none in {self.place}."
             raise NotFoundError(f"Unknown ControlNet {name!r}: {known}", field="controls")
-        path = paths[name]
-        config = _read(path / CONFIG, name)
-        own = _read(path / OWN_FACTS, name) if (path / OWN_FACTS).exists() else {}
-        return ControlNetFolder(
-            name, path, str(config.get("_class_name")), str(own.get("kind", "")), config
-        )
+        return _read_net(name, paths[name])
+
+    def read_all(self) -> Mapping[str, ControlNetFolder | BrokenFileError]:
+        """All ControlNets as `folder` gives them, by name, or what is wrong with each."""
+        read: dict[str, ControlNetFolder | BrokenFileError] = {}
+        for name, path in sorted(self._paths().items()):
+            try:
+                read[name] = _read_net(name, path)
+            except BrokenFileError as error:
+                read[name] = error
+        return read
 
     def find(self, name: str) -> ControlNetFolder:
         """The ControlNet of that name, its files found whole.
@@ -85,7 +98,7 @@ class ControlNetShelf:
             BrokenFileError: A file of it is missing, truncated or damaged.
         """
         found = self.folder(name)
-        weights = found.path / WEIGHTS
+        weights = found.file or found.path / WEIGHTS
         if not weights.is_file():
             raise BrokenFileError(
                 f"The ControlNet {name!r} has no {WEIGHTS}; other formats are not read.",
@@ -94,24 +107,66 @@ class ControlNetShelf:
         read_header(weights)
         try:
             digest = hashlib.sha256(self._hashes.sha256(weights).encode())
-            digest.update((found.path / CONFIG).read_bytes())
+            if found.file is None:
+                digest.update((found.path / CONFIG).read_bytes())
+            elif found.config.get("global_pool_conditions"):
+                # All else of its configuration is read off the weights.
+                digest.update(b"global_pool_conditions")
         except OSError as error:
             raise BrokenFileError(f"The ControlNet {name!r}: {error.strerror}.") from None
-        return ControlNetFolder(
-            found.name,
-            found.path,
-            found.class_name,
-            found.kind,
-            found.config,
-            digest.hexdigest(),
-        )
+        return replace(found, sha256=digest.hexdigest())
 
     def _paths(self) -> dict[str, Path]:
-        found = [file.parent for folder in self._folders for file in folder.glob(f"*/{CONFIG}")]
-        return {path.name: path for path in sorted(found, key=self._rank, reverse=True)}
+        """Folders with a configuration, and all weights that lie in none of them."""
+        found: dict[str, Path] = {}
+        for folder in reversed(self._folders):
+            layouts = {file.parent for file in folder.glob(f"*/{CONFIG}")}
+            others = [
+                one
+                for one in find_weights(folder)
+                if not one.is_folder and layouts.isdisjoint(one.path.parents)
+            ]
+            times = Counter(one.short for one in others)
+            for one in others:
+                name = one.short if times[one.short] == 1 else one.long
+                found[name] = _whole(one.path)
+            found |= {path.name: path for path in layouts}
+        return found
 
-    def _rank(self, path: Path) -> int:
-        return self._folders.index(path.parent)
+
+def _whole(weights: Path) -> Path:
+    """The folder, where the weights are those of one in the diffusers layout, else they alone."""
+    in_layout = weights.name == WEIGHTS and weights.with_name(CONFIG).is_file()
+    return weights.parent if in_layout else weights
+
+
+def _read_net(name: str, path: Path) -> ControlNetFolder:
+    if path.is_file():
+        return _in_file(name, path)
+    config = _read(path / CONFIG, name)
+    own = _read(path / OWN_FACTS, name) if (path / OWN_FACTS).exists() else {}
+    return ControlNetFolder(
+        name, path, str(config.get("_class_name")), str(own.get("kind", "")), config
+    )
+
+
+def _in_file(name: str, path: Path) -> ControlNetFolder:
+    if path.suffix.casefold() in PICKLE_SUFFIXES:
+        raise BrokenFileError(pickle_problem(path), field="controls")
+    if path.suffix.casefold() == GGUF_SUFFIX:
+        raise BrokenFileError(
+            f"{path.name} is a ControlNet as GGUF, which is not read: take a safetensors one.",
+            field="controls",
+        )
+    try:
+        net = read_net(read_header(path), file=path.name)
+    except BrokenFileError as error:
+        raise BrokenFileError(error.message, field="controls") from None
+    if net.wrong is not None:
+        raise BrokenFileError(net.wrong, field="controls")
+    return ControlNetFolder(
+        name, path.parent, net.class_name, "", net.config, file=path, prefix=net.prefix
+    )
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ DistilledName = Literal["lightning", "turbo", "lcm", "hyper", "schnell", "klein"
 _SAID = ("modelspec.title", "ss_output_name")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _GAP = re.compile(r"[^a-z0-9]+")
-_STEPS = re.compile(r"(?<![0-9])(1|2|4|6|8|16) ?steps?(?![a-z])")
+_STEPS = re.compile(r"(?<![0-9])(1|2|4|6|8|12|16) ?s(?:teps?)?(?![a-z])")
+_GUIDED = re.compile(r"\bcfg\b")
 
 _NAMES: tuple[tuple[DistilledName, re.Pattern[str], int], ...] = (
     ("lightning", re.compile(r"lightning"), 6),
@@ -20,7 +21,11 @@ _NAMES: tuple[tuple[DistilledName, re.Pattern[str], int], ...] = (
     ("lcm", re.compile(r"\blcm"), 6),
     # Distribution matching distillation, which is sampled as a consistency model.
     ("lcm", re.compile(r"\bdmd ?2"), 4),
-    ("turbo", re.compile(r"\b(?:sd ?xl|sd|sd ?3 5 large) turbo"), 4),
+    (
+        "turbo",
+        re.compile(r"\b(?:sd|stable ?diffusion)(?: ?xl| ?3 ?5(?: ?l(?:arge)?)?)? ?turbo"),
+        4,
+    ),
     ("turbo", re.compile(r"turbo"), 8),
 )
 """Names, how they are found in words, and the steps where none are said."""
@@ -35,10 +40,16 @@ class Distilled:
 
     Attributes:
         steps: How many it was made for.
+        guided: Whether it was made so that CFG still acts.
     """
 
     name: DistilledName
     steps: int
+    guided: bool = False
+
+
+SDXL_TURBO = Distilled("turbo", 4)
+"""What the name of SDXL Turbo itself says, where a model of SDXL has it."""
 
 
 def read_distilled(
@@ -54,7 +65,8 @@ def read_distilled(
         steps = _STEPS.search(words)
         for name, pattern, usual in _NAMES:
             if pattern.search(words) and (not is_lora or steps or _LORA.search(words)):
-                return Distilled(name, int(steps[1]) if steps else usual)
+                guided = name == "hyper" and _GUIDED.search(words) is not None
+                return Distilled(name, int(steps[1]) if steps else usual, guided)
     return None
 
 

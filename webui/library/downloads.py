@@ -3,76 +3,26 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
-from webui.errors import BadRequestError, NotFoundError, StorageError, WebuiError
-from webui.library.files import PRIVATE, write_atomically
+from webui.errors import BadRequestError, NotFoundError, WebuiError
+from webui.library.download_list import FILE, Download, KeptList, State
+from webui.library.fetches import Fetch
+from webui.library.findings import Found
 from webui.library.kinds import Places
-from webui.library.offers import Found, RemoteFile
+from webui.library.meters import Meter
 from webui.library.outward import Outward
-from webui.library.transfers import (
-    PART,
-    HaltedError,
-    Surroundings,
-    Transfer,
-    check_space,
-    free_bytes,
-    put_in_place,
-)
-
-FILE = "downloads.json"
+from webui.library.transfers import HaltedError, check_space, free_bytes
+from webui.library.unfinished import delete_parts
 
 MOST_DOWNLOADS = 50
 """In the list at the same time, those that are done included."""
-
-RATE_SECONDS = 5.0
-"""Over how long the speed is taken."""
-
-_NOTE_SECONDS = 0.25
-
-State = Literal["queued", "running", "checking", "paused", "failed", "done"]
-
-
-@dataclass(frozen=True)
-class Download:
-    """Something that is being fetched, or was.
-
-    Attributes:
-        found: What it is.
-        state: "failed" and "paused" go on when they are told to.
-        said: Why it failed, or what it is waiting for; one sentence.
-        received: Bytes that are here.
-        rate: Bytes a second just now; 0 when nothing comes.
-        tags: What servers call the versions of files that are here in part, by path.
-    """
-
-    id: str
-    found: Found
-    state: State = "queued"
-    said: str | None = None
-    received: int = 0
-    rate: float = field(default=0.0, compare=False)
-    tags: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def host(self) -> str:
-        """Where it comes from; the rest of the address may hold a secret."""
-        return urlsplit(self.found.files[0].address).hostname or ""
-
-
-_KEPT = TypeAdapter(tuple[Download, ...])
 
 
 class Downloads:
@@ -99,7 +49,7 @@ class Downloads:
     ) -> None:
         self._outward = outward
         self._places = places
-        self._file = state / FILE
+        self._kept = KeptList(state)
         self._lock_file = FileLock(state / f"{FILE}.lock")
         self._finished = finished
         self._free = free
@@ -108,8 +58,8 @@ class Downloads:
         self._closed = False
         self._worker: threading.Thread | None = None
         self._running: str | None = None
-        self._list = {one.id: one for one in self._read()}
-        self._meter = _Meter()
+        self._list = {one.id: one for one in self._kept.read()}
+        self._meter = Meter()
 
     def all(self) -> tuple[Download, ...]:
         """All downloads, in the order they were asked for."""
@@ -186,8 +136,8 @@ class Downloads:
             self._halt_if_running(id)
             # Its thread may still be writing; it removes the rest itself when it notices.
             if download.state != "done" and self._running != id:
-                self._delete_parts(download)
-            self._keep()
+                delete_parts(self.place_of(download.found))
+            self._kept.keep(self._list.values())
 
     def close(self) -> None:
         """Ends the work; what is running goes on when Easel runs again and is told to."""
@@ -226,7 +176,7 @@ class Downloads:
                     return
                 self._running = download.id
                 self._halt.clear()
-                self._meter = _Meter()
+                self._meter = Meter()
                 self._put(replace(download, state="running"))
             try:
                 outcome = self._run_alone(download)
@@ -254,7 +204,7 @@ class Downloads:
         with self._changed:
             known = self._list.get(id)
             if known is None:
-                self._delete_parts(download)
+                delete_parts(self.place_of(download.found))
             elif outcome is None:
                 self._put(replace(known, state="done", said=None, received=known.found.size))
             elif outcome:
@@ -264,44 +214,10 @@ class Downloads:
             self._changed.notify_all()
 
     def _run(self, download: Download) -> None:
-        found = download.found
-        final = self.place_of(found)
-        tags = dict(download.tags)
-        before = 0
-        for file in found.files:
-            whole = _folder_part(final) / file.path if found.is_folder else None
-            if whole is not None and _is_whole(whole, file):
-                before += file.size
-                continue
-            part = Path(f"{whole or final}{PART}")
-            self._transfer(download.id, file, part, tags, before)
-            if whole is not None:
-                put_in_place(part, whole)
-            before += file.size
-        put_in_place(_folder_part(final) if found.is_folder else Path(f"{final}{PART}"), final)
-        self._finished(found, final)
-
-    def _transfer(
-        self, id: str, file: RemoteFile, part: Path, tags: dict[str, str], before: int
-    ) -> None:
-        def keep_tag(tag: str) -> None:
-            tags[file.path] = tag
-            self._change(id, tags=tuple(sorted(tags.items())), keep=True)
-
-        def report(received: int) -> None:
-            self._meter.note(before + received)
-            if received == file.size:
-                self._change(id, received=before + received, state="checking")
-            else:
-                self._change(id, received=before + received, state="running", said=None)
-
-        def wait(seconds: float, why: str) -> None:
-            self._change(id, said=why)
-            self._halt.wait(seconds)
-
-        around = Surroundings(self._outward, report, self._halt.is_set, wait, self._free)
-        self._change(id, received=before, state="running")
-        Transfer(file, part, tags.get(file.path, ""), keep_tag, around).run()
+        final = self.place_of(download.found)
+        note = partial(self._change, download.id)
+        Fetch(download, final, self._outward, self._halt, note, self._meter, self._free).run()
+        self._finished(download.found, final)
 
     def _change(
         self,
@@ -327,11 +243,11 @@ class Downloads:
                 tags=known.tags if tags is None else tags,
             )
             if keep:
-                self._keep()
+                self._kept.keep(self._list.values())
 
     def _put(self, download: Download) -> Download:
         self._list[download.id] = download
-        self._keep()
+        self._kept.keep(self._list.values())
         return download
 
     def _get(self, id: str) -> Download:
@@ -346,56 +262,3 @@ class Downloads:
     def _forget_done(self) -> None:
         if len(self._list) >= MOST_DOWNLOADS:
             self._list = {id: one for id, one in self._list.items() if one.state != "done"}
-
-    def _delete_parts(self, download: Download) -> None:
-        final = self.place_of(download.found)
-        shutil.rmtree(_folder_part(final), ignore_errors=True)
-        with suppress(OSError):
-            Path(f"{final}{PART}").unlink(missing_ok=True)
-
-    def _keep(self) -> None:
-        # Without the list nothing is lost but the begins of files, which are fetched again.
-        with suppress(StorageError):
-            open_ones = tuple(one for one in self._list.values() if one.state != "done")
-            write_atomically(self._file, _KEPT.dump_json(open_ones), mode=PRIVATE)
-
-    def _read(self) -> tuple[Download, ...]:
-        try:
-            kept = _KEPT.validate_json(self._file.read_bytes())
-        except (OSError, ValidationError):
-            return ()
-        return tuple(
-            replace(one, state="failed" if one.state == "failed" else "paused", rate=0.0)
-            for one in kept
-        )
-
-
-class _Meter:
-    """How fast bytes come, over the last seconds."""
-
-    def __init__(self) -> None:
-        self._noted: deque[tuple[float, int]] = deque()
-
-    def note(self, received: int) -> None:
-        now = time.monotonic()
-        if not self._noted or now - self._noted[-1][0] >= _NOTE_SECONDS:
-            self._noted.append((now, received))
-        while now - self._noted[0][0] > RATE_SECONDS:
-            self._noted.popleft()
-
-    def rate(self) -> float:
-        noted = tuple(self._noted)
-        if len(noted) < 2 or time.monotonic() - noted[-1][0] > RATE_SECONDS:
-            return 0.0
-        (begin, before), (end, after) = noted[0], noted[-1]
-        return max(0.0, (after - before) / (end - begin))
-
-
-def _folder_part(final: Path) -> Path:
-    """Where a folder grows: hidden, so that nobody takes it for a model."""
-    return final.with_name(f".{final.name}{PART}")
-
-
-def _is_whole(path: Path, file: RemoteFile) -> bool:
-    # A file gets its name in there only after it has been looked over.
-    return path.is_file() and path.stat().st_size == file.size

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
+from webui.library.facts_cache import stamp_of
 from webui.library.files import write_atomically
 
 _READ_AT_ONCE = 1024 * 1024
@@ -42,51 +44,62 @@ class HashBook:
     ) -> list[str]:
         """Hex digests of the file's bytes from each of `starts` on, the file being read once.
 
+        Only those are computed that are not known.
+
         Args:
             step: Called with the bytes read so far; what it raises ends the reading.
 
         Raises:
             OSError: The file cannot be read.
         """
-        known = [self.known(path, start=start) for start in starts]
-        if None not in known:
-            return cast(list[str], known)
+        known = {start: self.known(path, start=start) for start in starts}
+        wanted = tuple(start for start, digest in known.items() if digest is None)
+        if not wanted:
+            return cast(list[str], [known[start] for start in starts])
         with path.open("rb") as file:
-            stamp = _stamp(path)
-            digests = _read(file, starts, step)
+            # Of the file that is read, whatever its name stands for by then.
+            stamp = stamp_of(os.fstat(file.fileno()))
+            known |= zip(wanted, _read(file, wanted, step), strict=True)
         with self._lock:
             self._renew()
-            for start, digest in zip(starts, digests, strict=True):
-                self._known[_key(path, start)] = f"{stamp} {digest}"
+            for start in wanted:
+                self._known[_key(path, start)] = f"{stamp} {known[start]}"
             write_atomically(self._path, json.dumps(self._known, indent=0).encode())
             self._renew()
-        return digests
+        return cast(list[str], [known[start] for start in starts])
 
     def known(self, path: Path, *, start: int = 0) -> str | None:
         """The digest if it has been computed before and the file is still the same.
 
         Another process with the same book may have computed it.
         """
-        known = self._find(path, start)
+        key = _key(path, start)
+        known = self._find(key, path)
         if known is None:
             with self._lock:
-                self._renew()
-            known = self._find(path, start)
+                has_more = self._renew()
+            known = self._find(key, path) if has_more else None
         return known
 
-    def _find(self, path: Path, start: int) -> str | None:
-        stamp, _, digest = self._known.get(_key(path, start), "").partition(" ")
-        return digest if stamp == _stamp(path) else None
+    def _find(self, key: str, path: Path) -> str | None:
+        stamp, _, digest = self._known.get(key, "").partition(" ")
+        return digest if stamp and stamp == _stamp(path) else None
 
-    def _renew(self) -> None:
-        """Takes in what another process has written since the book was last looked at."""
+    def _renew(self) -> bool:
+        """Takes in what another process has written since the book was last looked at.
+
+        Returns:
+            Whether it has been written since.
+        """
         try:
             stamp = _stamp(self._path)
         except OSError:
-            return
-        if stamp != self._seen:
-            self._known |= self._read()
-            self._seen = stamp
+            return False
+        if stamp == self._seen:
+            return False
+        self._known |= self._read()
+        self._seen = stamp
+        return True
 
     def _read(self) -> dict[str, str]:
         try:
@@ -116,6 +129,4 @@ def _key(path: Path, start: int) -> str:
 
 
 def _stamp(path: Path) -> str:
-    stat = path.stat()
-    # Anybody can set the time of modification, and nobody that of the last change.
-    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+    return stamp_of(path.stat())

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from webui.errors import StorageError
+from webui.library.background import be_modest
 from webui.library.catalogue import Card, Catalogue
 from webui.library.facts_cache import stamp_of
 from webui.library.hashes import HashBook
 from webui.library.weight_files import weights_in
 
-_LOWEST_PRIORITY = 19
 _LOOK_AGAIN_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class HashProgress:
-    """How far the hashes are.
-
-    Attributes:
-        file: Name of the file that is being read; None at rest.
-        read, size: Bytes of it.
-        left: Files still to be read, this one among them.
-    """
-
-    file: str | None = None
-    read: int = 0
-    size: int = 0
-    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,15 +46,17 @@ class BackgroundHasher:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._given_up: set[tuple[Path, str]] = set()
-        self._progress = HashProgress()
+        self._left = 0
 
     @property
-    def progress(self) -> HashProgress:
-        """How far it is."""
-        return self._progress
+    def left(self) -> int:
+        """Files still to be read, the one that is being read among them; 0 at rest."""
+        return self._left
 
     def start(self) -> None:
         """Begins, or looks for new files when it has begun before."""
+        # There may be some: how many is known after a look.
+        self._left = self._left or 1
         self._wanted.set()
         if self._thread is None or not self._thread.is_alive():
             self._stopping.clear()
@@ -85,16 +69,17 @@ class BackgroundHasher:
         self._wanted.set()
         if self._thread is not None:
             self._thread.join()
-        self._progress = HashProgress()
+        self._left = 0
 
     def _run(self) -> None:
-        _be_modest()
+        be_modest()
         while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
             while tasks := self._tasks():
-                self._read(tasks[0], len(tasks))
-            self._progress = HashProgress()
+                self._left = len(tasks)
+                self._read(tasks[0])
+            self._left = 0
 
     def _tasks(self) -> list[_Task]:
         """Files without a hash, the smallest first; none once it is told to end."""
@@ -120,9 +105,8 @@ class BackgroundHasher:
                 continue
         return tasks
 
-    def _read(self, task: _Task, left: int) -> None:
-        def step(read: int) -> None:
-            self._progress = HashProgress(task.path.name, read, task.size, left)
+    def _read(self, task: _Task) -> None:
+        def step(_: int) -> None:
             while self._busy() and not self._stopping.is_set():
                 self._stopping.wait(_LOOK_AGAIN_SECONDS)
             if self._stopping.is_set():
@@ -138,9 +122,3 @@ class BackgroundHasher:
             return
         if self._hashes.known(task.path) is None:
             self._given_up.add((task.path, task.stamp))
-
-
-def _be_modest() -> None:
-    """The least share of the processor for this thread, where threads have shares of their own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

@@ -6,6 +6,7 @@ Formats: https://github.com/huggingface/safetensors#format and, in `gguf.py`, GG
 from __future__ import annotations
 
 import math
+import re
 import struct
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,7 +23,9 @@ MAX_HEADER_BYTES = 100_000_000
 """The bound the safetensors library sets itself."""
 
 GGUF_SUFFIX = ".gguf"
-WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", GGUF_SUFFIX})
+_SAFETENSORS = ".safetensors"
+SAFETENSORS_SUFFIXES = (_SAFETENSORS, ".sft")
+WEIGHT_SUFFIXES = frozenset({*SAFETENSORS_SUFFIXES, GGUF_SUFFIX})
 """How the names of files end whose headers are read, in lower case."""
 
 PICKLE_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
@@ -76,6 +79,11 @@ class Header:
         return self.data_start + sum(self.sizes.values())
 
 
+def is_safetensors(name: str) -> bool:
+    """Whether a file of that name is one, as far as names tell."""
+    return name.casefold().endswith(SAFETENSORS_SUFFIXES)
+
+
 def read_header(path: Path) -> Header:
     """The header of a safetensors or GGUF file, after checking that the file is whole.
 
@@ -92,11 +100,41 @@ def read_header(path: Path) -> Header:
 
 
 def pickle_problem(path: Path) -> str:
-    """Why a pickle is not read, and what to do, in a sentence."""
+    """Why a pickle is not read, and what to do, in a sentence that ends in a command."""
+    name, told = path.name, ""
+    if not _PLAIN_NAME.fullmatch(name):
+        # Nobody is given a name to paste into a terminal that does more there than name a file.
+        name = f"old{path.suffix}"
+        told = f" after renaming it to {name}"
+    converted = f"{Path(name).stem}{_SAFETENSORS}"
     return (
-        f"{path.name} is a pickle, which can hold programs and is never opened: convert it with a"
-        " tool that loads it with torch's weights_only and saves it as safetensors."
+        f"{path.name} is a pickle, which can hold programs and is never opened: take the same as"
+        f" safetensors, or convert it with Easel's Python in its folder{told}:"
+        f" {_CONVERT_FILE.format(old=name, new=converted)}"
     )
+
+
+def folder_of_pickles_problem(name: str) -> str:
+    """The same of a folder in the diffusers layout."""
+    return (
+        f"{name} holds weights as pickles, which can hold programs and are never opened: take the"
+        f" same as safetensors, or convert it with Easel's Python in that folder: {_CONVERT_FOLDER}"
+    )
+
+
+_PLAIN_NAME = re.compile(r"[\w .,()+@=-]+")
+
+# Files share tensors and keep views of others, and checkpoints and embeddings are wrapped.
+_CONVERT_FILE = (
+    "python -c \"import torch, safetensors.torch as s; w = torch.load('{old}', map_location='cpu',"
+    " weights_only=True); w = w.get('state_dict', w.get('string_to_param', w)); s.save_file("
+    "{{k: v.contiguous().clone() for k, v in w.items() if torch.is_tensor(v)}}, '{new}')\""
+)
+_CONVERT_FOLDER = (
+    'python -c "from diffusers import DiffusionPipeline as P;'
+    " P.from_pretrained('.', use_safetensors=False, safety_checker=None, feature_extractor=None)"
+    ".save_pretrained('.')\""
+)
 
 
 def _read_safetensors(path: Path) -> Header:
@@ -142,7 +180,7 @@ def header_in(text: bytes, *, size: int | None, file: str) -> Header:
     except (KeyError, TypeError, ValueError):
         raise BrokenFileError(f"{file} has a damaged header: fetch it again.") from None
     if size is not None:
-        _check_end(file, sum(header.sizes.values()), size - header.data_start)
+        check_end(file, sum(header.sizes.values()), size - header.data_start)
     return header
 
 
@@ -194,8 +232,15 @@ def _header(entries: dict[str, dict[str, Any]], texts: dict[str, Any], start: in
     )
 
 
-def _check_end(file: str, end: int, size: int) -> None:
-    """Passes tensors that end where the file does."""
+def check_end(file: str, end: int, size: int) -> None:
+    """Passes tensors that end where the file does.
+
+    Args:
+        end, size: Bytes that the tensors have, and that there are for them.
+
+    Raises:
+        BrokenFileError: The file is shorter or longer.
+    """
     if end > size:
         raise BrokenFileError(
             f"{file} is truncated, the last {end - size:,} bytes are missing: fetch it again."

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from webui.errors import BadRequestError
 from webui.library.history_database import Database, Schema
 from webui.library.history_query import HistoryQuery, conditions, folded
 from webui.library.picture_files import Stamp
 
-VERSION = 1
+VERSION = 2
 """Of the tables; an index of another one is made anew."""
 
 _ID = re.compile("[0-9a-f]{24}")
@@ -39,6 +39,7 @@ class Picture:
         trashed: When it was thrown away, in the same form; None when it was not.
         width, height: In pixels; 0 when the file cannot be read.
         prompt, negative_prompt, model, seed: From the recipe; None where it does not say.
+        embeddings: Names of those in its prompts, as a list in JSON; None where there are none.
         broken: Why the file cannot be read, one sentence; None when it can.
         settings: The rest of the recipe's request as JSON; None when the file has no recipe.
     """
@@ -56,6 +57,7 @@ class Picture:
     negative_prompt: str | None
     model: str | None
     seed: int | None
+    embeddings: str | None
     broken: str | None
     settings: str | None
 
@@ -87,7 +89,7 @@ CREATE TABLE pictures (
     id TEXT PRIMARY KEY, folder BLOB NOT NULL, name BLOB NOT NULL, mtime_ns INTEGER NOT NULL,
     size INTEGER NOT NULL, made TEXT NOT NULL, trashed TEXT, width INTEGER NOT NULL,
     height INTEGER NOT NULL, prompt TEXT, negative_prompt TEXT, model TEXT, seed INTEGER,
-    broken TEXT, recipe INTEGER REFERENCES recipes (id), searched TEXT NOT NULL,
+    embeddings TEXT, broken TEXT, recipe INTEGER REFERENCES recipes (id), searched TEXT NOT NULL,
     UNIQUE (folder, name)
 );
 CREATE INDEX shown ON pictures (made DESC, id DESC) WHERE trashed IS NULL;
@@ -115,8 +117,10 @@ ORDER BY picture.made DESC, picture.id DESC
 _SCHEMA = Schema(VERSION, _TABLES, "pictures", frozenset({*_COLUMNS, "recipe", "searched"}))
 
 
-UsedAs = Literal["model", "lora", "controlnet"]
+UsedAs = Literal["model", "refiner", "vae", "lora", "controlnet", "embedding"]
 """What a picture's recipe names files as."""
+
+USES: tuple[UsedAs, ...] = get_args(UsedAs)
 
 _OF_RECIPES = (
     "pictures JOIN recipes ON recipes.id = recipe, json_each(settings, '$.{}') AS one"
@@ -125,8 +129,18 @@ _OF_RECIPES = (
 _NAMED: Mapping[UsedAs, tuple[str, str]] = MappingProxyType(
     {
         "model": ("model", "pictures WHERE"),
+        # One that is its own refiner has made the picture once.
+        "refiner": (
+            "json_extract(settings, '$.refiner')",
+            "pictures JOIN recipes ON recipes.id = recipe WHERE used IS NOT model AND",
+        ),
+        "vae": (
+            "json_extract(settings, '$.vae')",
+            "pictures JOIN recipes ON recipes.id = recipe WHERE",
+        ),
         "lora": ("json_extract(one.value, '$.name')", _OF_RECIPES.format("loras")),
         "controlnet": ("json_extract(one.value, '$.model')", _OF_RECIPES.format("controls")),
+        "embedding": ("one.value", "pictures, json_each(embeddings) AS one WHERE"),
     }
 )
 """The name, and the rows that have one."""
@@ -139,10 +153,16 @@ _USES = (
 
 @dataclass(frozen=True)
 class Use:
-    """How often a name is used, and the id of the newest picture that was made with it."""
+    """How often a name is used, and the newest picture that was made with it.
+
+    Attributes:
+        newest: Its id.
+        made: When, as `Picture.made`.
+    """
 
     count: int
     newest: str
+    made: str
 
 
 class HistoryIndex:
@@ -266,7 +286,7 @@ class HistoryIndex:
         """How often each name is used by the pictures outside of the trash."""
         name, those = _NAMED[used_as]
         rows = self._rows(_USES.format(name=name, rows=those))
-        return {used: Use(count, id) for used, count, id, _ in rows if isinstance(used, str)}
+        return {used: Use(*use) for used, *use in rows if isinstance(used, str)}
 
     def months(self) -> list[tuple[str, int]]:
         """Months ("2026-05") and how many pictures each has, the newest first."""

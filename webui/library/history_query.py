@@ -33,6 +33,8 @@ _USES = (
     " AND coalesce(json_extract(one.value, '$.enabled'), 1))"
 )
 
+_NAMES = "recipe IN (SELECT id FROM recipes WHERE json_extract(settings, '$.{}') = ?)"
+
 Condition = tuple[str, tuple[Any, ...]]
 """SQL and the values of its question marks."""
 
@@ -50,6 +52,9 @@ class HistoryQuery:
         trash: Whether to show the pictures in the trash, and only those.
         lora: Name of a LoRA that is used, exactly.
         controlnet: Name of a ControlNet that is used.
+        vae: Name of a VAE that is used in place of the model's own.
+        refiner: Name of a model that makes the last of the steps.
+        embedding: Name of an embedding in one of the prompts.
     """
 
     search: str = ""
@@ -60,6 +65,9 @@ class HistoryQuery:
     trash: bool = False
     lora: str | None = None
     controlnet: str | None = None
+    vae: str | None = None
+    refiner: str | None = None
+    embedding: str | None = None
 
 
 def folded(text: str) -> str:
@@ -98,6 +106,12 @@ def _conditions(query: HistoryQuery) -> Iterator[Condition]:
         yield _USES.format("loras", "name"), (storable(query.lora),)
     if query.controlnet is not None:
         yield _USES.format("controls", "model"), (storable(query.controlnet),)
+    for field, name in (("vae", query.vae), ("refiner", query.refiner)):
+        if name is not None:
+            yield _NAMES.format(field), (storable(name),)
+    if query.embedding is not None:
+        named = "EXISTS (SELECT 1 FROM json_each(embeddings) AS one WHERE one.value = ?)"
+        yield named, (storable(query.embedding),)
     if query.first_day is not None:
         yield "made >= ?", (query.first_day.isoformat(),)
     if query.last_day is not None and query.last_day < date.max:

@@ -47,11 +47,13 @@ class Indexed:
     Attributes:
         width, height: In pixels.
         request: The recipe's request, only the fields that the file names; None without a recipe.
+        embeddings: Names of the embeddings in its prompts.
     """
 
     width: int
     height: int
     request: Mapping[str, Any] | None
+    embeddings: tuple[str, ...] = ()
 
 
 Read = Callable[[Path], Indexed]
@@ -265,6 +267,7 @@ class HistorySync:
             negative_prompt=_text(request.get("negative_prompt")),
             model=_text(request.get("model")),
             seed=_integer(request.get("seed")),
+            embeddings=storable(json.dumps(indexed.embeddings)) if indexed.embeddings else None,
             broken=broken,
             settings=settings,
         )

@@ -9,19 +9,19 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 Kind = Literal[
-    "model", "denoiser", "vae", "text encoder", "embedding", "lora", "controlnet", "upscaler", ""
+    "model", "denoiser", "vae", "text encoder", "tokenizer", "embedding", "lora", "controlnet"
 ]
-"""What a file is; empty when nobody can tell."""
+"""What a file or a folder is."""
 
-KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _SUBFOLDERS: Mapping[str, str] = MappingProxyType(
     {
         "vae": "vae",
         "text encoder": "text_encoders",
+        "tokenizer": "text_encoders",
         "embedding": "embeddings",
         "controlnet": "controlnet",
-        "upscaler": "upscalers",
     }
 )
 
@@ -34,7 +34,7 @@ class Places:
     loras: Path
 
     def of(self, kind: Kind) -> Path:
-        """The folder for a kind; for what nobody can tell it is that of the models."""
+        """The folder for a kind."""
         if kind == "lora":
             return self.loras
         return self.models / _SUBFOLDERS.get(kind, "")

@@ -64,7 +64,7 @@ def newer_family(
     """The family, if it is one of these.
 
     Args:
-        names: All of the file's tensors.
+        names: All of the file's tensors, their digits left out.
         read: Names of tensors, and the width of what goes into their layers.
         said: The file's metadata.
     """

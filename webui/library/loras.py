@@ -6,18 +6,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
 from webui.errors import BrokenFileError, NotFoundError
+from webui.library.alike import Alike
+from webui.library.distilled import read_distilled
 from webui.library.facts_cache import FactsCache, stamp_of
 from webui.library.hashes import HashBook
 from webui.library.headers import PICKLE_SUFFIXES, pickle_problem, read_header
-from webui.library.lora_facts import LoraFacts, read_facts
-from webui.library.weight_files import Found, find_weights, label_of
+from webui.library.lora_facts import BUILD_SAYS, LoraFacts, facts_of, read_build, read_facts
+from webui.library.weight_files import Found, find_files, label_of, stem_of
 from webui.request import nearest
 
 CACHE = "loras.json"
@@ -29,7 +31,7 @@ _MAX_CONFIG_BYTES = 1024**2
 _MOST_NAMED = 4
 
 
-_RULES = "2"
+_RULES = "7"
 """Goes into every stamp: another number when more is read from headers."""
 
 
@@ -96,8 +98,8 @@ class LoraShelf:
 
         Only headers of files that are new or have changed are read.
         """
-        found = self._find()
-        facts = self._cache.of([(one.path, _stamp(one)) for one in found], _read)
+        found = find_files(self._folders)
+        facts = self._cache.of([(one.path, _stamp(one)) for one in found], _Reader().read)
         times = Counter(one.short for one in found)
         cards = (
             LoraCard(
@@ -132,8 +134,8 @@ class LoraShelf:
             BrokenFileError: The file cannot be read.
         """
         try:
-            whole = self._hashes.sha256(card.path)
-            tensors = self._hashes.sha256(card.path, start=read_header(card.path).data_start)
+            starts = (0, read_header(card.path).data_start)
+            whole, tensors = self._hashes.digests(card.path, starts)
             sha256 = whole
             if card.config is not None:
                 config = hashlib.sha256(card.config.read_bytes()).hexdigest()
@@ -165,13 +167,15 @@ class LoraShelf:
         known = tuple(dict.fromkeys(card.name for card in cards))
         raise NotFoundError(f"Unknown LoRA {name!r}: {_nearest(name, known)}", field="loras")
 
-    def _find(self) -> list[Found]:
-        found: dict[str, Found] = {}
-        for folder in self._folders:
-            for one in find_weights(folder):
-                if not one.is_folder:
-                    found.setdefault(one.file, one)
-        return list(found.values())
+
+def card_of(name: str, path: Path) -> LoraCard:
+    """The card of a LoRA that lies on another shelf.
+
+    Raises:
+        BrokenFileError: It is damaged.
+    """
+    facts = read_facts(read_header(path), None, file=path.name)
+    return LoraCard(name, path.name, path, None, path.stat().st_size, facts)
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
@@ -193,15 +197,33 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-def _read(path: Path) -> LoraFacts:
-    try:
-        if path.suffix.casefold() in PICKLE_SUFFIXES:
-            raise BrokenFileError(pickle_problem(path))
-        config = _config_of(path)
-        said = None if config is None else read_adapter_config(config)
-        return read_facts(read_header(path), said, file=path.name)
-    except BrokenFileError as error:
-        return LoraFacts(problem=error.message)
+class _Reader:
+    """Reads what LoRAs say of themselves, for one look around the shelf."""
+
+    def __init__(self) -> None:
+        self._alike = Alike(lambda header, _file: read_build(header), says=BUILD_SAYS)
+
+    def read(self, path: Path) -> LoraFacts:
+        """The facts of a file, whatever is wrong with it."""
+        try:
+            if path.suffix.casefold() in PICKLE_SUFFIXES:
+                raise BrokenFileError(pickle_problem(path))
+            config = _config_of(path)
+            said = None if config is None else read_adapter_config(config)
+            seen = self._alike.look(path)
+        except BrokenFileError as error:
+            return LoraFacts(problem=error.message)
+        facts = replace(
+            facts_of(seen.tensors, seen.metadata, said, file=path.name),
+            distilled=read_distilled(seen.metadata, stem_of(path), is_lora=True),
+        )
+        if not seen.tensors.reads_a_hint:
+            return facts
+        return replace(
+            facts,
+            problem=f"{path.name} steers by a picture: put it into the folder controlnet of the"
+            " models, and add it as a control instead.",
+        )
 
 
 def _config_of(path: Path) -> Path | None:

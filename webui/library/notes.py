@@ -8,13 +8,15 @@ tools put there: A1111's `<name>.json`, the Civitai helpers' `<name>.civitai.inf
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from webui.errors import BadRequestError, StorageError
 from webui.library.files import write_atomically
+from webui.library.headers import PICKLE_SUFFIXES, WEIGHT_SUFFIXES
 from webui.library.sources import CIVITAI
 
 MAX_NOTE = 4_000
@@ -30,6 +32,10 @@ _PICTURES = tuple(
 )
 
 
+_NOTES = (_OWN, "civitai.info", "json")
+_FILES = WEIGHT_SUFFIXES | PICKLE_SUFFIXES
+
+
 @dataclass(frozen=True)
 class Notes:
     """What is known of a file of weights from beside it.
@@ -41,6 +47,7 @@ class Notes:
         words: Words it was trained to answer to.
         base: What it was made for or from, in its maker's words.
         title: Its maker's name for it.
+        terms: As in `webui.library.findings.Found`.
     """
 
     note: str = ""
@@ -49,6 +56,32 @@ class Notes:
     words: tuple[str, ...] = ()
     base: str | None = None
     title: str | None = None
+    terms: tuple[str, ...] = ()
+
+
+class Beside:
+    """What lies beside many files, for one look around the shelves: each folder is listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def notes(self, path: Path) -> Notes:
+        """As `read_notes`."""
+        return read_notes(path) if self._has(path, _NOTES) else Notes()
+
+    def picture(self, path: Path) -> Path | None:
+        """As `picture_of`."""
+        return picture_of(path) if self._has(path, (_OWN_PICTURE, *_PICTURES)) else None
+
+    def _has(self, path: Path, endings: tuple[str, ...]) -> bool:
+        folder = os.path.dirname(path)
+        names = self._names.get(folder)
+        if names is None:
+            names = self._names[folder] = _listed(folder)
+        # Of a folder with a model it would have to be listed itself: there are few.
+        if os.path.splitext(path.name)[1].casefold() not in _FILES:
+            return True
+        return any(f"{path.stem}.{ending}" in names for ending in endings)
 
 
 def read_notes(path: Path) -> Notes:
@@ -106,6 +139,13 @@ def set_picture(path: Path, picture: bytes | None) -> None:
         raise StorageError(f"{own.name} cannot be removed: {error.strerror}.") from None
 
 
+def _listed(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
 def _beside(path: Path, ending: str) -> Path:
     return path / ending if path.is_dir() else path.with_name(f"{path.stem}.{ending}")
 
@@ -128,6 +168,7 @@ def _own(said: dict[str, Any]) -> Notes:
         words=_words(said.get("words")),
         base=_text(said.get("base")),
         title=_text(said.get("title")),
+        terms=_words(said.get("terms")),
     )
 
 
@@ -158,8 +199,10 @@ def _of_a1111(said: dict[str, Any]) -> Notes:
 
 def _merged(first: Notes, second: Notes) -> Notes:
     """What the first says, and where it is silent what the second does."""
-    merged = {key: value or asdict(second)[key] for key, value in asdict(first).items()}
-    return Notes(**merged)
+    if second == Notes():
+        return first
+    names = [field.name for field in fields(Notes)]
+    return Notes(**{name: getattr(first, name) or getattr(second, name) for name in names})
 
 
 def _text(value: object, most: int = _MAX_TEXT) -> str | None:

@@ -1,24 +1,36 @@
-"""What can be fetched from where somebody points to: looked at before anything is kept.
-
-The hub's answers: https://huggingface.co/docs/hub/api; Civitai's:
-https://developer.civitai.com/docs/api/public-rest.
-"""
+"""What can be fetched from where somebody points to: looked at before anything is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import PurePosixPath
-from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import quote
 
-from webui.errors import BadRequestError, BrokenFileError, NotFoundError
-from webui.library.filenames import PICKLES, sound_name
+from webui.errors import BadRequestError, NotFoundError
+from webui.library.civitai import safe_file, terms_of, words_of
+from webui.library.fetch_errors import FetchError
+from webui.library.filenames import sound_name
+from webui.library.findings import Choices, Found, RemoteFile
+from webui.library.headers import is_safetensors
+from webui.library.hub import (
+    CONFIG,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    Repository,
+    choices_in,
+    folder_name,
+    nothing_in,
+    repository_in,
+    telling_name,
+)
 from webui.library.kinds import Kind
-from webui.library.outward import FetchError, Outward
+from webui.library.outward import Outward
 from webui.library.probing import Classify, probe
-from webui.library.repositories import folder_files, names_of_parts
+from webui.library.repositories import folder_files, folder_of, names_of_parts, tokenizer_files
 from webui.library.sources import (
     CIVITAI,
     HUB,
@@ -28,93 +40,7 @@ from webui.library.sources import (
     hub_file,
     source_of,
 )
-
-INDEX = "model_index.json"
-CONFIG = "config.json"
-_FOLDERS = (INDEX, CONFIG)
-"""A repository's file by which the folder around it is meant."""
-
-_MOST_CHOICES = 60
-_MOST_WORDS = 24
-_MAX_TEXT = 200
-_CIVITAI_KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "checkpoint": "model",
-        "lora": "lora",
-        "locon": "lora",
-        "dora": "lora",
-        "textualinversion": "embedding",
-        "vae": "vae",
-        "controlnet": "controlnet",
-        "upscaler": "upscaler",
-    }
-)
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file to be fetched.
-
-    Attributes:
-        path: Where it goes, below the folder; of a single file its name.
-        size: In bytes.
-        sha256: Hex digest, where the server tells one.
-    """
-
-    address: str
-    path: str
-    size: int
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Found:
-    """One thing that can be fetched.
-
-    Attributes:
-        name: Of the file, or of the folder, that it becomes.
-        is_folder: Whether `files` make a folder together.
-        family: As in `webui.library.lora_facts.LoraFamily`.
-        licence: In the words of who published it; `None` when they do not say.
-        page: Where people read about it.
-        words: Words it was trained to answer to.
-        base: What it was made for or from, in its maker's words.
-    """
-
-    title: str
-    name: str
-    kind: Kind
-    files: tuple[RemoteFile, ...]
-    is_folder: bool = False
-    family: str = "unknown"
-    licence: str | None = None
-    page: str | None = None
-    words: tuple[str, ...] = ()
-    base: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Of all files together, in bytes."""
-        return sum(file.size for file in self.files)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several things that lie at the same place; `source` is what leads to it alone."""
-
-    source: str
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Choices:
-    """A place with more than one thing to fetch."""
-
-    title: str
-    licence: str | None
-    page: str
-    rows: tuple[Choice, ...]
+from webui.library.told import number_in, object_in, objects_in, text_in
 
 
 class Offers:
@@ -122,14 +48,22 @@ class Offers:
 
     Args:
         classify: Kind and family of a file by its header.
+        served: Classes of diffusers, of pipelines and of ControlNets, that are run here.
         hub: The hub's address, and `civitai` the other's; tests have their own.
     """
 
     def __init__(
-        self, outward: Outward, classify: Classify, *, hub: str = HUB, civitai: str = CIVITAI
+        self,
+        outward: Outward,
+        classify: Classify,
+        served: Collection[str],
+        *,
+        hub: str = HUB,
+        civitai: str = CIVITAI,
     ) -> None:
         self._outward = outward
         self._classify = classify
+        self._served = served
         self._hub = hub
         self._civitai = civitai
 
@@ -138,6 +72,7 @@ class Offers:
 
         Raises:
             BadRequestError: It is no source, or holds nothing that is fetched.
+            BrokenFileError: It holds what cannot be used here.
             FetchError: The server's answer is not what was asked for.
         """
         match source_of(pasted):
@@ -153,226 +88,151 @@ class Offers:
         about = self._outward.json(
             f"{self._hub}/api/models/{source.repo}/revision/{revision}?blobs=true"
         )
-        # What is fetched are the files as they are now, also when the branch moves on meanwhile.
-        pinned = replace(source, revision=_text(about.get("sha")) or source.revision)
-        licence = _hub_licence(about)
-        page = f"{self._hub}/{source.repo}"
-        files = _siblings(about)
-        if not source.file:
-            rows = _rows(source, files)
+        repo = repository_in(about, source)
+        if source.file not in repo.files:
+            rows = choices_in(repo, source.revision)
             only = next(iter(rows), None)
             if only is None:
-                raise NotFoundError(_nothing_in(source.repo, files))
+                raise NotFoundError(nothing_in(repo))
             if len(rows) > 1:
-                return Choices(source.repo, licence, page, rows)
-            source = cast(HubSource, source_of(only.source))
-            pinned = replace(pinned, file=source.file)
-        if pinned.file in _FOLDERS:
-            return self._hub_folder(pinned, files, licence, page)
-        if pinned.file not in files:
-            raise NotFoundError(f"There is no {pinned.file!r} in {source.repo}.")
-        _refuse_by_name(pinned.file)
-        size, sha256 = files[pinned.file]
-        found = self._file(self._address(pinned, pinned.file), page=page, sha256=sha256)
-        if found.size != size:
-            raise FetchError(f"{source.repo} gives two different sizes for {pinned.file}.")
-        name = sound_name(_telling_name(source.repo, pinned.file))
-        return replace(
-            found,
-            title=source.repo,
-            name=name,
-            files=(replace(found.files[0], path=name),),
-            licence=found.licence or licence,
-            base=_hub_base(about),
-        )
+                return Choices(source.repo, repo.licence, self._page(repo), rows)
+            repo = repo.at(cast(HubSource, source_of(only.source)).file)
+        if repo.source.file == INDEX:
+            return self._model(repo)
+        if repo.source.file == CONFIG:
+            return self._with_config(repo)
+        if PurePosixPath(repo.source.file).name == TOKENIZER:
+            return self._tokenizer(repo)
+        return self._single(repo)
 
-    def _hub_folder(
-        self,
-        source: HubSource,
-        files: Mapping[str, tuple[int, str | None]],
-        licence: str | None,
-        page: str,
-    ) -> Found:
-        if source.file not in files:
-            raise NotFoundError(f"There is no {source.file!r} in {source.repo}.")
-        index = self._outward.json(self._address(source, source.file))
-        is_model = source.file == INDEX
-        if not is_model and "controlnet" not in str(index.get("_class_name")).lower():
+    def _model(self, repo: Repository) -> Found:
+        index = self._outward.json(self._address(repo, INDEX))
+        self._check_class(repo, index)
+        files = folder_files(repo.source.repo, repo.files, names_of_parts(index))
+        return self._folder(repo, "model", files)
+
+    def _with_config(self, repo: Repository) -> Found:
+        """A ControlNet in a repository of its own; any other part of a model is its weights."""
+        config = self._outward.json(self._address(repo, CONFIG))
+        if "controlnet" not in str(config.get("_class_name")).lower():
+            return self._single(repo.at(WEIGHTS))
+        self._check_class(repo, config)
+        files = folder_files(repo.source.repo, repo.files, ("",))
+        return self._folder(repo, "controlnet", files)
+
+    def _tokenizer(self, repo: Repository) -> Found:
+        files = tokenizer_files(repo.files, folder_of(repo.source.file))
+        if not files:
+            raise NotFoundError(f"{repo.source.repo} has no vocabulary beside {repo.source.file}.")
+        return self._folder(repo, "tokenizer", files)
+
+    def _check_class(self, repo: Repository, config: Mapping[str, Any]) -> None:
+        name = text_in(config.get("_class_name"))
+        if name not in self._served:
+            what = "does not say what it is" if name is None else f"is a {name}"
             raise BadRequestError(
-                f"{source.repo} is one part of a model, not a whole one: choose a file of it."
+                f"{repo.source.repo} {what}: models of that kind are not served here."
             )
-        parts = names_of_parts(index) if is_model else ("",)
-        wanted = folder_files(source.repo, files, parts)
+
+    def _folder(self, repo: Repository, kind: Kind, wanted: Mapping[str, str]) -> Found:
+        """Paths in the repository to paths in the folder that they become."""
         remote = tuple(
-            RemoteFile(self._address(source, file), path, files[file][0], files[file][1])
+            RemoteFile(self._address(repo, file), path, *repo.files[file])
             for file, path in wanted.items()
         )
-        name = sound_name(source.repo.partition("/")[2])
-        kind: Kind = "model" if is_model else "controlnet"
-        return Found(source.repo, name, kind, remote, is_folder=True, licence=licence, page=page)
+        return Found(
+            repo.source.repo,
+            sound_name(folder_name(repo)),
+            kind,
+            remote,
+            is_folder=True,
+            licence=repo.licence,
+            page=self._page(repo),
+        )
+
+    def _single(self, repo: Repository) -> Found:
+        file = repo.source.file
+        if file not in repo.files:
+            raise NotFoundError(f"There is no {file!r} in {repo.source.repo}.")
+        _refuse_by_name(file)
+        size, sha256 = repo.files[file]
+        name = sound_name(telling_name(repo))
+        address = self._address(repo, file)
+        found = self._file(address, page=self._page(repo), sha256=sha256, name=name)
+        if found.size != size:
+            raise FetchError(f"{repo.source.repo} gives two different sizes for {file}.")
+        licence = found.licence or repo.licence
+        return replace(found, title=repo.source.repo, licence=licence, base=repo.base)
 
     def _civitai_version(self, source: CivitaiSource) -> Found:
         version = source.version
         if version is None:
             about = self._outward.json(f"{self._civitai}/api/v1/models/{source.model}")
-            versions = _list(about.get("modelVersions"))
-            version = next((_number(one.get("id")) for one in versions), None)
+            versions = objects_in(about.get("modelVersions"))
+            version = next((number_in(one.get("id")) for one in versions), None)
             if version is None:
                 raise NotFoundError("This model has no version that can be fetched.")
         about = self._outward.json(f"{self._civitai}/api/v1/model-versions/{version}")
-        file = _safe_file(about)
-        model = _object(about.get("model"))
-        address = _text(file.get("downloadUrl"))
+        file = safe_file(about, source.query)
+        model, number = object_in(about.get("model")), number_in(about.get("modelId"))
+        address = text_in(file.get("downloadUrl"))
+        if source.query:
+            address = f"{self._civitai}/api/download/models/{version}?{source.query}"
         if address is None:
             raise FetchError("Civitai names no address for this file.")
-        sha256 = _text(_object(file.get("hashes")).get("SHA256"))
-        page = f"{self._civitai}/models/{_number(about.get('modelId'))}?modelVersionId={version}"
-        found = self._file(address, page=page, sha256=sha256 and sha256.lower())
-        name = sound_name(_text(file.get("name")) or found.name)
-        words = (word for word in cast(list[Any], about.get("trainedWords") or []))
-        title = " · ".join(filter(None, (_text(model.get("name")), _text(about.get("name")))))
-        kind = found.kind or _CIVITAI_KINDS.get(str(model.get("type")).lower(), "")
+        sha256 = text_in(object_in(file.get("hashes")).get("SHA256"))
+        page = f"{self._civitai}/models/{number}?modelVersionId={version}"
+        name = sound_name(str(file["name"])) if file else None
+        found = self._file(address, page=page, sha256=sha256 and sha256.lower(), name=name)
+        title = " · ".join(filter(None, (text_in(model.get("name")), text_in(about.get("name")))))
         return replace(
             found,
-            title=title or name,
-            name=name,
-            kind=kind,
-            files=(replace(found.files[0], path=name),),
-            words=tuple(filter(None, map(_text, words)))[:_MOST_WORDS],
-            base=_text(about.get("baseModel")),
+            title=title or found.name,
+            words=words_of(about),
+            base=text_in(about.get("baseModel")),
+            terms=terms_of(self._civitai_model(number)),
         )
 
-    def _file(self, address: str, *, page: str | None, sha256: str | None = None) -> Found:
-        """A single file of weights, its header looked at."""
+    def _civitai_model(self, number: int | None) -> dict[str, Any]:
+        """What Civitai says of all versions together; nothing where it does not say it."""
+        with suppress(FetchError):
+            return self._outward.json(f"{self._civitai}/api/v1/models/{number}")
+        return {}
+
+    def _file(
+        self, address: str, *, page: str | None, sha256: str | None = None, name: str | None = None
+    ) -> Found:
+        """A single file of weights, its header looked at.
+
+        Args:
+            name: What it is to be called; by default what the server calls it.
+        """
         seen = probe(self._outward, address)
+        name = name or seen.name
         if sha256 and seen.sha256 and sha256 != seen.sha256:
-            raise FetchError(f"The server gives two different checksums for {seen.name}.")
-        kind, family, problem = self._classify(seen.header, seen.name)
-        if problem:
-            raise BrokenFileError(problem)
+            raise FetchError(f"The server gives two different checksums for {name}.")
+        kind, family = self._classify(seen.header, name)
         said = seen.header.metadata
         return Found(
-            title=_text(said.get("modelspec.title")) or seen.name,
-            name=seen.name,
+            title=text_in(said.get("modelspec.title")) or name,
+            name=name,
             kind=kind,
-            files=(RemoteFile(address, seen.name, seen.size, sha256 or seen.sha256),),
+            files=(RemoteFile(address, name, seen.size, sha256 or seen.sha256),),
             family=family,
-            licence=_text(said.get("modelspec.license")),
+            licence=text_in(said.get("modelspec.license")),
             page=page,
         )
 
-    def _address(self, source: HubSource, file: str) -> str:
-        return hub_file(self._hub, source.repo, source.revision, file)
+    def _page(self, repo: Repository) -> str:
+        return f"{self._hub}/{repo.source.repo}"
 
-
-def _siblings(about: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
-    """Size and SHA-256 of a repository's files, by their paths."""
-    files: dict[str, tuple[int, str | None]] = {}
-    for one in _list(about.get("siblings")):
-        path, size = one.get("rfilename"), _number(one.get("size"))
-        steps = path.split("/") if isinstance(path, str) else [""]
-        if isinstance(path, str) and size is not None and not {"", ".", ".."} & {*steps}:
-            files[path] = (size, _text(_object(one.get("lfs")).get("sha256")))
-    return files
-
-
-def _rows(source: HubSource, files: Mapping[str, tuple[int, str | None]]) -> tuple[Choice, ...]:
-    """What there is in a repository: the folder as a whole first, then single files."""
-    rows: list[Choice] = []
-    index = next((name for name in _FOLDERS if name in files), None)
-    if index == CONFIG and "diffusion_pytorch_model.safetensors" not in files:
-        index = None
-    if index is not None:
-        rows.append(Choice(f"{source.repo}/{index}", "", 0))
-    for path, (size, _) in sorted(files.items()):
-        parent = PurePosixPath(path).parent.as_posix()
-        # The parts of a folder in the diffusers layout are of no use alone.
-        is_part = index is not None and (parent != "." or "diffusion_pytorch_model" in path)
-        if path.endswith(".safetensors") and not is_part and "-of-" not in path:
-            rows.append(Choice(f"{source.repo}/{path}", path, size))
-    at = "" if source.revision == "main" else source.revision
-    if at:
-        rows = [
-            replace(row, source=_at_revision(source, row.source.removeprefix(f"{source.repo}/")))
-            for row in rows
-        ]
-    return tuple(rows[:_MOST_CHOICES])
-
-
-def _at_revision(source: HubSource, file: str) -> str:
-    return f"{HUB}/{source.repo}/blob/{quote(source.revision, safe='')}/{quote(file)}"
-
-
-def _nothing_in(repo: str, files: Mapping[str, object]) -> str:
-    if any(PurePosixPath(file).suffix.lower() in PICKLES for file in files):
-        return (
-            f"{repo} holds its weights as pickles alone, which can hold programs and are not"
-            " fetched: look for one with safetensors."
-        )
-    return f"{repo} holds no safetensors weights: it is no model that can be used here."
+    def _address(self, repo: Repository, file: str) -> str:
+        return hub_file(self._hub, repo.source.repo, repo.source.revision, file)
 
 
 def _refuse_by_name(file: str) -> None:
-    if not file.lower().endswith(".safetensors"):
+    if not is_safetensors(file):
         raise BadRequestError(
             f"{PurePosixPath(file).name} is no safetensors file: nothing else is fetched, since"
             " other formats can hold programs."
         )
-
-
-def _telling_name(repo: str, file: str) -> str:
-    """A file's name; the repository's where the file's says nothing."""
-    name = PurePosixPath(file).name
-    silent = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model")
-    if name.partition(".")[0] in silent:
-        return f"{repo.partition('/')[2]}.safetensors"
-    return name
-
-
-def _hub_licence(about: Mapping[str, Any]) -> str | None:
-    card = _object(about.get("cardData"))
-    licence = card.get("license")
-    if isinstance(licence, list):
-        licence = ", ".join(str(one) for one in cast(list[Any], licence))
-    named = _text(card.get("license_name"))
-    return named if named and licence in (None, "other") else _text(licence)
-
-
-def _hub_base(about: Mapping[str, Any]) -> str | None:
-    base = _object(about.get("cardData")).get("base_model")
-    if isinstance(base, list):
-        base = next(iter(cast(list[Any], base)), None)
-    return _text(base)
-
-
-def _safe_file(version: Mapping[str, Any]) -> dict[str, Any]:
-    """The version's main file among those that are safetensors.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    files = _list(version.get("files"))
-    safe = [file for file in files if str(file.get("name")).lower().endswith(".safetensors")]
-    if not safe:
-        raise NotFoundError(
-            "This version is there as a pickle alone, which can hold programs and is not fetched:"
-            " look for one with safetensors."
-        )
-    return next((file for file in safe if file.get("primary") is True), safe[0])
-
-
-def _object(value: object) -> dict[str, Any]:
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[dict[str, Any]]:
-    rows = cast(list[Any], value) if isinstance(value, list) else []
-    return [cast(dict[str, Any], row) for row in rows if isinstance(row, dict)]
-
-
-def _text(value: object) -> str | None:
-    return value[:_MAX_TEXT] if isinstance(value, str) and value.strip() else None
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -3,18 +3,20 @@
 Every address that a host name stands for is looked at before one is connected to, and the
 connection goes to the very address that was looked at: neither a redirect nor a name that changes
 its mind leads into this machine or the network around it.
+
+Where the environment names a proxy, that alone is connected to, and it finds the addresses. Names
+and addresses that can be told to be of the network around are then not asked for either, and what
+answers must have the certificate of the name that was asked for.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
-import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -24,7 +26,9 @@ from urllib.parse import urlsplit
 import httpcore2
 import httpx2
 
-from webui.errors import WebuiError
+from webui.library.far_ends import LookedAt, Resolve, addresses_of, host_of, is_safe
+from webui.library.fetch_errors import CutError, FetchError
+from webui.library.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS = 15.0
 REACHED_SECONDS = 3.0
@@ -42,30 +46,7 @@ DOCUMENT_SECONDS = 60.0
 """How long that may take."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_MOST_ADDRESSES = 8
 _USER_AGENT = "Easel"
-
-Resolve = Callable[[str, int], list[str]]
-"""The addresses that a host name stands for."""
-
-
-class FetchError(WebuiError):
-    """A server's answer is not what was asked for, and asking again would not change that."""
-
-    status = 502
-
-
-class CutError(FetchError):
-    """The network or the server gave out: it may go on later.
-
-    Attributes:
-        wait: Seconds the server asks to be left alone for; 0 when it does not say.
-    """
-
-    def __init__(self, message: str, *, wait: float = 0.0) -> None:
-        super().__init__(message)
-        self.wait = wait
 
 
 @dataclass(frozen=True)
@@ -92,6 +73,8 @@ class Outward:
         tokens: Access tokens by host name; a host gets its own and no other.
         loopback: Whether this machine may be asked as well, and without https (for tests).
         resolve: Finds the addresses of a host name.
+        proxies: What the environment says of proxies, as
+            `urllib.request.getproxies_environment` gives it.
     """
 
     def __init__(
@@ -100,21 +83,30 @@ class Outward:
         tokens: Mapping[str, str] = MappingProxyType({}),
         loopback: bool = False,
         resolve: Resolve | None = None,
+        proxies: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._tokens = dict(tokens)
         self._loopback = loopback
-        self._network = _LookedAt(resolve or addresses_of, loopback=loopback)
+        self._network = LookedAt(resolve or addresses_of, loopback=loopback)
+        self._proxies = dict(proxies)
 
     def has_token(self, host: str) -> bool:
         """Whether an access token is set for the host."""
         return host in self._tokens
 
     def reaches(self, address: str) -> bool:
-        """Whether the server at an address takes connections; nothing is asked of it."""
+        """Whether the server at an address, or the proxy before it, takes connections.
+
+        Nothing is asked of it.
+        """
         parts = urlsplit(address)
-        port = parts.port or 443
         try:
-            self._network.connect_tcp(parts.hostname or "", port, REACHED_SECONDS).close()
+            proxy = proxy_for(address, self._proxies)
+            if proxy is not None:
+                way, host, port = httpcore2.SyncBackend(), proxy.host, proxy.port
+            else:
+                way, host, port = self._network, parts.hostname or "", parts.port or 443
+            way.connect_tcp(host, port, REACHED_SECONDS).close()
         except (FetchError, httpcore2.NetworkError, httpcore2.TimeoutException):
             return False
         return True
@@ -129,13 +121,17 @@ class Outward:
             FetchError: The address, or one it redirects to, is none that may be asked.
             CutError: The server cannot be reached or does not answer.
         """
-        # Its making is slow, and nothing but a test begins without it.
-        tls = None if address.startswith("http:") else self._tls
-        with httpcore2.ConnectionPool(ssl_context=tls, network_backend=self._network) as pool:
+        with ExitStack() as stack:
+            pools: dict[Proxy | None, httpcore2.ConnectionPool] = {}
             seen: list[httpx2.Headers] = []
             for _ in range(MOST_REDIRECTS + 1):
                 self._check(address)
-                with self._asked(pool, address, headers) as answer:
+                proxy = proxy_for(address, self._proxies)
+                if proxy not in pools:
+                    pools[proxy] = stack.enter_context(self._pool(address, proxy))
+                if proxy is not None:
+                    self._network.check_name(host_of(address), urlsplit(address).port or 443)
+                with self._asked(pools[proxy], address, headers, proxy) as answer:
                     said = httpx2.Headers(answer.headers)
                     if answer.status not in _REDIRECTS or "location" not in said:
                         yield Answer(
@@ -182,9 +178,21 @@ class Outward:
         if not is_safe(address, here=self._loopback):
             raise FetchError("Only addresses that begin with https:// are fetched from.")
 
+    def _pool(self, address: str, proxy: Proxy | None) -> httpcore2.ConnectionPool:
+        # Its making is slow, and nothing but a test begins without it.
+        tls = None if address.startswith("http:") else self._tls
+        if proxy is None:
+            return httpcore2.ConnectionPool(ssl_context=tls, network_backend=self._network)
+        # Proxies lie in the network around: this one address was named by the machine's owner.
+        return httpcore2.HTTPProxy(proxy.address, proxy_auth=proxy.login, ssl_context=tls)
+
     @contextmanager
     def _asked(
-        self, pool: httpcore2.ConnectionPool, address: str, headers: Mapping[str, str]
+        self,
+        pool: httpcore2.ConnectionPool,
+        address: str,
+        headers: Mapping[str, str],
+        proxy: Proxy | None,
     ) -> Generator[httpcore2.Response, None, None]:
         # What is packed may be of any size once it is unpacked.
         sent = {"user-agent": _USER_AGENT, "accept-encoding": "identity", **headers}
@@ -194,7 +202,7 @@ class Outward:
             sent["authorization"] = f"Bearer {token}"
         limits = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
         with (
-            _as_cut(url.host),
+            _as_cut(url.host, proxy),
             pool.stream(
                 "GET", str(url), headers=[*sent.items()], extensions={"timeout": limits}
             ) as answer,
@@ -204,100 +212,6 @@ class Outward:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return httpx2.create_ssl_context()
-
-
-class _LookedAt(httpcore2.NetworkBackend):
-    """Connects to addresses of the open network alone."""
-
-    def __init__(self, resolve: Resolve, *, loopback: bool) -> None:
-        self._resolve = resolve
-        self._loopback = loopback
-        self._inner = httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        """A connection to the first address that takes one, after all have been looked at."""
-        addresses = self._resolve(host, port)[:_MOST_ADDRESSES]
-        for address in addresses:
-            if not self._is_fine(address):
-                raise FetchError(
-                    f"{host} leads to {address}, which is this machine or the network around it:"
-                    " nothing is fetched from there."
-                )
-        failure: Exception = httpcore2.ConnectError("the name has no address")
-        for address in addresses:
-            try:
-                return self._inner.connect_tcp(
-                    address, port, timeout, local_address, socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
-        raise failure
-
-    def _is_fine(self, address: str) -> bool:
-        return is_public(address) or (self._loopback and ipaddress.ip_address(address).is_loopback)
-
-
-def addresses_of(host: str, port: int) -> list[str]:
-    """The addresses that a host name stands for, in the order they are best tried in.
-
-    Raises:
-        CutError: There is none.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise CutError(f"{host} cannot be found: is this machine on the network?") from None
-    # A scope ("%eth0") belongs to addresses of the network around, which are refused with it.
-    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the open network, and hides none that is not."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        within = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if within is None and ip in _NAT64:
-            within = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if within is not None:
-            return is_public(str(within))
-        if ip.is_site_local:
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def is_safe(address: str, *, here: bool = True) -> bool:
-    """Whether nobody on the way can change what is said there.
-
-    Args:
-        here: Whether this machine's own addresses are fine without https.
-    """
-    try:
-        parts = urlsplit(address)
-        name = parts.hostname or ""
-    except ValueError:
-        return False
-    if not name or parts.username is not None or parts.fragment:
-        return False
-    return parts.scheme == "https" or (here and parts.scheme == "http" and _is_loopback(name))
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
-def host_of(address: str) -> str:
-    """The host name in an address, for sentences: the rest may hold a secret."""
-    return urlsplit(address).hostname or "the server"
 
 
 def check_status(answer: Answer, *, has_token: bool) -> None:
@@ -346,14 +260,19 @@ def _joined(address: str, location: str) -> str:
 
 
 @contextmanager
-def _as_cut(host: str) -> Generator[None, None, None]:
+def _as_cut(host: str, proxy: Proxy | None = None) -> Generator[None, None, None]:
+    by = "" if proxy is None else f" through the proxy {proxy.host}"
     try:
         yield
     except httpcore2.ConnectTimeout:
-        raise CutError(f"{host} does not answer.") from None
+        raise CutError(f"{host} does not answer{by}.") from None
     except httpcore2.TimeoutException:
         raise CutError(f"{host} has been silent for {READ_SECONDS:.0f} seconds.") from None
     except httpcore2.ConnectError:
-        raise CutError(f"{host} cannot be reached, or not safely.") from None
+        raise CutError(f"{host} cannot be reached{by}, or not safely.") from None
+    except httpcore2.ProxyError as error:
+        said = str(error).partition(" ")[0]
+        kind = CutError if said.startswith("5") else FetchError
+        raise kind(f"{host} is not given{by} (it says {said}).") from None
     except (httpcore2.NetworkError, httpcore2.ProtocolError):
         raise CutError(f"{host} broke the connection off.") from None

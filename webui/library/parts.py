@@ -65,12 +65,20 @@ _FOREIGN: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def _controlnet(tensors: Tensors, _stem: str) -> Part | None:
+    if tensors.has(DIFFERENCE):
+        return Part("controlnet", wrong=IS_DIFFERENCE)
     for prefix in ("control_model.", "controlnet.", ""):
         net = Tensors(tensors.header, prefix)
         if net.has("lora_controlnet"):
             return Part("controlnet", wrong="is a Control-LoRA, which is not served")
+        if net.has("control_img_in.weight", "control_blocks.0.after_proj.weight"):
+            return Part("controlnet", "Qwen-Image", wrong=_FUN.format("Qwen-Image"))
+        if net.has("control_img_in.weight", "control_transformer_blocks.0.after_proj.weight"):
+            return Part("controlnet", "Flux 2", wrong=_FUN.format("FLUX.2"))
         if net.has("controlnet_x_embedder.weight") or net.has("pos_embed_input.proj.weight"):
             return Part("controlnet", _transformer_family(net))
+        if net.has("pos_embed_input.weight", "input_hint_block.0.weight"):
+            return Part("controlnet", "Flux")
         if net.has("control_layers.0.adaLN_modulation.0.weight"):
             return Part("controlnet", "Z-Image")
         if net.has("controlnet_cond_embedding.conv_in.weight"):
@@ -83,6 +91,14 @@ def _controlnet(tensors: Tensors, _stem: str) -> Part | None:
             attention = "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
             return Part("controlnet", _BY_WIDTH.get(net.width(attention), "unknown"))
     return None
+
+
+DIFFERENCE = "difference"
+"""A tensor beside a ControlNet that is to be added to the model's own weights."""
+IS_DIFFERENCE = (
+    "is a ControlNet stored as its difference from a model, which is not read: take the whole one"
+)
+_FUN = "is a Fun ControlNet by Alibaba PAI for {}, which is not served"
 
 
 def _transformer_family(net: Tensors) -> ModelFamily:
@@ -102,7 +118,7 @@ def _vae(tensors: Tensors, stem: str) -> Part | None:
         if vae.has("decoder.middle.0.residual.0.gamma", "decoder.conv1.weight") or vae.has(
             "decoder.mid_block.resnets.0.norm1.gamma"
         ):
-            return _vae_part("vae-qwen")
+            return _video_vae(vae)
         channels = vae.width("decoder.conv_in.weight")
         if channels == 0 or not vae.has("decoder.conv_out.weight"):
             continue
@@ -117,6 +133,24 @@ def _vae(tensors: Tensors, stem: str) -> Part | None:
         return Part("vae", wrong=f"is a VAE of {channels} channels, which is not served")
     return None
 
+
+def _video_vae(vae: Tensors) -> Part:
+    """Qwen-Image's VAE, which is built as Wan 2.1's, unless it is one that came after it."""
+    channels = vae.width("decoder.conv1.weight") or vae.width("decoder.conv_in.weight")
+    if channels != _QWEN_CHANNELS:
+        what = "Wan 2.2's VAE" if channels == _WAN22_CHANNELS else f"a VAE of {channels} channels"
+        return Part("vae", wrong=f"is {what}, which is not served")
+    colours = vae.length("decoder.head.2.bias") or vae.length("decoder.conv_out.bias")
+    if colours > _COLOURS:
+        # Qwen-Image-Layered's gives transparency too, others a picture that is twice as large.
+        wrong = f"is a VAE whose pictures have {colours} channels, which is not served"
+        return Part("vae", wrong=wrong)
+    return _vae_part("vae-qwen")
+
+
+_QWEN_CHANNELS = 16
+_WAN22_CHANNELS = 48
+_COLOURS = 3
 
 _SDXL_WORDS = frozenset({"sdxl", "xl"})
 _SD3_WORDS = frozenset({"sd3", "sd35"})
@@ -142,22 +176,48 @@ def _text_encoder(tensors: Tensors, _stem: str) -> Part | None:
     """A text encoder by the width of its embeddings, or of the norm where it is quantised."""
     for prefix in ("text_model.", "", "transformer.text_model.", "transformer."):
         clip = Tensors(tensors.header, prefix)
-        width = clip.width("embeddings.position_embedding.weight")
-        if width and clip.has("embeddings.token_embedding.weight"):
-            return _encoder("a CLIP", _CLIPS.get(width))
+        positions = "embeddings.position_embedding.weight"
+        if clip.width(positions) and clip.has("embeddings.token_embedding.weight"):
+            return _clip(clip, positions)
     if tensors.has("token_embedding.weight", "positional_embedding"):
-        return _encoder("a CLIP", _CLIPS.get(tensors.width("positional_embedding")))
+        return _clip(tensors, "positional_embedding")
     for norm, second_table in _T5S:
         if tensors.has(norm):
             # A table of positions in each layer is the many-language T5's.
             known = not tensors.has(second_table) and tensors.length(norm) == _T5_XXL_WIDTH
             return _encoder("a T5", "t5-xxl" if known else None)
-    for block, norm, query_norm in _LANGUAGE_MODELS:
+    if any(map(tensors.has, _QWEN3_VL)) or _architecture(tensors) in _QWEN3_VL_ARCHITECTURES:
+        # Its sizes are Qwen3's, and what it makes of a prompt is not.
+        return _encoder("Qwen3-VL, a language model", None)
+    for block, norm, query_norm, table in _LANGUAGE_MARKS:
         width = tensors.length(f"{block}.0.{norm}")
         if width:
             normed = tensors.has(f"{block}.0.{query_norm}")
-            return _encoder("a language model", _LANGUAGE_WIDTHS.get((width, normed)))
+            return _language_model(width, normed=normed, tokens=tensors.rows(table))
     return None
+
+
+def _clip(tensors: Tensors, positions: str) -> Part:
+    if tensors.rows(positions) > _CLIP_POSITIONS:
+        wrong = (
+            f"is a Long-CLIP of {tensors.rows(positions)} positions, which is not served:"
+            f" take a CLIP that has {_CLIP_POSITIONS}"
+        )
+        return Part("text encoder", wrong=wrong)
+    return _encoder("a CLIP", _CLIPS.get(tensors.width(positions)))
+
+
+def _language_model(width: int, *, normed: bool, tokens: int) -> Part:
+    """By its sizes; of its `tokens`, 0 where they cannot be told, it has no more than it should."""
+    component, known = _LANGUAGE_SIZES.get((width, normed), (None, 0))
+    if component is not None and tokens > known:
+        return _encoder(f"a language model of {tokens:,} tokens", None)
+    return _encoder("a language model", component)
+
+
+def _architecture(tensors: Tensors) -> str:
+    """What a GGUF file says that it is."""
+    return tensors.header.metadata.get("general.architecture", "")
 
 
 def _encoder(what: str, component: Component | None) -> Part:
@@ -167,6 +227,8 @@ def _encoder(what: str, component: Component | None) -> Part:
 
 
 _CLIPS: Mapping[int, Component] = MappingProxyType({768: "clip-l", 1024: "clip-h", 1280: "clip-g"})
+
+_CLIP_POSITIONS = 77
 
 _T5_XXL_WIDTH = 4096
 _T5S = (
@@ -178,23 +240,40 @@ _T5S = (
 )
 """The last norm and a second table of positions, in transformers' layout and in llama.cpp's."""
 
-_LANGUAGE_MODELS = (
-    ("model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
-    ("model.language_model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
-    ("language_model.model.layers", "input_layernorm.weight", "self_attn.q_norm.weight"),
-    ("blk", "attn_norm.weight", "attn_q_norm.weight"),
-)
-"""Where the layers of a language model are, their first norm and that of queries."""
+LANGUAGE_MODELS = ("model", "model.language_model", "language_model.model")
+"""What the names of a language model's tensors begin with, but in GGUF files."""
 
-_LANGUAGE_WIDTHS: Mapping[tuple[int, bool], Component] = MappingProxyType(
+_LANGUAGE_MARKS = (
+    *(
+        (
+            f"{model}.layers",
+            "input_layernorm.weight",
+            "self_attn.q_norm.weight",
+            f"{model}.embed_tokens.weight",
+        )
+        for model in LANGUAGE_MODELS
+    ),
+    ("blk", "attn_norm.weight", "attn_q_norm.weight", "token_embd.weight"),
+)
+"""Where the layers of a language model are, their first norm and that of queries, and the table of
+what it makes of its tokens."""
+
+_LANGUAGE_SIZES: Mapping[tuple[int, bool], tuple[Component, int]] = MappingProxyType(
     {
-        (2560, True): "qwen3-4b",
-        (4096, True): "qwen3-8b",
-        (3584, False): "qwen2.5-vl-7b",
-        (5120, False): "mistral-small",
+        (2560, True): ("qwen3-4b", 151_936),
+        (4096, True): ("qwen3-8b", 151_936),
+        (3584, False): ("qwen2.5-vl-7b", 152_064),
+        (5120, False): ("mistral-small", 131_072),
     }
 )
-"""Width, and whether queries are normed, to the model."""
+"""Width, and whether queries are normed, to the model and its number of tokens."""
+
+_QWEN3_VL = (
+    "model.visual.deepstack_merger_list.0.norm.weight",
+    "visual.deepstack_merger_list.0.norm.weight",
+)
+_QWEN3_VL_ARCHITECTURES = frozenset({"qwen3vl", "qwen3vlmoe"})
+"""What llama.cpp calls it: pictures are read by another file."""
 
 _MOST_VECTORS = 512
 _MOST_EMBEDDINGS = 4

@@ -12,10 +12,12 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 
 from webui.errors import BadRequestError, BrokenFileError
+from webui.library.far_ends import host_of
+from webui.library.fetch_errors import CutError, FetchError
 from webui.library.filenames import PICKLES, sound_name
-from webui.library.headers import Header, header_in, header_length
+from webui.library.headers import Header, header_in, header_length, is_safetensors
 from webui.library.kinds import Kind
-from webui.library.outward import Answer, CutError, FetchError, Outward, check_status, host_of
+from webui.library.outward import Answer, Outward, check_status
 
 MAX_PROBED_BYTES = 24 * 1024**2
 """Longest header that is read from a server."""
@@ -23,8 +25,9 @@ MAX_PROBED_BYTES = 24 * 1024**2
 MAX_FILE_BYTES = 1024**4
 """Largest file: no model is that large, and a server that says so lies."""
 
-Classify = Callable[[Header, str], tuple[Kind, str, str | None]]
-"""Kind, family, and what is wrong with it, of a file by its header and name."""
+Classify = Callable[[Header, str], tuple[Kind, str]]
+"""Kind and family of a file by its header and name; raises `BrokenFileError` with the reason why it
+cannot be used."""
 
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -63,7 +66,7 @@ def probe(outward: Outward, address: str) -> Probed:
         pieces = answer.pieces()
         begin = _take(bytearray(), pieces, 8)
         refuse_pickle(name, bytes(begin))
-        if not name.lower().endswith(".safetensors"):
+        if not is_safetensors(name):
             raise BadRequestError(_other(answer, name))
         length = header_length(bytes(begin[:8]), size=size or MAX_FILE_BYTES, file=name)
         if length > MAX_PROBED_BYTES - 8:

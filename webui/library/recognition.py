@@ -10,11 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from webui.library.architectures import Denoiser, ModelFamily, read_denoiser
+from webui.library.architectures import (
+    GUIDANCE_LAYERS,
+    Denoiser,
+    ModelFamily,
+    Tensors,
+    read_denoiser,
+)
 from webui.library.components import COMPONENTS, Component, missing_components
 from webui.library.distilled import Distilled, as_words, read_distilled
 from webui.library.headers import Header
-from webui.library.lora_facts import LORA_TENSOR, read_facts
+from webui.library.lora_facts import LORA_TENSOR, read_facts, reads_a_hint
 from webui.library.parts import Part, read_embedding, read_part
 
 __all__ = ["Distilled", "Kind", "ModelFamily", "Prediction", "Recognised", "recognise"]
@@ -22,7 +28,7 @@ __all__ = ["Distilled", "Kind", "ModelFamily", "Prediction", "Recognised", "reco
 Kind = Literal[
     "model", "denoiser", "vae", "text encoder", "embedding", "lora", "controlnet", "unknown"
 ]
-Prediction = Literal["epsilon", "v_prediction", "flow"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Recognised:
         precision: Of the greatest part of the weights: "fp16", "fp8", "nf4", "gguf Q4_K".
         prediction: What the denoiser predicts.
         zero_snr: Whether its last timestep was trained on noise alone.
+        guidance_width: Width of the layer that a UNet takes distilled guidance in by; 0 where it
+            has none.
         problem: Why it cannot be used, in a sentence; None where nothing is wrong.
     """
 
@@ -50,6 +58,7 @@ class Recognised:
     precision: str = ""
     prediction: Prediction = "epsilon"
     zero_snr: bool = False
+    guidance_width: int = 0
     distilled: Distilled | None = None
     problem: str | None = None
 
@@ -95,7 +104,7 @@ def _with_denoiser(header: Header, denoiser: Denoiser, file: str) -> Recognised:
     if config == "z-image" and distilled is not None:
         config = "z-image-turbo"
     precision = _precision(header, denoiser.prefix)
-    wrong = denoiser.wrong or _UNREAD.get(precision)
+    wrong = denoiser.wrong or _UNREAD.get(precision) or _edits(header, denoiser.family, file)
     lacks = () if config is None else missing_components(config, header.shapes)
     is_whole = config is not None and len(lacks) < len(COMPONENTS[config])
     return Recognised(
@@ -106,45 +115,37 @@ def _with_denoiser(header: Header, denoiser: Denoiser, file: str) -> Recognised:
         precision=precision,
         prediction=prediction,
         zero_snr=zero_snr,
+        guidance_width=max(map(Tensors(header, denoiser.prefix).width, GUIDANCE_LAYERS)),
         distilled=distilled,
         problem=None if wrong is None else f"{file} {wrong}.",
     )
 
 
 def _with_part(header: Header, part: Part, file: str) -> Recognised:
+    precision = _precision(header, "")
+    wrong = part.wrong or _UNREAD.get(precision)
     return Recognised(
         kind=part.kind,
         family=part.family,
         config=part.config,
         component=part.component,
-        precision=_precision(header, ""),
-        problem=None if part.wrong is None else f"{file} {part.wrong}.",
+        precision=precision,
+        problem=None if wrong is None else f"{file} {wrong}.",
     )
 
 
 def _with_lora(header: Header, file: str) -> Recognised:
     facts = read_facts(header, None, file=file)
-    takes_picture = any(
-        name.endswith(_FLUX_FIRST_LAYERS) and shape[-1:] == (_FLUX_CONTROL_WIDTH,)
-        for name, shape in header.shapes.items()
-    )
+    hinted = reads_a_hint(header)
     return Recognised(
-        kind="lora",
+        # It belongs among what steers by pictures.
+        kind="controlnet" if hinted else "lora",
         family=facts.family,
-        config="flux-control" if facts.family == "Flux" and takes_picture else None,
+        config="flux-control" if hinted else None,
         precision=_precision(header, ""),
         distilled=read_distilled(header.metadata, Path(file).stem, is_lora=True),
         problem=facts.problem,
     )
-
-
-_FLUX_FIRST_LAYERS = (
-    "img_in.lora_A.weight",
-    "img_in.lora_down.weight",
-    "x_embedder.lora_A.weight",
-)
-_FLUX_CONTROL_WIDTH = 128
-"""Width of noise beside a picture, as FLUX.1's LoRAs for edges and depth take it."""
 
 
 def _distilled(header: Header, denoiser: Denoiser, file: str) -> Distilled | None:
@@ -154,8 +155,31 @@ def _distilled(header: Header, denoiser: Denoiser, file: str) -> Distilled | Non
     stem = Path(file).stem
     if denoiser.config in KLEIN:
         return None if "base" in as_words(stem).split() else Distilled("klein", 4)
+    if denoiser.config == "z-image" and "zit" in as_words(stem).split():
+        # As its Turbo's fine-tunes are called.
+        return Distilled("turbo", 8)
     return read_distilled(header.metadata, stem)
 
+
+def _edits(header: Header, family: ModelFamily, file: str) -> str | None:
+    """That it changes pictures as it is told, where it says so: its tensors do not."""
+    kind = _EDITORS.get(family)
+    if kind is None:
+        return None
+    name, said = kind
+    texts = (*(header.metadata.get(key, "") for key in _TITLES), Path(file).stem)
+    if not any(said.search(as_words(text)) for text in texts):
+        return None
+    return f"is a {name} model, which changes pictures as it is told; that is not served"
+
+
+_EDITORS: Mapping[ModelFamily, tuple[str, re.Pattern[str]]] = MappingProxyType(
+    {
+        "Flux": ("FLUX.1 Kontext", re.compile(r"kontext")),
+        "Qwen-Image": ("Qwen-Image-Edit", re.compile(r"\bedit\b")),
+    }
+)
+_TITLES = ("modelspec.title", "modelspec.architecture", "general.name")
 
 KLEIN = ("flux2-klein-4b", "flux2-klein-9b")
 """Models whose many-step kind has the same header and "base" in its name."""
@@ -188,7 +212,8 @@ _SAYS_V = ("ss_v_parameterization", "v_parameterization")
 _ZERO_SNR_NAME = re.compile(r"\b(?:ztsnr|zsnr|zero snr)\b")
 _V_NAME = re.compile(r"\bv ?pred|\b768 v\b")
 _EPSILON_NAME = re.compile(r"\beps(?:ilon)?\b")
-_SMALL_SD2_NAME = re.compile(r"\b512\b|\bbase\b")
+_SMALL_SD2_NAME = re.compile(r"\b512\b|\bbase\b|\bsd ?turbo\b")
+_SAMPLE_NAME = re.compile(r"\blightning 1 ?step x0\b")
 
 
 def _said_prediction(header: Header, words: str) -> Prediction | None:
@@ -202,13 +227,21 @@ def _said_prediction(header: Header, words: str) -> Prediction | None:
     marked = "v_pred" in header.shapes or any(header.metadata.get(k) == "True" for k in _SAYS_V)
     if marked or _V_NAME.search(architecture) or _V_NAME.search(words):
         return "v_prediction"
+    if _SAMPLE_NAME.search(words):
+        return "sample"
     if _EPSILON_NAME.search(words) or _SMALL_SD2_NAME.search(architecture):
         return "epsilon"
     return None
 
 
 def _precision(header: Header, prefix: str) -> str:
-    """How most bytes of the tensors under a prefix are stored."""
+    """How most bytes of the tensors under a prefix are stored.
+
+    However few of a file's weights they are, those that cannot be read decide.
+    """
+    packing = _packing(header)
+    if packing is not None and packing in _UNREAD:
+        return packing
     dtypes = set(header.dtypes.values())
     if len(dtypes) != 1:
         bytes_by_type = Counter[str]()
@@ -219,7 +252,9 @@ def _precision(header: Header, prefix: str) -> str:
     dtype = next(iter(dtypes), "")
     if header.is_gguf:
         return f"gguf {dtype}"
-    return _packed(header) if dtype in _PACKED else _PRECISIONS.get(dtype, dtype.casefold())
+    if dtype in _PACKED:
+        return packing or "int8"
+    return _PRECISIONS.get(dtype, dtype.casefold())
 
 
 _PRECISIONS: Mapping[str, str] = MappingProxyType(
@@ -232,8 +267,14 @@ _PRECISIONS: Mapping[str, str] = MappingProxyType(
         "F8_E5M2": "fp8",
     }
 )
-_PACKED = frozenset({"U8", "I8", "I32"})
+_PACKED = frozenset({"U8", "I8", "I16", "I32"})
 """Types in which several numbers may lie in one, as marks beside them tell."""
+
+_MARKED = _PACKED | {"F8_E4M3"}
+"""Types of weights that marks beside them may belong to."""
+
+_EXPONENTS = frozenset({"U8", "F8_E8M0"})
+"""Types of the scales of blocks that are powers of two."""
 
 _PACKINGS: tuple[tuple[str, str], ...] = (
     ("bitsandbytes__nf4", "nf4"),
@@ -241,20 +282,29 @@ _PACKINGS: tuple[tuple[str, str], ...] = (
     (".weight_scale_2", "nvfp4"),
     (".wscales", "int4"),
     (".qweight", "int4"),
-    (".SCB", "int8"),
+    (".weight_scale_inv", "fp8 in blocks"),
+    (".SCB", "int8 (bitsandbytes)"),
+    ("._data", "quanto"),
+    ("_qdata", "torchao"),
 )
-"""Ends of tensors beside packed ones, and how those are stored."""
+"""Ends of tensors beside packed ones, and how those are stored; the blocks are squares of 128."""
 
 _UNREAD: Mapping[str, str] = MappingProxyType(
     {
         name: f"is stored as {name}, which is not read here: take another version of it"
-        for name in ("nvfp4", "int4", "int8")
+        for name in ("nvfp4", "int4", "int8", "quanto", "torchao", "fp8 in blocks", "mxfp8")
     }
 )
 
 
-def _packed(header: Header) -> str:
+def _packing(header: Header) -> str | None:
+    """How weights are packed, by the marks beside them; None where there are none."""
+    if header.is_gguf or _MARKED.isdisjoint(header.dtypes.values()):
+        return None
     for end, name in _PACKINGS:
         if any(tensor.endswith(end) for tensor in header.shapes):
             return name
-    return "int8"
+    scales = (dtype for name, dtype in header.dtypes.items() if name.endswith(".weight_scale"))
+    if not _EXPONENTS.isdisjoint(scales):
+        return "mxfp8"
+    return "int8" if "I8" in header.dtypes.values() else None

@@ -1,4 +1,4 @@
-"""Which files of a repository make a folder in the diffusers layout."""
+"""Which files of a repository make a folder: one in the diffusers layout, or a tokenizer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from webui.errors import NotFoundError
+
+Files = Mapping[str, tuple[int, str | None]]
+"""Size in bytes and SHA-256, where it is told, of a repository's files, by their paths."""
 
 MAX_CONFIG_BYTES = 32 * 1024**2
 """Longest configuration or vocabulary."""
@@ -17,6 +20,19 @@ _LEFT_OUT = frozenset({"safety_checker", "image_encoder"})
 _WEIGHTS = ("diffusion_pytorch_model", "model")
 _BESIDE = frozenset({".json", ".txt", ".model", ".jinja"})
 _INDEX = ".safetensors.index.json"
+
+_VOCABULARIES = frozenset({"tokenizer.json", "spiece.model", "vocab.json", "tekken.json"})
+_TOKENIZER = _VOCABULARIES | {
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+}
+"""Files of tokenizers: none of them holds a program."""
 
 
 def names_of_parts(index: Mapping[str, Any]) -> tuple[str, ...]:
@@ -32,9 +48,7 @@ def names_of_parts(index: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def folder_files(
-    repo: str, files: Mapping[str, tuple[int, str | None]], parts: tuple[str, ...]
-) -> dict[str, str]:
+def folder_files(repo: str, files: Files, parts: tuple[str, ...]) -> dict[str, str]:
     """Paths in the repository to paths in the folder.
 
     Half-precision weights are preferred where there are two, and stored under the plain name.
@@ -47,7 +61,7 @@ def folder_files(
     """
     wanted: dict[str, str] = {"model_index.json": "model_index.json"} if parts != ("",) else {}
     for part in parts:
-        within = {path: PurePosixPath(path).name for path in files if _folder(path) == part}
+        within = {path: PurePosixPath(path).name for path in files if folder_of(path) == part}
         weights = _weights(within)
         if not weights and any(_is_weights(name) for name in within.values()):
             raise NotFoundError(
@@ -65,6 +79,29 @@ def folder_files(
         }
         wanted |= beside | weights
     return wanted
+
+
+def tokenizer_files(files: Files, folder: str) -> dict[str, str]:
+    """Paths of a tokenizer's files to their names; empty where the folder holds none.
+
+    Args:
+        folder: Of the repository; "" is its root.
+    """
+    within = {path: PurePosixPath(path).name for path in files if folder_of(path) == folder}
+    wanted = {
+        path: name
+        for path, name in within.items()
+        if name in _TOKENIZER and files[path][0] <= MAX_CONFIG_BYTES
+    }
+    names = set(wanted.values())
+    # Its configuration tells whose tokenizer it is.
+    return wanted if "tokenizer_config.json" in names and names & _VOCABULARIES else {}
+
+
+def folder_of(path: str) -> str:
+    """The folder of a repository that a file lies in; "" is its root."""
+    parent = PurePosixPath(path).parent.as_posix()
+    return "" if parent == "." else parent
 
 
 def _weights(within: Mapping[str, str]) -> dict[str, str]:
@@ -88,8 +125,3 @@ def _is_shard(name: str, stem: str) -> bool:
 
 def _is_weights(name: str) -> bool:
     return PurePosixPath(name).suffix in (".bin", ".safetensors", ".ckpt", ".pt", ".msgpack")
-
-
-def _folder(path: str) -> str:
-    parent = PurePosixPath(path).parent.as_posix()
-    return "" if parent == "." else parent

@@ -28,11 +28,11 @@ _NO_MODELS = frozenset({"datasets", "spaces", "docs", "papers", "collections", "
 
 @dataclass(frozen=True)
 class HubSource:
-    """A repository on the hub, or one file of it.
+    """A repository on the hub, or one file or folder of it.
 
     Attributes:
         repo: As "owner/name".
-        file: Path in the repository; empty for whatever it offers.
+        file: Path in the repository, of a folder as well; empty for whatever it offers.
     """
 
     repo: str
@@ -42,10 +42,15 @@ class HubSource:
 
 @dataclass(frozen=True)
 class CivitaiSource:
-    """A model on Civitai: one version of it by number, or its newest by the model's."""
+    """A model on Civitai: one version of it by number, or its newest by the model's.
+
+    Attributes:
+        query: By which one of a version's files is asked for, as its download button has it.
+    """
 
     version: int | None
     model: int | None
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ def source_of(pasted: str) -> Source:
         if host in _HUB_HOSTS | _CIVITAI_HOSTS:
             return _of_address(f"https://{text}")
         if found := _REPO.fullmatch(text):
-            return HubSource(found[1], _path(found[2] or ""))
+            steps = [step for step in text.split("/") if step]
+            is_page = len(steps) > 3 and steps[2] in _PAGES
+            return _of_hub(steps) if is_page else HubSource(found[1], _path(found[2] or ""))
         raise BadRequestError(
             f"{text[:80]!r} is neither an address (https://...) nor the name of a repository"
             " (owner/name)."
@@ -93,7 +100,7 @@ def _of_address(text: str) -> Source:
     if host in _HUB_HOSTS:
         return _of_hub(steps)
     if host in _CIVITAI_HOSTS:
-        found = _of_civitai(steps, parse_qs(parts.query))
+        found = _of_civitai(steps, parts.query)
         if found is not None:
             return found
     return AddressSource(parts._replace(fragment="").geturl())
@@ -110,27 +117,23 @@ def _of_hub(steps: list[str]) -> HubSource:
     return HubSource(found[1], _path("/".join(steps[4:])), steps[3])
 
 
-def _of_civitai(steps: list[str], query: dict[str, list[str]]) -> CivitaiSource | None:
+def _of_civitai(steps: list[str], query: str) -> CivitaiSource | None:
     match steps:
         case ["models", model, *_] if model.isdecimal():
-            version = query.get("modelVersionId", [""])[0]
+            version = parse_qs(query).get("modelVersionId", [""])[0]
             return CivitaiSource(int(version) if version.isdecimal() else None, int(model))
-        case ["api", "download", "models", version] if version.isdecimal() and not query:
-            return CivitaiSource(int(version), None)
+        case ["api", "download", "models", version] if version.isdecimal():
+            return CivitaiSource(int(version), None, query)
         case _:
             return None
 
 
 def _path(file: str) -> str:
+    file = file.removesuffix("/")
     steps = file.split("/")
     if any(step in ("", ".", "..") for step in steps) and file:
         raise BadRequestError(f"{file[:80]!r} is no path in a repository.")
     return file
-
-
-def hub_page(repo: str) -> str:
-    """A repository's page."""
-    return f"{HUB}/{repo}"
 
 
 def hub_file(hub: str, repo: str, revision: str, file: str) -> str:

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from webui.errors import BrokenFileError, StorageError
-from webui.library.headers import read_header
-from webui.library.offers import RemoteFile
-from webui.library.outward import Answer, CutError, FetchError, Outward, check_status, host_of
+from webui.library.far_ends import host_of
+from webui.library.fetch_errors import CutError, FetchError
+from webui.library.findings import RemoteFile
+from webui.library.headers import is_safetensors, read_header
+from webui.library.outward import Answer, Outward, check_status
 from webui.library.probing import range_of, refuse_pickle
-
-PART = ".part"
-"""Ending of a file that is not whole yet."""
 
 RESERVE_BYTES = 512 * 1024**2
 """What is left free on the disk: systems without any room misbehave."""
@@ -226,7 +225,7 @@ class Transfer:
             )
 
     def _is_weights(self) -> bool:
-        return self._file.path.endswith(".safetensors")
+        return is_safetensors(self._file.path)
 
     def _begin_anew(self, tag: str) -> None:
         self._part.unlink(missing_ok=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from webui.library.facts_cache import stamp_of
@@ -43,6 +44,11 @@ class Found:
     stamp: str
     is_folder: bool = False
 
+    @property
+    def key(self) -> str:
+        """Stands for it as it lies there: no two have the same, and each change makes another."""
+        return hashlib.sha256(f"{self.path.resolve()}|{self.stamp}".encode()).hexdigest()
+
 
 def find_weights(folder: Path, *, but: Collection[str] = ()) -> Iterator[Found]:
     """Everything with weights under a folder, in order; links are followed, each folder once.
@@ -55,6 +61,52 @@ def find_weights(folder: Path, *, but: Collection[str] = ()) -> Iterator[Found]:
     yield from _walk(folder, folder, frozenset(but), set())
 
 
+def find_in_hub(cache: Path, name: str | None = None) -> Iterator[Found]:
+    """What may be a whole model in the hub's own cache, called by its repository's name.
+
+    Other programs keep theirs there too: what lies in it as parts and shards is passed over.
+
+    Args:
+        name: Only the repository that something of this name is in.
+    """
+    steps = (name or "").split("/")
+    only = {f"models--{'--'.join(steps[:count])}" for count in (1, 2)}
+    try:
+        entries = sorted(os.scandir(cache), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        hub = _HUB_FOLDER.fullmatch(entry.name)
+        if hub is None or (name is not None and entry.name not in only):
+            continue
+        snapshot = _snapshot(Path(entry.path))
+        if snapshot is None:
+            continue
+        repository = "/".join(filter(None, (hub["owner"], hub["name"])))
+        if (snapshot / INDEX).is_file():
+            yield _model_folder(cache, snapshot, repository, repository)
+        for one in _walk(cache, snapshot, frozenset(), set()):
+            if not one.is_folder and _may_be_whole(one.path):
+                within = one.path.relative_to(snapshot).with_suffix("").as_posix()
+                called = f"{repository}/{within}"
+                yield replace(one, short=called, long=called)
+
+
+def _may_be_whole(file: Path) -> bool:
+    named = file.stem.partition(".")[0] in _NAMED_BY_FOLDER
+    return file.suffix.casefold() in WEIGHT_SUFFIXES and not named and "-of-" not in file.stem
+
+
+def find_files(folders: Iterable[Path]) -> list[Found]:
+    """The weight files under a few folders; the first folder to hold a path wins."""
+    found: dict[str, Found] = {}
+    for folder in folders:
+        for one in find_weights(folder):
+            if not one.is_folder:
+                found.setdefault(one.file, one)
+    return list(found.values())
+
+
 def label_of(file: str) -> str:
     """A file's path without suffix; of one that every repository calls the same, its folder's."""
     path = Path(file)
@@ -63,6 +115,12 @@ def label_of(file: str) -> str:
     if path.parent.parent.name == "snapshots":
         return path.parent.parent.parent.name.removeprefix("models--").replace("--", "/")
     return path.parent.as_posix()
+
+
+def stem_of(path: Path) -> str:
+    """A file's stem, which tells what it is; of one that is called as in every repository, the name
+    of its folder or repository."""
+    return label_of(path.as_posix()).rpartition("/")[2]
 
 
 def weights_in(model: Path) -> list[Path]:
