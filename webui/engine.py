@@ -6,7 +6,7 @@ import importlib.metadata
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import perf_counter
 from types import MappingProxyType
@@ -30,29 +30,35 @@ from webui.events import (
     failed,
 )
 from webui.generation.canvas import Brought
-from webui.generation.denoise import StepDone, StoppedError
+from webui.generation.denoise import Prepared, StepDone, StoppedError
 from webui.generation.devices import is_out_of_memory
 from webui.generation.drawn import Drawn, PictureTexts, draw_prompts
+from webui.generation.facts import find_sampling
 from webui.generation.finishing import to_png
 from webui.generation.memory import MemoryPlan
-from webui.generation.painting import Painter, decoded_texts
+from webui.generation.painting import Painted, Painter, decoded_texts
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import PreviewPace, to_jpeg
 from webui.generation.resolve import Plan, resolve
+from webui.generation.sampling import OPEN, Sampling
+from webui.generation.speed import Rung, name_of
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
 from webui.levels import Level
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
+from webui.library.contents import Content
 from webui.library.controlnets import ControlNetShelf
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.loras import LoraShelf
 from webui.library.uploads import Uploads
 from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
-from webui.provenance.recipe import Recipe, UsedLora
+from webui.provenance.recipe import Recipe, UsedEmbedding, UsedLora, UsedPart
 from webui.release import Release, changed_part
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.gate import Gate
 from webui.safety.guard import Guard
+from webui.safety.known import LARGEST
 from webui.safety.taint import is_tainted
 from webui.standing import Answer, Question
 
@@ -108,6 +114,7 @@ class Engine:
         shelf: CheckpointShelf,
         loras: LoraShelf,
         controlnets: ControlNetShelf,
+        embeddings: EmbeddingShelf,
         wildcards: WildcardShelf,
         uploads: Uploads,
         gate: Gate,
@@ -119,6 +126,7 @@ class Engine:
         self._shelf = shelf
         self._loras = loras
         self._controlnets = controlnets
+        self._embeddings = embeddings
         self._wildcards = wildcards
         self._uploads = uploads
         self._gate = gate
@@ -143,7 +151,7 @@ class Engine:
             yield Cancelled(saved=tally.saved, seconds=tally.seconds)
         except WebuiError as error:
             yield failed(error)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             yield failed(OutOfMemoryError(NO_MEMORY))
@@ -151,10 +159,10 @@ class Engine:
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
-        drawn = self._drawn(request)
+        drawn, sampling = self._drawn(request)
         request = drawn.request
         # Refused before anything is read, and judged again by what is to be used.
-        self._admitted(drawn, session, request.steps)
+        self._admitted(drawn, session, sampling.steps)
         files = self._bring(request)
         brought = {name: Brought.of(file) for name, file in files.items()}
         plan = self._resolved(request, brought, drawn.pictures)
@@ -167,7 +175,7 @@ class Engine:
         try:
             yield from self._making(plan, admitted, session, cancel, tally)
             return
-        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+        except (RuntimeError, OSError, MemoryError, OutOfMemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             ran_out = error.message if isinstance(error, OutOfMemoryError) else NO_MEMORY
@@ -175,7 +183,7 @@ class Engine:
         if self._painter.retreat(plan) is None:
             raise OutOfMemoryError(ran_out)
         yield Notice(message=LEANER)
-        yield from self._making(plan, admitted, session, cancel, tally, retry=True)
+        yield from self._making(plan, admitted, session, cancel, tally)
 
     def _making(
         self,
@@ -184,13 +192,14 @@ class Engine:
         session: Session,
         cancel: Cancel,
         tally: _Tally,
-        *,
-        retry: bool = False,
     ) -> Generator[Event, None, None]:
         """Makes what of the plan's batches has not been let out yet."""
+        for content in _contents(plan):
+            # Wanted only once there is a picture: read beside the loading, and not before it.
+            content.begin()
         refiner = yield from self._painter.load_refiner(plan)
         loaded = yield from self._painter.load(plan)
-        yield _planned(self._painter.memory_plan, retry=retry)
+        yield _planned(self._painter.memory_plan)
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
         texts = decoded_texts(loaded, plan, refiner)
@@ -201,27 +210,21 @@ class Engine:
         steerings = yield from self._painter.steer(plan)
         if session.previews:
             yield from self._show_hints(steerings, admitted)
+        prepared = Prepared(timeline, start, steerings, refining)
         job = _Job(admitted, plan, loaded, self._pace if session.previews else None, tally)
         first = tally.batches
         for batch, seeds in enumerate(plan.batches[first:], first):
             if batch > first and plan.prompts[batch] != plan.prompts[batch - 1]:
                 timeline = yield from self._painter.encode(loaded, plan, batch)
                 refining = yield from self._painter.refine(refiner, plan, batch)
+                prepared = replace(prepared, timeline=timeline, refining=refining)
             painting = self._painter.paint(
-                loaded,
-                plan,
-                batch,
-                timeline,
-                start,
-                steerings,
-                refining,
-                pace=job.pace,
-                stopped=cancel.is_set,
+                loaded, plan, batch, prepared, pace=job.pace, stopped=cancel.is_set
             )
-            pictures = yield from self._watch(painting, job, batch)
-            made = [*zip(seeds, pictures, strict=True)]
+            painted = yield from self._watch(painting, job, batch)
+            made = [*zip(seeds, painted.pictures, strict=True)]
             for seed, picture in made[tally.of_batch :]:
-                yield from self._let_out(picture, seed, job, batch)
+                yield from self._let_out(picture, seed, job, batch, painted.rung)
                 tally.of_batch += 1
             tally.batches, tally.of_batch = tally.batches + 1, 0
 
@@ -231,7 +234,8 @@ class Engine:
         Raises:
             WebuiError: Why it would not.
         """
-        self._admitted(self._drawn(request), session, request.steps)
+        drawn, sampling = self._drawn(request)
+        self._admitted(drawn, session, sampling.steps)
 
     def answer(self, question: Question, session: Session) -> Answer:
         """What the gate says.
@@ -260,8 +264,13 @@ class Engine:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
 
-    def _drawn(self, request: GenerationRequest) -> Drawn:
-        return draw_prompts(request, self._wildcards.now)
+    def _drawn(self, request: GenerationRequest) -> tuple[Drawn, Sampling]:
+        """The request as it is run, its sampling filled in: what a guard lets in hangs on CFG."""
+        drawn = draw_prompts(request, self._wildcards.now)
+        model = self._shelf.folder(drawn.request.model)
+        sampling = find_sampling(drawn.request, model, self._loras)
+        settled = {name: getattr(sampling, name) for name in OPEN}
+        return replace(drawn, request=drawn.request.model_copy(update=settled)), sampling
 
     def _admitted(
         self, drawn: Drawn, session: Session, steps: int, *, tainted: bool = False
@@ -282,8 +291,17 @@ class Engine:
     ) -> Plan:
         checkpoint = self._shelf.find(request.model)
         refiner = None if request.refiner is None else self._find_refiner(request.refiner)
+        vae = None if request.vae is None else self._shelf.vaes.find(request.vae)
         return resolve(
-            request, checkpoint, self._loras, self._controlnets, brought, pictures, refiner
+            request,
+            checkpoint,
+            self._loras,
+            self._controlnets,
+            brought,
+            pictures,
+            refiner=refiner,
+            vae=vae,
+            embeddings=self._embeddings,
         )
 
     def _find_refiner(self, name: str) -> Checkpoint:
@@ -323,15 +341,15 @@ class Engine:
 
     def _watch(
         self,
-        painting: Generator[StageDone | StepDone, None, tuple[bytes, ...]],
+        painting: Generator[StageDone | StepDone | Notice, None, Painted],
         job: _Job,
         batch: int,
-    ) -> Generator[Event, None, tuple[bytes, ...]]:
+    ) -> Generator[Event, None, Painted]:
         """Hands on what happens during the painting, frames as checked previews."""
         try:
             while True:
                 happened = next(painting)
-                if isinstance(happened, StageDone):
+                if isinstance(happened, StageDone | Notice):
                     yield happened
                     continue
                 yield _step(happened, job.plan, batch)
@@ -357,7 +375,7 @@ class Engine:
         return self._guard.screen_preview(jpeg, admitted.level, mosaic=mosaic)
 
     def _let_out(
-        self, picture: bytes, seed: int, job: _Job, batch: int
+        self, picture: bytes, seed: int, job: _Job, batch: int, rung: Rung
     ) -> Generator[Event, None, None]:
         """Lets one picture out; what does not pass is gone."""
         began = perf_counter()
@@ -365,11 +383,12 @@ class Engine:
         yield StageDone(name="check", seconds=perf_counter() - began, reused=False, batch=batch)
         if not isinstance(verdict, Cleared):
             job.tally.withheld += 1
-            self._painter.forget(job.plan, batch)
+            self._painter.forget(job.plan, batch, rung)
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        released = self._release.let_out(verdict, self._recipe(job, seed), job.plan, job.admitted)
+        recipe = self._recipe(job, seed, rung)
+        released = self._release.let_out(verdict, recipe, job.plan, job.admitted)
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
         yield Saved(
@@ -382,23 +401,26 @@ class Engine:
 
     def _is_tainted(self, plan: Plan) -> bool:
         """Whether anything from outside has a part in the plan's pictures."""
+        allowed = self._gate.policy().allowed
         return is_tainted(
             pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
             weights=(
-                plan.checkpoint.sha256,
-                *(() if plan.refiner is None else (plan.refiner.checkpoint.sha256,)),
+                *(_hash_of(content, any_size=bool(allowed)) for content in _contents(plan)),
                 *(lora.hashes.sha256 for lora in plan.loras),
-                *(control.net.sha256 for control in plan.controls),
+                *(control.net.sha256 for control in plan.controls if control.net is not None),
+                *(word.sha256 for word in plan.embeddings),
             ),
-            allowed=self._gate.policy().allowed,
+            allowed=allowed,
         )
 
-    def _recipe(self, job: _Job, seed: int) -> Recipe:
+    def _recipe(self, job: _Job, seed: int, rung: Rung) -> Recipe:
         device = self._painter.device
+        speed = name_of(rung, job.plan.request.speed)
         return Recipe(
-            request=job.plan.recipe(seed),
+            request=job.plan.recipe(seed).model_copy(update={"speed": speed}),
             model_sha256=job.plan.checkpoint.sha256,
             refiner_sha256=None if job.plan.refiner is None else job.plan.refiner.checkpoint.sha256,
+            vae_sha256=None if job.plan.vae is None else job.plan.vae.content.sha256,
             versions=self._versions,
             device=device.name,
             dtype=device.dtype_name,
@@ -410,6 +432,10 @@ class Engine:
                 UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
                 for lora in job.plan.loras
             ),
+            embeddings=tuple(
+                UsedEmbedding(word.name, word.sha256) for word in job.plan.embeddings_in(seed)
+            ),
+            parts=tuple(UsedPart(part.part, part.label) for part in job.loaded.parts),
         )
 
     def _started(self, plan: Plan) -> Started:
@@ -426,14 +452,30 @@ class Engine:
         )
 
 
-def _planned(plan: MemoryPlan, *, retry: bool) -> Planned:
+def _contents(plan: Plan) -> list[Content]:
+    """Of the model, and of those that are used beside it or in place of a part."""
+    models = [plan.checkpoint, *(() if plan.refiner is None else (plan.refiner.checkpoint,))]
+    contents = [model.content for model in models]
+    return contents if plan.vae is None else [*contents, plan.vae.content]
+
+
+def _hash_of(content: Content, *, any_size: bool) -> str:
+    """The content hash; empty where it is not known yet and could not be that of a trusted model.
+
+    Args:
+        any_size: Whether a model of any size may be trusted, not only those that come with Easel.
+    """
+    return content.sha256 if any_size or content.size <= LARGEST else content.known or ""
+
+
+def _planned(plan: MemoryPlan) -> Planned:
     return Planned(
         name=plan.name,
         tiled=plan.tiled,
         needs=plan.needs,
         whole=plan.whole,
         free=plan.free,
-        retry=retry,
+        reason=plan.reason,
         why=plan.why,
     )
 

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from webui.errors import WebuiError
 
+PlanReason = Literal["room", "asked", "ran out", "kept"]
+"""Why a model lies in memory as it does."""
+
 StageName = Literal[
     "load", "text", "init", "mask", "control", "hint", "denoise", "decode", "check", "save"
 ]
@@ -54,13 +57,13 @@ class Planned(_Record):
     """How the model is laid out in memory, decided before it is loaded; sizes in bytes.
 
     Attributes:
-        name: "resident", "turns", "stream", "sequential" or "fp8"; see
+        name: "resident", "turns", "drop", "stream", "sequential" or "fp8"; see
             `webui.generation.memory.MemoryPlan`.
         tiled: Whether pictures are decoded in tiles.
         needs: What it takes at most.
         whole: What everything resident would take.
         free: What was free.
-        retry: Whether it takes the place of a plan that ran out of memory.
+        reason: "room", "asked", "ran out" or "kept", as there.
         why: All that as one sentence.
     """
 
@@ -70,7 +73,7 @@ class Planned(_Record):
     needs: int
     whole: int
     free: int
-    retry: bool = False
+    reason: PlanReason
     why: str
 
 
@@ -101,7 +104,9 @@ class StackMeasured(_Record):
 
     Attributes:
         sizes: Of each LoRA by block ("text encoder", "in", "down 1", ..., "mid", "up 1", ...,
-            "out"): the Frobenius norm of what it adds relative to that of the block's weights.
+            "out"; of a transformer "double 1", "single 1", "joint 1", "layer 1", "noise 1",
+            "context 1", ...): the Frobenius norm of what it adds relative to that of the block's
+            weights.
         overlaps: Of each two: cosine between what they add to the weights that both change, -1..1;
             0 where there are none.
     """

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DeviceName = Literal["auto", "cpu", "cuda", "mps", "xpu"]
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
 AttentionName = Literal["auto", "native", "math", "flash", "xformers", "sage"]
-PlanName = Literal["resident", "turns", "stream", "sequential", "fp8"]
+PlanName = Literal["resident", "turns", "drop", "stream", "sequential", "fp8"]
 MemoryName = Literal["auto", PlanName]
 
 GIB = 1024**3
@@ -27,6 +27,7 @@ class Settings:
     Attributes:
         models: Folder of models, one folder or file each.
         loras: Folder of LoRAs, subfolders too.
+        hub_cache: Whether models in the hub's own cache, which other programs fill, are shown too.
         wildcards: Folder of lists that prompts draw from, subfolders too.
         outputs: Folder the pictures are saved to.
         state: Folder of what can be made anew (file hashes), and of the signing key.
@@ -45,6 +46,7 @@ class Settings:
 
     models: Path = ROOT / "models"
     loras: Path = ROOT / "loras"
+    hub_cache: bool = True
     wildcards: Path = ROOT / "wildcards"
     outputs: Path = ROOT / "outputs"
     state: Path = ROOT / ".easel"

@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.generation.facts import ModelFacts
-from webui.generation.few_steps import FewSteps, few_steps
+from webui.generation.facts import ModelFacts, Own, own_of
 from webui.generation.prompt_plan import plan_prompt
 from webui.generation.prompts import (
     ParsedPrompt,
@@ -26,11 +25,12 @@ from webui.generation.prompts import (
     write_prompt,
 )
 from webui.generation.samplers import SAMPLER_TABLE
-from webui.interchange.dynamicprompts import inert, is_dynamic
+from webui.generation.sampling import OPEN, Sampling, sampling_of
+from webui.interchange.dynamicmarks import inert, is_dynamic
 from webui.interchange.loratags import rows_for_tags, take_tags
 from webui.interchange.sparse import listed
 from webui.library.distilled import Distilled
-from webui.request import GenerationRequest, parse_request
+from webui.request import MAX_STEPS, GenerationRequest, parse_request
 
 AdviceKind = Literal[
     "cfg_high",
@@ -47,7 +47,7 @@ AdviceKind = Literal[
     "weight_high",
     "phrase_in_both",
 ]
-IdleKind = Literal["guidance_off"]
+IdleKind = Literal["guidance_off", "no_negative_prompt"]
 
 MOST_AREA, LEAST_AREA = 1.5, 0.6
 """Times the trained area; a portrait of 512 x 768 with a model of 512 x 512 is just within."""
@@ -64,9 +64,6 @@ HIGH_WEIGHT, MENDED_WEIGHT = 1.5, 1.4
 _SIDE_STEP = 8
 _WEIGHT = re.compile(r":\s*[+-]?[.\d]+\s*(?=\))")
 _NO_BRACKETS = str.maketrans("", "", "()[]\\")
-_STEPS = 150
-"""Steps in which everything that a prompt may become comes up."""
-
 _SHOWN_CHARACTERS = 60
 
 
@@ -77,7 +74,8 @@ class Advice:
     Attributes:
         field: The request field it is about.
         values: What the sentence about it names.
-        fix: The fields to change and their new values; the advice is gone with them.
+        fix: The fields to change and their new values, None for the model's own; the advice is gone
+            with them.
     """
 
     kind: AdviceKind
@@ -104,22 +102,35 @@ def advise(
     Args:
         loras: Those of the request that were made for few steps, by name.
     """
-    few = _few_steps(request, facts, loras)
+    own = own_of(facts, loras)
+    sampling = sampling_of(request, own.sampling)
+    few = own.suited is not None
     found = (
         _tags(request) or _weights(request),
-        _phrases(request),
+        _phrases(request, sampling.cfg),
         _size(request, facts),
-        few[1] if few else _steps(request, facts),
-        None if few else _cfg(request, facts),
+        _few_steps(request, own, sampling) if few else _steps(sampling, facts),
+        None if few else _cfg(request, sampling, facts),
         _batch(request, facts),
     )
     used = (a for a in found if a is not None and a.field not in facts.unused)
     return tuple(a for a in used if _can_be_taken(a, request))
 
 
-def idle_fields(request: GenerationRequest) -> tuple[Idle, ...]:
-    """Fields that could as well be empty as long as the rest stays as it is."""
-    return (Idle("negative_prompt", "guidance_off"),) if request.cfg == 1 else ()
+def idle_fields(
+    request: GenerationRequest, facts: ModelFacts, sampling: Sampling
+) -> tuple[Idle, ...]:
+    """Fields that could as well be empty as long as the rest stays as it is.
+
+    Args:
+        sampling: What the request is run with.
+    """
+    family = facts.family
+    if family.guided == "never" or family.is_guided(sampling.cfg, request.negative_prompt):
+        return ()
+    if family.guided == "when asked" and not request.negative_prompt:
+        return (Idle("cfg", "no_negative_prompt"),)
+    return (Idle("negative_prompt", "guidance_off"),)
 
 
 def _can_be_taken(advice: Advice, request: GenerationRequest) -> bool:
@@ -131,43 +142,40 @@ def _can_be_taken(advice: Advice, request: GenerationRequest) -> bool:
     return True
 
 
-def _cfg(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
-    if facts.family.guided != "always" and not facts.family.is_guided(request):
+def _cfg(request: GenerationRequest, sampling: Sampling, facts: ModelFacts) -> Advice | None:
+    family = facts.family
+    if family.guided != "always" and not family.is_guided(sampling.cfg, request.negative_prompt):
         return None
-    of_sampler = SAMPLER_TABLE[request.sampler].useful_cfg
+    of_sampler = None if family.flow else SAMPLER_TABLE[sampling.sampler].useful_cfg
     low, high = of_sampler or facts.useful_cfg
-    name = request.sampler if of_sampler else facts.name
-    values = {"cfg": request.cfg, "low": low, "high": high, "name": name}
-    if request.cfg > high:
+    name = sampling.sampler if of_sampler else facts.name
+    values = {"cfg": sampling.cfg, "low": low, "high": high, "name": name}
+    if sampling.cfg > high:
         return Advice("cfg_high", "cfg", values, {"cfg": high})
-    if request.cfg < low:
-        kind = "cfg_off" if request.cfg == 1 else "cfg_low"
+    if sampling.cfg < low:
+        kind = "cfg_off" if sampling.cfg == 1 else "cfg_low"
         return Advice(kind, "cfg", values, {"cfg": low})
     return None
 
 
-def _few_steps(
-    request: GenerationRequest, facts: ModelFacts, loras: Mapping[str, Distilled]
-) -> tuple[FewSteps, Advice | None] | None:
-    """What suits a distilled LoRA, or else the model if it is distilled, and advice to take it."""
-    known = [(facts.name, facts.distilled)] if facts.distilled else []
-    for name, distilled in (*loras.items(), *known):
-        suited = few_steps(distilled, facts.family.loras)
-        if suited is not None:
-            values = {"name": name, **suited.fix}
-            advice = Advice("few_steps", "steps", values, suited.fix)
-            return suited, None if suited.suits(request) else advice
-    return None
+def _few_steps(request: GenerationRequest, own: Own, sampling: Sampling) -> Advice | None:
+    """To leave open what was set by hand for a distilled model or LoRA and does not suit it."""
+    by_hand = any(getattr(request, name) is not None for name in OPEN)
+    if own.suited is None or own.made_for is None or own.suited.suits(sampling) or not by_hand:
+        return None
+    best = asdict(own.suited.sampling)
+    values = {"name": own.made_for} | {name: best[name] for name in OPEN}
+    return Advice("few_steps", "steps", values, dict.fromkeys(OPEN))
 
 
-def _steps(request: GenerationRequest, facts: ModelFacts) -> Advice | None:
-    of_sampler = SAMPLER_TABLE[request.sampler].useful_steps
+def _steps(sampling: Sampling, facts: ModelFacts) -> Advice | None:
+    of_sampler = None if facts.family.flow else SAMPLER_TABLE[sampling.sampler].useful_steps
     low, high = of_sampler or facts.useful_steps
-    name = request.sampler if of_sampler else facts.name
-    values = {"steps": request.steps, "low": low, "high": high, "name": name}
-    if request.steps > high:
+    name = sampling.sampler if of_sampler else facts.name
+    values = {"steps": sampling.steps, "low": low, "high": high, "name": name}
+    if sampling.steps > high:
         return Advice("steps_high", "steps", values, {"steps": high})
-    if request.steps < low:
+    if sampling.steps < low:
         return Advice("steps_low", "steps", values, {"steps": low})
     return None
 
@@ -248,7 +256,7 @@ def _weights(request: GenerationRequest) -> Advice | None:
     mended = lighten_prompt(request.prompt, HIGH_WEIGHT, MENDED_WEIGHT)
     if _heaviest(mended) > HIGH_WEIGHT:
         # Several brackets make it up together.
-        plan = plan_prompt(request.prompt, "prompt", _STEPS)
+        plan = plan_prompt(request.prompt, "prompt", MAX_STEPS)
         if not plan.is_plain or is_dynamic(request.prompt):
             return None
         mended = inert(write_prompt(_lighter(plan.prompts[0])))
@@ -259,7 +267,7 @@ def _weights(request: GenerationRequest) -> Advice | None:
 def _heaviest(prompt: str) -> float:
     """The largest weight in it; 1 for a prompt that cannot be read."""
     try:
-        prompts = plan_prompt(prompt, "prompt", _STEPS).prompts
+        prompts = plan_prompt(prompt, "prompt", MAX_STEPS).prompts
     except BadRequestError:
         return 1.0
     return max((s.weight for one in prompts for block in one.blocks for s in block), default=1.0)
@@ -274,8 +282,8 @@ def _lighter(parsed: ParsedPrompt) -> ParsedPrompt:
     )
 
 
-def _phrases(request: GenerationRequest) -> Advice | None:
-    if request.cfg == 1:
+def _phrases(request: GenerationRequest, cfg: float) -> Advice | None:
+    if cfg == 1:
         return None
     wanted = {_phrase(part) for part in request.prompt.split(",")}
     parts = request.negative_prompt.split(",")

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from webui.errors import BrokenFileError, NotFoundError
+from webui.errors import NotFoundError
 from webui.generation.annotator_files import (
     BODY,
     DEPTH,
@@ -40,6 +40,7 @@ from webui.generation.annotator_files import (
     complete_folder,
     missing,
 )
+from webui.generation.failures import as_broken
 from webui.generation.poses import draw_face, draw_hand, draw_pose
 from webui.poses import MAX_PEOPLE, Pose
 from webui.request import Preprocessor
@@ -89,14 +90,9 @@ def annotate(
         BrokenFileError: Its weights do not fit.
     """
     place = _Place(_folder_of(name, folders), device)
-    try:
-        with torch.inference_mode():
-            drawn = NETWORKS[name](place, picture, options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
-        raise BrokenFileError(
-            f"The preprocessor {name!r} does not work: {reason}", field="controls"
-        ) from error
+    broken = as_broken(f"The preprocessor {name!r}", "controls", trouble="does not work")
+    with broken, torch.inference_mode():
+        drawn = NETWORKS[name](place, picture, options)
     height, width = picture.shape[:2]
     return np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 

@@ -21,10 +21,18 @@ COMMA = ",</w>"
 
 
 class Token(Protocol):
-    """What is known of a token here: its number in the vocabulary."""
+    """What is known of a token here.
+
+    Attributes:
+        id: Its number in the vocabulary; of an embedding's vectors that of no comma.
+        more: How many vectors of the same embedding follow it.
+    """
 
     @property
     def id(self) -> int: ...  # noqa: D102
+
+    @property
+    def more(self) -> int: ...  # noqa: D102
 
 
 T = TypeVar("T", bound=Token)
@@ -37,10 +45,15 @@ def encoded_blocks(parsed: ParsedPrompt) -> tuple[Block, ...]:
 
 
 def cut(tokens: list[T], *, comma_id: int | None) -> Iterator[list[T]]:
-    """Full chunks and a rest; a chunk ends after a comma near its end where there is one."""
+    """Full chunks and a rest; a chunk ends after a comma near its end where there is one.
+
+    An embedding that does not fit any more begins the next chunk whole.
+    """
     while len(tokens) > CHUNK_TOKENS:
         end = CHUNK_TOKENS
-        if tokens[end].id != comma_id:
+        if tokens[end - 1].more:
+            end = max(k for k in range(CHUNK_TOKENS) if k == 0 or not tokens[k - 1].more)
+        elif tokens[end].id != comma_id:
             near = range(CHUNK_TOKENS, CHUNK_TOKENS - COMMA_REACH, -1)
             end = next((k for k in near if tokens[k - 1].id == comma_id), CHUNK_TOKENS)
         yield tokens[:end]

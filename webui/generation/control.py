@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -12,19 +11,23 @@ from webui.errors import BadRequestError, NotFoundError
 from webui.generation.annotators import Options
 from webui.generation.canvas import Brought
 from webui.generation.control_kinds import (
+    HINTED_GUIDANCE,
     KINDS,
     THRESHOLDS,
     check_fits,
     fitting_nets,
     is_of_kind,
-    is_union,
+    is_told,
+    sees_mask,
     union_type,
 )
 from webui.generation.facts import denoiser_config
+from webui.generation.families import family_of
 from webui.generation.hints import Area, Hint
 from webui.library.checkpoints import Model
+from webui.library.controlnet_files import CONTROL_LORA
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
-from webui.request import ControlChoice, Preprocessor, nearest
+from webui.request import ControlChoice, ControlKind, Preprocessor, nearest
 
 
 @dataclass(frozen=True)
@@ -34,27 +37,46 @@ class Control:
     Attributes:
         place: Its place in the request's controls, from 0.
         picture: What the hint is made of, if not of a pose.
+        net: What reads the hint; None where the model does so itself.
         union_type: What the hint is to a union model; None for a ControlNet of one kind.
         start, end: Share of the steps at which it begins and ends to steer.
+        kind: What the hint shows.
     """
 
     place: int
     hint: Hint
     picture: Image.Image | None = field(compare=False, repr=False)
-    net: ControlNetFolder
+    net: ControlNetFolder | None
     union_type: int | None
     weight: float
     start: float
     end: float
+    kind: ControlKind = "other"
 
+    @property
+    def controlnet(self) -> ControlNetFolder | None:
+        """The network that is asked beside the model; None where that reads the hint itself."""
+        return None if self.is_lora else self.net
 
-@contextmanager
-def about_control(place: int) -> Generator[None]:
-    """Has errors name the control unit they are about."""
-    try:
-        yield
-    except BadRequestError as error:
-        raise type(error)(error.message, field=f"controls.{place}") from None
+    @property
+    def is_lora(self) -> bool:
+        """Whether it is a LoRA that has the model read the hint."""
+        return self.net is not None and self.net.class_name == CONTROL_LORA
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether its picture is shown without what is painted anew, and where that is."""
+        return self.kind == "inpaint" or self.sees_mask
+
+    @property
+    def sees_mask(self) -> bool:
+        """Whether its ControlNet has channels of its own for where that is."""
+        return self.net is not None and sees_mask(self.net)
+
+    @property
+    def guidance(self) -> float | None:
+        """The distilled guidance it was made for, where it has the model read the hint."""
+        return HINTED_GUIDANCE.get(self.kind) if self.is_lora or self.net is None else None
 
 
 def resolve_control(
@@ -66,6 +88,8 @@ def resolve_control(
     width: int,
     height: int,
     area: Area | None = None,
+    *,
+    masked: bool = False,
 ) -> Control:
     """Decides what a control unit leaves open.
 
@@ -74,10 +98,11 @@ def resolve_control(
         brought: The pictures brought in, by the names the unit has for them.
         width, height: Pixels of the picture to be made.
         area: The part of it that is worked on.
+        masked: Whether a part of it alone is painted anew.
 
     Raises:
         BadRequestError: It has a preprocessor its kind has no use for, or a setting that has no
-            effect, or its ControlNet is made for other models.
+            effect, or its ControlNet is made for other models, or needs a mask that is not there.
         NotFoundError: No ControlNet of its kind is here.
         BrokenFileError: A file of the ControlNet is damaged.
     """
@@ -87,9 +112,21 @@ def resolve_control(
     preprocessor, options = _preprocessing(choice, min(width, height))
     hint = Hint(source, preprocessor, options, choice.resize, width, height, area)
     image = None if picture is None else picture.image
-    net = _net(choice, model, shelf)
-    kind = _union_type(net, choice)
-    return Control(place, hint, image, net, kind, choice.weight, choice.start, choice.end)
+    if family_of(model).hinted:
+        net = number = None
+    else:
+        net = _net(choice, model, shelf)
+        number = _union_type(net, choice)
+    control = Control(
+        place, hint, image, net, number, choice.weight, choice.start, choice.end, choice.kind
+    )
+    if control.inpaints and not masked:
+        raise BadRequestError(
+            "A control for inpainting is shown where a picture is painted anew: bring in a picture"
+            " and cover that part with a mask, or remove the control.",
+            field="controls",
+        )
+    return control
 
 
 def _preprocessing(choice: ControlChoice, side: int) -> tuple[Preprocessor, Options | None]:
@@ -138,7 +175,8 @@ def _net(choice: ControlChoice, model: Model, shelf: ControlNetShelf) -> Control
         return shelf.find(choice.model)
     if choice.kind == "other":
         raise BadRequestError("A control of the kind 'other' needs a model.", field="controls")
-    of_kind = [net for net in map(shelf.folder, shelf.names()) if is_of_kind(net, choice.kind)]
+    whole = [net for net in shelf.read_all().values() if isinstance(net, ControlNetFolder)]
+    of_kind = [net for net in whole if is_of_kind(net, choice.kind)]
     fitting = fitting_nets(of_kind, choice.kind, denoiser)
     if not fitting:
         others = f" ({of_kind[0].name} is made for other models)" if of_kind else ""
@@ -151,7 +189,7 @@ def _net(choice: ControlChoice, model: Model, shelf: ControlNetShelf) -> Control
 
 
 def _union_type(net: ControlNetFolder, choice: ControlChoice) -> int | None:
-    if not is_union(net):
+    if not is_told(net):
         return None
     found = union_type(net, choice.kind)
     if found is None:

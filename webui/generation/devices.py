@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,14 @@ Platform = Literal["CUDA", "ROCm", "MPS", "XPU", "CPU"]
 
 _PREFERENCE: tuple[DeviceName, ...] = ("cuda", "xpu", "mps", "cpu")
 _SYSTEM = Path("/")
+
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator|out of memory|invalid buffer size"
+    r"|_STATUS_ALLOC_FAILED|rocblas_status_memory_error|_OUT_OF_(?:\w+_MEMORY|RESOURCES)"
+    r"|cannot allocate memory|\(os error (?:12|1455)\)",
+    re.IGNORECASE,
+)
+"""What errors say: of torch's allocators, of CUDA's, HIP's and SYCL's libraries, of the system."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,17 @@ def free_bytes(name: str) -> int:
     return memory_of(name).free
 
 
+def bytes_on(tensors: Iterable[torch.Tensor], name: str) -> int:
+    """Bytes of those tensors that lie in the memory of the device of that name."""
+    kind = torch.device(name).type
+    return sum(held_by(tensor) for tensor in tensors if tensor.device.type == kind)
+
+
+def held_by(tensor: torch.Tensor) -> int:
+    """Bytes of memory that a tensor takes: one that repeats a number takes next to none."""
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
+
+
 def _with_spare(backend: Any, name: str) -> Memory:
     """A backend's memory, in which its caching allocator may hold blocks that nobody uses."""
     free, total = backend.mem_get_info(name)
@@ -197,10 +218,17 @@ def give_back(name: str) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device has no memory left; torch has no class for the CPU's."""
+    """Whether an error says that a device or the machine has no memory left.
+
+    torch has a class for that, but raises it for few devices: what others, and the libraries they
+    compute with, run out of is known by their words.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if not isinstance(error, RuntimeError | OSError):
+        return False
+    by_number = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return by_number or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def system_memory(root: Path = _SYSTEM) -> Memory:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from webui.clearance import Texts
 from webui.errors import BadRequestError
 from webui.generation.prompt_plan import texts_of
-from webui.interchange.dynamicprompts import Expander, Lists, is_dynamic
+from webui.interchange.dynamicmarks import is_dynamic
+from webui.interchange.dynamicprompts import Expander, Lists
 from webui.interchange.loratags import rows_for_tags
 from webui.request import DRAWN_SEEDS, MAX_SEED, GenerationRequest, parse_request
 

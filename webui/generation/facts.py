@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, cast
 
 from webui.errors import BadRequestError, BrokenFileError
+from webui.generation.control_kinds import HINTED_GUIDANCE, own_kinds
 from webui.generation.families import Family, family_of
+from webui.generation.few_steps import FewSteps, few_step_loras, few_steps, first_suited
+from webui.generation.sampling import OPEN, Sampling, sampling_of
 from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.distilled import Distilled
-from webui.request import nearest, parse_request
+from webui.library.loras import LoraShelf
+from webui.request import GenerationRequest, nearest, parse_request
 
 OWN_FACTS = "facts.json"
 """What a model may say of itself beside its configurations: the lowest and highest that are worth
-it, as in `{"cfg": [1, 2], "steps": [4, 8]}`; either may be left out."""
+it, and what it is to be run with, as in `{"cfg": [1, 2], "steps": [4, 8], "own": {"steps": 6}}`;
+anything may be left out."""
 
 SOURCES = (
     INDEX,
@@ -29,6 +34,7 @@ SOURCES = (
 """The files in a model's folder that `read_facts` reads."""
 
 _BANDS = ("cfg", "steps")
+_OWN = "own"
 _LARGEST_SIDE = 8192
 
 
@@ -38,6 +44,7 @@ class ModelFacts:
 
     Attributes:
         width, height: Pixels of the pictures it was trained on.
+        own: What it is run with where a request leaves it open.
         useful_cfg, useful_steps: Lowest and highest that are worth it.
         text_layers: Layers of its text encoder, the bound of clip skip; None where it has none.
         scheduler: Its scheduler's configuration, which tells how it was trained.
@@ -48,6 +55,7 @@ class ModelFacts:
     family: Family
     width: int
     height: int
+    own: Sampling
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     text_layers: int | None
@@ -60,6 +68,25 @@ class ModelFacts:
         return tuple(self.family.unused)
 
 
+@dataclass(frozen=True)
+class Own:
+    """What a request is run with where it leaves it open.
+
+    Attributes:
+        made_for: Name of the model or LoRA that was made for few steps; None where none was.
+        suited: How that one is run.
+    """
+
+    sampling: Sampling
+    made_for: str | None = None
+    suited: FewSteps | None = None
+
+    @property
+    def shift(self) -> float | None:
+        """The shift of the noise levels in place of the model's own, if any."""
+        return None if self.suited is None else self.suited.shift
+
+
 def read_facts(model: Model) -> ModelFacts:
     """The model's facts.
 
@@ -69,18 +96,48 @@ def read_facts(model: Model) -> ModelFacts:
     """
     family = family_of(model)
     side = trained_size(model)
-    own = _own_bands(model)
+    said = _own_facts(model)
     return ModelFacts(
         name=model.name,
         family=family,
         width=side,
         height=side,
-        useful_cfg=own.get("cfg", family.useful_cfg),
-        useful_steps=own.get("steps", family.useful_steps),
+        own=_own(model, family, said),
+        useful_cfg=said.get("cfg", family.useful_cfg),
+        useful_steps=said.get("steps", family.useful_steps),
         text_layers=None if "clip_skip" in family.refused else _text_layers(model),
         scheduler=MappingProxyType(model.config("scheduler")),
         distilled=None if model.facts is None else model.facts.distilled,
     )
+
+
+def own_of(facts: ModelFacts, loras: Mapping[str, Distilled] = MappingProxyType({})) -> Own:
+    """What a request to the model is run with where it leaves it open.
+
+    Args:
+        loras: Those of the request that were made for few steps, by name.
+    """
+    name, suited = first_suited(loras, facts.family, facts.scheduler)
+    if suited is not None:
+        return Own(suited.sampling, name, suited)
+    if facts.distilled is not None:
+        suited = few_steps(facts.distilled, facts.family, facts.scheduler)
+    return Own(facts.own, None if suited is None else facts.name, suited)
+
+
+def find_own(request: GenerationRequest, model: Model, loras: LoraShelf) -> Own:
+    """What the request is run with where it leaves it open: as its LoRAs or the model need it.
+
+    Raises:
+        BadRequestError: The model is of a kind that is not served.
+        BrokenFileError: A configuration, or the model's own facts, cannot be made sense of.
+    """
+    return own_of(read_facts(model), few_step_loras(request, loras))
+
+
+def find_sampling(request: GenerationRequest, model: Model, loras: LoraShelf) -> Sampling:
+    """How the request's noise is removed: as it says, otherwise as `find_own`."""
+    return sampling_of(request, find_own(request, model, loras).sampling)
 
 
 def trained_size(model: Model) -> int:
@@ -142,13 +199,30 @@ def _text_layers(model: Model) -> int:
     return layers
 
 
-def _own_bands(model: Model) -> dict[str, tuple[Any, Any]]:
-    """Each band that the model brings itself, its ends in the type of the request's field."""
+def _own(model: Model, family: Family, said: Mapping[str, Any]) -> Sampling:
+    """By what the model says itself, then by its name, then by its family."""
+    distilled = None if model.facts is None else model.facts.distilled
+    trained = model.config("scheduler")
+    suited = None if distilled is None else few_steps(distilled, family, trained)
+    own = family.own if suited is None else suited.sampling
+    if family.hinted:
+        own = replace(own, guidance=HINTED_GUIDANCE[own_kinds(model)[0]])
+    bands: dict[str, tuple[Any, Any]] = {name: said[name] for name in _BANDS if name in said}
+    for name, (low, high) in bands.items():
+        own = replace(own, **{name: min(max(getattr(own, name), low), high)})
+    return sampling_of(said.get(_OWN, GenerationRequest()), own)
+
+
+def _own_facts(model: Model) -> dict[str, Any]:
+    """What the model says itself: each band in the type of the request's field, and a request."""
     if not (model.path / OWN_FACTS).exists():
         return {}
     try:
         said = read_json(model.path / OWN_FACTS, model=model.name)
-        return {name: _band(name, ends) for name, ends in said.items()}
+        return {
+            name: _own_request(value) if name == _OWN else _band(name, value)
+            for name, value in said.items()
+        }
     except BadRequestError as error:
         raise BrokenFileError(
             f"The model {model.name!r} has a damaged {OWN_FACTS}: remove or mend it."
@@ -157,11 +231,22 @@ def _own_bands(model: Model) -> dict[str, tuple[Any, Any]]:
         ) from None
 
 
+def _own_request(said: object) -> GenerationRequest:
+    if not isinstance(said, dict):
+        raise BadRequestError(f"{_OWN} must name fields and values, such as {{'steps': 8}}.")
+    values = cast(dict[str, Any], said)
+    for name in values:
+        if name not in OPEN:
+            raise BadRequestError(f"Unknown key {name[:40]!r} in {_OWN}: {nearest(name, OPEN)}")
+    return parse_request(values)
+
+
 def _band(name: str, ends: object) -> tuple[Any, Any]:
     if name not in _BANDS:
-        raise BadRequestError(f"Unknown key {name[:40]!r}: {nearest(name, _BANDS)}")
+        known = (*_BANDS, _OWN)
+        raise BadRequestError(f"Unknown key {name[:40]!r}: {nearest(name, known)}")
     values = cast(list[Any], ends) if isinstance(ends, list) else []
-    low, *others = (getattr(parse_request({name: value}), name) for value in values or [None])
-    if len(others) != 1 or low > others[0]:
+    read = [getattr(parse_request({name: value}), name) for value in values]
+    if len(read) != 2 or None in read or read[0] > read[1]:
         raise BadRequestError(f"{name} must be the lowest and the highest, such as [4, 8].")
-    return low, others[0]
+    return read[0], read[1]

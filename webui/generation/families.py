@@ -8,10 +8,18 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
-from webui.generation.latent_maps import FLUX2_MAP, FLUX_MAP, QWEN_IMAGE_MAP, LatentMap
+from webui.generation.latent_maps import (
+    FLUX2_MAP,
+    FLUX_MAP,
+    QWEN_IMAGE_MAP,
+    SD1_MAP,
+    SD3_MAP,
+    SDXL_MAP,
+    LatentMap,
+)
+from webui.generation.sampling import Sampling
 from webui.library.checkpoints import INDEX, Model, read_json
 from webui.library.lora_facts import LoraFamily
-from webui.request import GenerationRequest
 
 BackboneName = Literal[
     "sd",
@@ -19,6 +27,7 @@ BackboneName = Literal[
     "sdxl refiner",
     "sd3",
     "flux",
+    "flux-schnell",
     "flux2",
     "flux2-klein",
     "z-image",
@@ -28,6 +37,18 @@ BackboneName = Literal[
 
 
 Guided = Literal["always", "when asked", "never"]
+
+Reason = Literal[
+    "no_distilled_guidance",
+    "no_cfg",
+    "no_negative",
+    "no_refiner",
+    "one_prediction",
+    "pooled_clip",
+    "no_clip",
+    "no_controlnets",
+]
+"""Why a request field has no use; in words in `webui.generation.unused` and on the page."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +87,16 @@ class Family:
         latent_map: For previews; a model may bring its own in `preview.json`.
         loras: The family of LoRAs that are made for it.
         refused: Request fields that models of this family have no use for, with the reason.
-        useful_cfg, useful_steps: Lowest and highest that are worth it; a model may bring its own
-            in `facts.json`.
+        own: What its makers run it with, for what a request leaves open. A model may bring its own
+            in `facts.json`, as it may what follows.
+        useful_cfg, useful_steps: Lowest and highest that are worth it.
         side: Pixels of the sides of pictures it was trained on, where its UNet does not say it.
         mark: What tells its models from those of another family with the same pipeline.
         flow: Whether it was trained by flow matching (`webui.generation.flow`).
         guided: When CFG acts; "when asked": where there is a negative prompt.
-        guidance: The distilled guidance its models were made for; None: they have none.
         side_step: Pixels that the sides of its pictures are multiples of.
         refiners: Names of the families whose models can take over its latents in mid-run.
+        hinted: Whether its models take the latents of one hint beside their own, by themselves.
     """
 
     name: str
@@ -83,45 +105,45 @@ class Family:
     also: tuple[str, ...]
     latent_map: LatentMap
     loras: LoraFamily
-    refused: MappingProxyType[str, str]
+    refused: MappingProxyType[str, Reason]
+    own: Sampling
     useful_cfg: tuple[float, float]
     useful_steps: tuple[int, int]
     side: int | None = None
     mark: Mark | None = None
     flow: bool = False
     guided: Guided = "always"
-    guidance: float | None = None
     side_step: int = 8
     refiners: tuple[str, ...] = ()
+    hinted: bool = False
 
     @property
-    def unused(self) -> Mapping[str, str]:
+    def unused(self) -> Mapping[str, Reason]:
         """Request fields that its models have no use for, with the reason."""
-        found: dict[str, str] = {}
-        if self.guidance is None:
-            found["guidance"] = _NO_DISTILLED
+        found: dict[str, Reason] = {}
+        if self.own.guidance is None:
+            found["guidance"] = "no_distilled_guidance"
         if self.guided == "never":
-            found |= dict.fromkeys(("cfg", "negative_prompt"), _NEVER_GUIDED)
+            found |= {"cfg": "no_cfg", "negative_prompt": "no_negative"}
         if not self.refiners:
-            found |= dict.fromkeys(("refiner", "refiner_start"), _NO_REFINER)
+            found |= {"refiner": "no_refiner", "refiner_start": "no_refiner"}
         if self.flow:
-            found["prediction"] = _ONE_PREDICTION
+            found["prediction"] = "one_prediction"
         return MappingProxyType(found | dict(self.refused))
 
-    def is_guided(self, request: GenerationRequest) -> bool:
-        """Whether the request has the denoiser run with the negative prompt too."""
-        if self.guided == "always":
-            return request.cfg > 1
-        return self.guided == "when asked" and request.cfg > 1 and bool(request.negative_prompt)
+    @property
+    def is_distilled(self) -> bool:
+        """Whether its models were themselves made to make a picture in a few steps."""
+        return self.own.steps <= _FEW
+
+    def is_guided(self, cfg: float, negative_prompt: str) -> bool:
+        """Whether the denoiser is run with the negative prompt too."""
+        if self.guided == "when asked" and not negative_prompt:
+            return False
+        return self.guided != "never" and cfg > 1
 
 
-_ONE_PREDICTION = "All models of this family predict the same thing: leave the prediction empty."
-_NO_REFINER = "Models of this family have no refiner: remove it."
-_NO_DISTILLED = "Models of this family have no distilled guidance: leave it empty and use CFG."
-_NEVER_GUIDED = (
-    "Models of this family were made to run without CFG and negative prompts: leave them as they"
-    " were."
-)
+_FEW = 8
 
 
 SD1 = Family(
@@ -129,18 +151,10 @@ SD1 = Family(
     backbone="sd",
     pipeline="StableDiffusionPipeline",
     also=("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
-    # Fitted on decoded pictures by Hugging Face forum user keturn ("Decoding latents to RGB
-    # without upscaling", 2022).
-    latent_map=LatentMap(
-        (
-            (0.298, 0.207, 0.208),
-            (0.187, 0.286, 0.173),
-            (-0.158, 0.189, 0.264),
-            (-0.184, -0.271, -0.473),
-        )
-    ),
+    latent_map=SD1_MAP,
     loras="SD 1",
     refused=MappingProxyType({}),
+    own=Sampling(20, 7.0, "DPM++ 2M", "normal"),
     # Customary among its many fine-tunes, which differ: wide enough to be right for nearly all.
     useful_cfg=(3.0, 12.0),
     useful_steps=(12, 40),
@@ -154,26 +168,42 @@ SD2 = replace(
     mark=Mark("unet", "cross_attention_dim", 1024),
 )
 
+# Models that were distilled whole, not the LoRAs of the same name (Luo et al., arXiv 2310.04378).
+LCM = replace(
+    SD1,
+    name="LCM",
+    also=(*SD1.also, "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"),
+    # The width of the layer that its UNet takes guidance in by.
+    mark=Mark("unet", "time_cond_proj_dim", 256),
+    own=Sampling(4, 1.0, "LCM", "normal", guidance=8.5),
+    useful_cfg=(1.0, 1.0),
+    useful_steps=(2, 8),
+    guided="never",
+)
+
 SDXL = Family(
     name="Stable Diffusion XL",
     backbone="sdxl",
     pipeline="StableDiffusionXLPipeline",
     also=("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
-    # As ComfyUI has it in `latent_formats.py`.
-    latent_map=LatentMap(
-        (
-            (0.3651, 0.4232, 0.4341),
-            (-0.2533, -0.0042, 0.1068),
-            (0.1076, 0.1111, -0.0362),
-            (-0.3165, -0.2492, -0.2188),
-        ),
-        (0.1084, -0.0175, -0.0011),
-    ),
+    latent_map=SDXL_MAP,
     loras="SDXL",
     refused=MappingProxyType({}),
+    own=Sampling(20, 5.0, "DPM++ 2M", "normal"),
     useful_cfg=(3.0, 10.0),
     useful_steps=(15, 40),
     refiners=("Stable Diffusion XL refiner", "Stable Diffusion XL"),
+)
+
+SDXL_LCM = replace(
+    SDXL,
+    name="LCM of Stable Diffusion XL",
+    mark=LCM.mark,
+    own=replace(LCM.own, guidance=8.0),
+    useful_cfg=LCM.useful_cfg,
+    useful_steps=LCM.useful_steps,
+    guided="never",
+    refiners=(),
 )
 
 SDXL_REFINER = replace(
@@ -191,33 +221,13 @@ SD3 = Family(
     backbone="sd3",
     pipeline="StableDiffusion3Pipeline",
     also=("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
-    # As ComfyUI has it in `latent_formats.py`.
-    latent_map=LatentMap(
-        (
-            (-0.0922, -0.0175, 0.0749),
-            (0.0311, 0.0633, 0.0954),
-            (0.1994, 0.0927, 0.0458),
-            (0.0856, 0.0339, 0.0902),
-            (0.0587, 0.0272, -0.0496),
-            (-0.0006, 0.1104, 0.0309),
-            (0.0978, 0.0306, 0.0427),
-            (-0.0042, 0.1038, 0.1358),
-            (-0.0194, 0.0020, 0.0669),
-            (-0.0488, 0.0130, -0.0268),
-            (0.0922, 0.0988, 0.0951),
-            (-0.0278, 0.0524, -0.0542),
-            (0.0332, 0.0456, 0.0895),
-            (-0.0069, -0.0030, -0.0810),
-            (-0.0596, -0.0465, -0.0293),
-            (-0.1448, -0.1463, -0.1189),
-        ),
-        (0.2394, 0.2135, 0.1925),
-    ),
+    latent_map=SD3_MAP,
     loras="SD 3",
     refused=MappingProxyType({}),
-    # Turbo, which looks the same to its configuration, is worth 4 steps at CFG 1.
-    useful_cfg=(1.0, 8.0),
-    useful_steps=(4, 40),
+    # Turbo, whose configuration is the same, is told by its name (`few_steps`).
+    own=Sampling(28, 4.5, "Euler", "normal"),
+    useful_cfg=(2.5, 8.0),
+    useful_steps=(15, 50),
     side=1024,
     flow=True,
     side_step=16,
@@ -230,26 +240,25 @@ FLUX = Family(
     also=("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     latent_map=FLUX_MAP,
     loras="Flux",
-    refused=MappingProxyType(
-        {"clip_skip": "FLUX.1 takes CLIP's view of the whole alone: leave clip skip as it was."}
-    ),
+    refused=MappingProxyType({"clip_skip": "pooled_clip"}),
+    own=Sampling(28, 1.0, "Euler", "normal", guidance=3.5),
     useful_cfg=(1.0, 4.0),
     useful_steps=(12, 50),
     side=1024,
     flow=True,
     guided="when asked",
-    guidance=3.5,
     side_step=16,
 )
 
 FLUX_SCHNELL = replace(
     FLUX,
     name="FLUX.1 schnell",
+    backbone="flux-schnell",
     mark=Mark("transformer", "guidance_embeds", False),
+    own=Sampling(4, 1.0, "Euler", "normal"),
     useful_cfg=(1.0, 1.0),
     useful_steps=(1, 8),
     guided="never",
-    guidance=None,
 )
 
 FLUX_FILL = replace(
@@ -257,11 +266,17 @@ FLUX_FILL = replace(
     name="FLUX.1 Fill",
     also=("FluxFillPipeline",),
     mark=Mark("transformer", "in_channels", 384),
-    guidance=30.0,
+    own=replace(FLUX.own, guidance=30.0),
 )
 
-_NO_CLIP = "Models of this family read prompts without CLIP: leave clip skip as it was."
-_NO_CONTROLNETS = "No ControlNets are run with models of this family: remove the controls."
+FLUX_CONTROL = replace(
+    FLUX,
+    name="FLUX.1 Canny, Depth",
+    also=("FluxControlPipeline", "FluxControlImg2ImgPipeline", "FluxControlInpaintPipeline"),
+    mark=Mark("transformer", "in_channels", 128),
+    own=replace(FLUX.own, guidance=30.0),
+    hinted=True,
+)
 
 FLUX2 = Family(
     name="FLUX.2 dev",
@@ -270,13 +285,13 @@ FLUX2 = Family(
     also=(),
     latent_map=FLUX2_MAP,
     loras="Flux 2",
-    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    refused=MappingProxyType({"clip_skip": "no_clip", "controls": "no_controlnets"}),
+    own=Sampling(28, 1.0, "Euler", "normal", guidance=4.0),
     useful_cfg=(1.0, 1.0),
     useful_steps=(20, 50),
     side=1024,
     flow=True,
     guided="never",
-    guidance=4.0,
     side_step=16,
 )
 
@@ -286,15 +301,16 @@ FLUX2_KLEIN_BASE = replace(
     backbone="flux2-klein",
     pipeline="Flux2KleinPipeline",
     also=("Flux2KleinInpaintPipeline",),
+    own=Sampling(50, 4.0, "Euler", "normal"),
     useful_cfg=(2.5, 6.0),
     guided="always",
-    guidance=None,
 )
 
 FLUX2_KLEIN = replace(
     FLUX2_KLEIN_BASE,
     name="FLUX.2 klein",
     mark=Mark(None, "is_distilled", True),
+    own=Sampling(4, 1.0, "Euler", "normal"),
     useful_cfg=(1.0, 1.0),
     useful_steps=(4, 8),
     guided="never",
@@ -307,7 +323,8 @@ Z_IMAGE = Family(
     also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
     latent_map=FLUX_MAP,
     loras="Z-Image",
-    refused=MappingProxyType({"clip_skip": _NO_CLIP, "controls": _NO_CONTROLNETS}),
+    refused=MappingProxyType({"clip_skip": "no_clip"}),
+    own=Sampling(50, 5.0, "Euler", "normal"),
     useful_cfg=(3.0, 6.0),
     useful_steps=(25, 50),
     side=1024,
@@ -319,6 +336,7 @@ Z_IMAGE_TURBO = replace(
     Z_IMAGE,
     name="Z-Image Turbo",
     mark=Mark("scheduler", "shift", 3.0),
+    own=Sampling(8, 1.0, "Euler", "normal"),
     useful_cfg=(1.0, 1.0),
     useful_steps=(7, 12),
     guided="never",
@@ -331,7 +349,8 @@ QWEN_IMAGE = Family(
     also=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     latent_map=QWEN_IMAGE_MAP,
     loras="Qwen-Image",
-    refused=MappingProxyType({"clip_skip": _NO_CLIP}),
+    refused=MappingProxyType({"clip_skip": "no_clip"}),
+    own=Sampling(50, 4.0, "Euler", "normal"),
     useful_cfg=(2.5, 5.0),
     useful_steps=(20, 50),
     side=1024,
@@ -339,17 +358,17 @@ QWEN_IMAGE = Family(
     side_step=16,
 )
 
-_OF_AN_INIT_PICTURE = MappingProxyType({"mask": "A mask", "outpaint": "Outpainting"})
-"""Fields that say where an init picture is painted anew, and how a sentence about each begins."""
-
 FAMILIES: tuple[Family, ...] = (
+    LCM,
     SD2,
     SD1,
     SDXL_REFINER,
+    SDXL_LCM,
     SDXL,
     SD3,
     FLUX_SCHNELL,
     FLUX_FILL,
+    FLUX_CONTROL,
     FLUX,
     FLUX2,
     FLUX2_KLEIN,
@@ -359,6 +378,9 @@ FAMILIES: tuple[Family, ...] = (
     QWEN_IMAGE,
 )
 """The marked ones before those they are told from."""
+
+PIPELINES = frozenset(name for family in FAMILIES for name in (family.pipeline, *family.also))
+"""Classes of diffusers that a served model may name."""
 
 
 def family_of(model: Model) -> Family:
@@ -377,26 +399,3 @@ def family_of(model: Model) -> Family:
         f"The model {model.name!r} is a {model.pipeline}; served are: {served}.",
         field="model",
     )
-
-
-def refuse_unused(request: GenerationRequest, family: Family) -> None:
-    """Raises for a field that is set but would have no effect, so that nothing is ignored.
-
-    Raises:
-        BadRequestError: With the field and the reason.
-    """
-    for name, reason in family.unused.items():
-        if _is_set(request, name):
-            raise BadRequestError(reason, field=name)
-    if request.init is None:
-        for name, words in _OF_AN_INIT_PICTURE.items():
-            if _is_set(request, name):
-                sentence = f"{words} needs an init picture: bring one in, or remove the {name}."
-                raise BadRequestError(sentence, field=name)
-
-
-def _is_set(request: GenerationRequest, name: str) -> bool:
-    if name == "cfg" and request.cfg == 1:
-        # Off, which is how other tools write down that there was none.
-        return False
-    return getattr(request, name) != GenerationRequest.model_fields[name].default

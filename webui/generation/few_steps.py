@@ -1,19 +1,26 @@
 """What suits models and LoRAs that were distilled to make a picture in a few steps.
 
 As their makers say: SDXL-Lightning and Hyper-SD step from timesteps that end one space above the
-last ("trailing", here the schedule sgm uniform) without guidance (arXiv 2402.13929, 2404.13686),
+last ("trailing", here the schedule sgm uniform) without guidance (arXiv 2402.13929, 2404.13686;
+Hyper-SD's with "CFG" in their names with some),
 consistency models with their own sampler (arXiv 2311.05556), SDXL Turbo with noise drawn anew
-(arXiv 2311.17042), and those that were merged from it with some guidance.
+(arXiv 2311.17042), and those that were merged from it with some guidance. Those trained by flow
+matching are run as their family is, only in fewer steps and without guidance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
+from webui.errors import BadRequestError
+from webui.generation.families import QWEN_IMAGE, Family
+from webui.generation.samplers import samplers_for
+from webui.generation.sampling import Sampling
 from webui.library.distilled import Distilled, DistilledName
-from webui.library.lora_facts import LoraFamily
+from webui.library.loras import LoraShelf
 from webui.request import GenerationRequest, SamplerName, ScheduleName
 
 _MOST = 2
@@ -27,57 +34,105 @@ class FewSteps:
     """How a distilled model is run.
 
     Attributes:
-        samplers: The one to take first, then others that do as well.
-        most_cfg: Highest that is worth it; the lowest is 1.
+        samplers, schedules: The one to take first, then others that do as well.
+        least_cfg, most_cfg: Lowest and highest that are worth it.
+        shift: Of the noise levels of a model that flows, whatever a picture's size; None: its own.
     """
 
     samplers: tuple[SamplerName, ...]
-    schedule: ScheduleName
+    schedules: tuple[ScheduleName, ...]
     cfg: float
     most_cfg: float
-    steps: int
+    least_cfg: float = 1.0
+    steps: int = 0
+    guidance: float | None = None
+    shift: float | None = None
 
-    def suits(self, request: GenerationRequest) -> bool:
-        """Whether the request is already so that it works."""
+    def suits(self, sampling: Sampling) -> bool:
+        """Whether it works so."""
         return (
-            request.sampler in self.samplers
-            and request.schedule == self.schedule
-            and request.cfg <= self.most_cfg
-            and self.steps <= request.steps <= _MOST * self.steps
+            sampling.sampler in self.samplers
+            and sampling.schedule in self.schedules
+            and self.least_cfg <= sampling.cfg <= self.most_cfg
+            and self.steps <= sampling.steps <= _MOST * self.steps
         )
 
     @property
-    def fix(self) -> dict[str, str | int | float]:
-        """The fields of a request that works."""
-        return {
-            "steps": self.steps,
-            "cfg": self.cfg,
-            "sampler": self.samplers[0],
-            "schedule": self.schedule,
-        }
+    def sampling(self) -> Sampling:
+        """What works best."""
+        return Sampling(
+            self.steps, self.cfg, self.samplers[0], self.schedules[0], guidance=self.guidance
+        )
 
-
-_NOISE: frozenset[LoraFamily] = frozenset({"SD 1", "SD 2", "SDXL"})
-"""Families that these samplers are for."""
 
 _ROWS: Mapping[DistilledName, FewSteps] = MappingProxyType(
     {
-        "lightning": FewSteps(("Euler", "DDIM"), "sgm uniform", 1.0, 2.0, 0),
-        "hyper": FewSteps(("DDIM", "Euler"), "sgm uniform", 1.0, 2.0, 0),
-        "lcm": FewSteps(("LCM", "TCD"), "normal", 1.0, 2.0, 0),
-        "turbo": FewSteps(("Euler a", "Euler"), "sgm uniform", 1.0, 1.5, 0),
+        "lightning": FewSteps(("Euler", "DDIM"), ("sgm uniform",), 1.0, 2.0),
+        "hyper": FewSteps(("DDIM", "Euler"), ("sgm uniform",), 1.0, 2.0),
+        "lcm": FewSteps(("LCM", "TCD"), ("normal",), 1.0, 2.0),
+        "turbo": FewSteps(("Euler a", "Euler"), ("sgm uniform",), 1.0, 1.5),
     }
 )
 
-_MERGED_TURBO = FewSteps(("DPM++ SDE",), "karras", 2.0, 3.5, 0)
+_GUIDED_HYPER = FewSteps(("DDIM", "Euler"), ("sgm uniform",), 5.0, 8.0, least_cfg=5.0)
+
+_MERGED_TURBO = FewSteps(("DPM++ SDE", "Euler a"), ("karras",), 2.0, 3.5)
+
+_FLOW = FewSteps(("Euler", "LCM"), ("normal", "sgm uniform", "beta"), 1.0, 2.0)
 
 
-def few_steps(distilled: Distilled, family: LoraFamily) -> FewSteps | None:
-    """What suits it; None for those whose family has a sampler of its own."""
-    if family not in _NOISE or distilled.name not in _ROWS:
+# As the scheduler in the card of Qwen-Image-Lightning is set.
+_LIGHTNING_OF_QWEN_IMAGE = replace(_FLOW, shift=3.0)
+
+
+def few_steps(
+    distilled: Distilled, family: Family, trained: Mapping[str, Any] = MappingProxyType({})
+) -> FewSteps | None:
+    """What suits it; None where it is what suits the whole family.
+
+    Args:
+        trained: The configuration of the model's scheduler, which not all samplers can do with.
+    """
+    if family.is_distilled or distilled.name not in _ROWS:
         return None
     row, steps = _ROWS[distilled.name], distilled.steps
-    if distilled.name == "turbo" and steps > _FEW_OF_TURBO:
+    if family.flow:
+        is_lightning = family == QWEN_IMAGE and distilled.name == "lightning"
+        row = _LIGHTNING_OF_QWEN_IMAGE if is_lightning else _FLOW
+    elif distilled.guided:
+        row = _GUIDED_HYPER
+    elif distilled.name == "turbo" and steps > _FEW_OF_TURBO:
         # Both evaluations of its sampler count as a step here.
         row, steps = _MERGED_TURBO, 2 * steps
-    return FewSteps(row.samplers, row.schedule, row.cfg, row.most_cfg, steps)
+    able = samplers_for(trained, flow=family.flow)
+    samplers = tuple(name for name in row.samplers if name in able)
+    return replace(row, samplers=samplers, steps=steps, guidance=family.own.guidance)
+
+
+def few_step_loras(request: GenerationRequest, shelf: LoraShelf) -> dict[str, Distilled]:
+    """The LoRAs that have an effect and were made for few steps, by name, in the stack's order.
+
+    Those that cannot be found are left out: whoever plans them says what is wrong.
+    """
+    found: dict[str, Distilled] = {}
+    for name in [choice.name for choice in request.loras if choice.has_effect]:
+        try:
+            distilled = shelf.find(name).facts.distilled
+        except BadRequestError:
+            continue
+        if distilled is not None:
+            found[name] = distilled
+    return found
+
+
+def first_suited(
+    loras: Mapping[str, Distilled],
+    family: Family,
+    trained: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[str, FewSteps] | tuple[None, None]:
+    """The first of the LoRAs by which a model of that family makes a picture in a few steps."""
+    for name, distilled in loras.items():
+        suited = few_steps(distilled, family, trained)
+        if suited is not None:
+            return name, suited
+    return None, None

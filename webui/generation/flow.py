@@ -18,55 +18,18 @@ other samplers diffusers has no form for flows. LCM draws all of its noise anew 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import diffusers
 import numpy as np
+import torch
 
-from webui.errors import BadRequestError
+from webui.generation.flow_samplers import FLOW_TABLE, OWN_SCHEDULER, check_flow_sampler
+from webui.generation.strength import starting_late
 from webui.request import SamplerName, ScheduleName
-
-if TYPE_CHECKING:
-    import torch
-
-_OWN = "FlowMatchEulerDiscreteScheduler"
-"""The class whose configuration flow models bring, and which lays out the levels."""
-
-
-@dataclass(frozen=True)
-class FlowRow:
-    """How a sampler is made.
-
-    Attributes:
-        scheduler: Name of the class in diffusers.
-        solves: Whether it was made for other models, and works in the logarithm of signal to noise.
-        options: Constructor options.
-    """
-
-    scheduler: str
-    solves: bool = False
-    options: Mapping[str, str | int | bool] = field(default_factory=lambda: MappingProxyType({}))
-
-
-def _solver(scheduler: str, **options: str | int | bool) -> FlowRow:
-    return FlowRow(scheduler, solves=True, options=MappingProxyType(options))
-
-
-FLOW_TABLE: Mapping[SamplerName, FlowRow] = MappingProxyType(
-    {
-        "Euler": FlowRow(_OWN),
-        "Heun": FlowRow("FlowMatchHeunDiscreteScheduler"),
-        "LCM": FlowRow("FlowMatchLCMScheduler"),
-        "DPM++ 2M": _solver("DPMSolverMultistepScheduler"),
-        "DPM++ 2M SDE": _solver("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"),
-        "DPM++ 3M": _solver("DPMSolverMultistepScheduler", solver_order=3),
-        "UniPC": _solver("UniPCMultistepScheduler"),
-    }
-)
 
 _FLAGS: Mapping[ScheduleName, str] = MappingProxyType(
     {
@@ -80,17 +43,11 @@ _HIGHEST = 1 - 1e-6
 """Solvers divide by the signal, of which there is none at level 1."""
 
 
-def check_flow_sampler(sampler: SamplerName) -> None:
-    """Passes a sampler that flow models can be run with, without importing diffusers.
-
-    Raises:
-        BadRequestError: Names those that can.
-    """
-    if sampler not in FLOW_TABLE:
-        able = ", ".join(FLOW_TABLE)
-        raise BadRequestError(
-            f"{sampler} cannot run a model trained by flow matching; {able} can.", field="sampler"
-        )
+def shifted(config: Mapping[str, Any], shift: float | None) -> Mapping[str, Any]:
+    """A scheduler's configuration with that shift, if any, in place of the model's own."""
+    if shift is None:
+        return config
+    return {**config, "shift": shift, "use_dynamic_shifting": False, "shift_terminal": None}
 
 
 def make_flow_scheduler(
@@ -113,25 +70,16 @@ def make_flow_scheduler(
     """
     check_flow_sampler(sampler)
     row = FLOW_TABLE[sampler]
-    # Imported here, since resolving a request needs the table only.
-    library: Any = importlib.import_module("diffusers")
-    levels = _levels(getattr(library, _OWN), config, schedule)
-    base = getattr(library, row.scheduler)
+    levels = _levels(getattr(diffusers, OWN_SCHEDULER), config, schedule)
+    base: Any = getattr(diffusers, row.scheduler)
     uniform = schedule == "sgm uniform" or (row.solves and schedule == "normal")
     kind = _on_levels(base, levels, uniform=uniform, solves=row.solves)
     kind = _drawing_from(kind, list(generators))
-    scheduler: Any = _starting_late(kind, skipped)(**row.options)
+    scheduler: Any = starting_late(kind, skipped)(**row.options)
     # Pipelines read in it how a picture's size shifts the levels, and we what is predicted.
     said = {name: value for name, value in levels.config.items() if not name.startswith("use_")}
     scheduler.register_to_config(**said, prediction_type="flow_prediction")
     return scheduler
-
-
-def _starting_late(kind: type[Any], skipped: int) -> type[Any]:
-    # Imported here like diffusers, since it needs torch.
-    from webui.generation.strength import starting_late
-
-    return starting_late(kind, skipped)
 
 
 def _levels(own: Any, config: Mapping[str, Any], schedule: ScheduleName) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -120,19 +122,45 @@ def _drawn(picture: Picture, hint: Hint, folders: tuple[Path, ...], device: str)
         return picture
     if hint.preprocessor in NETWORKS:
         return annotate(hint.preprocessor, picture, hint.options, folders, device)
-    return _canny(picture, hint.options)
+    return _looked_at(picture, hint.options, _DRAWERS[hint.preprocessor])
 
 
-def _canny(picture: Picture, options: Options) -> Picture:
-    """White edges on black (Canny 1986), found at the asked resolution."""
+def _looked_at(
+    picture: Picture, options: Options, draw: Callable[[Picture, Options], Picture]
+) -> Picture:
+    """What is drawn of the picture at the asked resolution, at its own size."""
     height, width = picture.shape[:2]
     scale = options.resolution / min(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    looked_at = cv2.resize(picture, size, interpolation=method) if scale != 1 else picture
-    edges = cv2.Canny(looked_at, options.low, options.high)
-    edges = cv2.resize(edges, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.stack([edges] * 3, axis=-1), np.uint8)
+    seen = cv2.resize(picture, size, interpolation=method) if scale != 1 else picture
+    drawn = cv2.resize(
+        draw(np.asarray(seen, np.uint8), options), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+    return np.asarray(np.stack([drawn] * 3, axis=-1) if drawn.ndim == 2 else drawn, np.uint8)
+
+
+def _canny(picture: Picture, options: Options) -> Picture:
+    """White edges on black (Canny 1986)."""
+    return np.asarray(cv2.Canny(picture, options.low, options.high), np.uint8)
+
+
+def _blurred(picture: Picture, _: Options) -> Picture:
+    return np.asarray(cv2.GaussianBlur(picture, (_BLUR, _BLUR), 0), np.uint8)
+
+
+_BLUR = 51
+"""Pixels of the kernel, as Stability blurs for Stable Diffusion 3.5."""
+
+
+def _grey(picture: Picture, _: Options) -> Picture:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+_DRAWERS: Mapping[Preprocessor, Callable[[Picture, Options], Picture]] = MappingProxyType(
+    {"canny": _canny, "blur": _blurred, "gray": _grey}
+)
+"""Those that are no networks."""
 
 
 def _scaled_size(width: int, height: int, hint: Hint) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Linear maps from latents to colours, for previews.
 
-Those of whole families are as ComfyUI has them in `latent_formats.py`, fitted on decoded pictures.
+Fitted on decoded pictures; where nothing else is said, as ComfyUI has them in `latent_formats.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,48 @@ class LatentMap:
     matrix: tuple[tuple[float, float, float], ...]
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+
+SD1_MAP = LatentMap(
+    (
+        (0.298, 0.207, 0.208),
+        (0.187, 0.286, 0.173),
+        (-0.158, 0.189, 0.264),
+        (-0.184, -0.271, -0.473),
+    )
+)
+"""Fitted by Hugging Face forum user keturn ("Decoding latents to RGB without upscaling", 2022)."""
+
+SDXL_MAP = LatentMap(
+    (
+        (0.3651, 0.4232, 0.4341),
+        (-0.2533, -0.0042, 0.1068),
+        (0.1076, 0.1111, -0.0362),
+        (-0.3165, -0.2492, -0.2188),
+    ),
+    (0.1084, -0.0175, -0.0011),
+)
+
+SD3_MAP = LatentMap(
+    (
+        (-0.0922, -0.0175, 0.0749),
+        (0.0311, 0.0633, 0.0954),
+        (0.1994, 0.0927, 0.0458),
+        (0.0856, 0.0339, 0.0902),
+        (0.0587, 0.0272, -0.0496),
+        (-0.0006, 0.1104, 0.0309),
+        (0.0978, 0.0306, 0.0427),
+        (-0.0042, 0.1038, 0.1358),
+        (-0.0194, 0.0020, 0.0669),
+        (-0.0488, 0.0130, -0.0268),
+        (0.0922, 0.0988, 0.0951),
+        (-0.0278, 0.0524, -0.0542),
+        (0.0332, 0.0456, 0.0895),
+        (-0.0069, -0.0030, -0.0810),
+        (-0.0596, -0.0465, -0.0293),
+        (-0.1448, -0.1463, -0.1189),
+    ),
+    (0.2394, 0.2135, 0.1925),
+)
 
 FLUX_MAP = LatentMap(
     (

@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import diffusers
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from webui.errors import BrokenFileError, NotFoundError, WebuiError
-from webui.generation.companions import TEXT_ENCODERS, VAES, find_part, find_tokenizer
-from webui.generation.file_parts import (
-    DENOISERS,
-    LOADED_OTHERWISE,
-    is_tokenizer,
-    load_part,
-    prefix_of,
-)
+from webui.errors import BrokenFileError, NotFoundError
+from webui.generation.companions import Companions, MissingPart
+from webui.generation.failures import as_broken
+from webui.generation.file_parts import LOADED_OTHERWISE, load_folder, load_part
+from webui.generation.language_models import is_language_model
+from webui.generation.part_names import DENOISERS
 from webui.generation.weights import WeightFile
 from webui.library.checkpoints import INDEX, Checkpoint, read_json
+from webui.library.packed_folders import BITSANDBYTES, packed_by, packed_problem
+from webui.library.pipeline_folders import NEVER_LOADED, parts_of, variant_in
 
-_LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
-"""Parts that are never loaded: the page has a content filter of its own."""
-
-_DISPENSABLE = ("text_encoder_3", "tokenizer_3")
-"""Stable Diffusion 3 works without its T5 encoder."""
-
-
-_KNOWN_FAILURES = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError)
-"""What reading and converting a file that does not fit raises, besides our own errors."""
-
-_WORDS = MappingProxyType(
-    {
-        "CLIPTextModel": "a CLIP text encoder",
-        "CLIPTextModelWithProjection": "a CLIP text encoder",
-        "T5EncoderModel": "the T5 text encoder (t5xxl)",
-        "Qwen3Model": "the Qwen3 text encoder",
-        "Qwen3ForCausalLM": "the Qwen3 text encoder",
-        "Qwen2_5_VLForConditionalGeneration": "the Qwen2.5-VL text encoder",
-        "Mistral3ForConditionalGeneration": "the Mistral Small text encoder",
-        "T5TokenizerFast": "the T5 tokenizer",
-        "Qwen2Tokenizer": "the Qwen tokenizer",
-        "Qwen2TokenizerFast": "the Qwen tokenizer",
-        "PixtralProcessor": "the Mistral tokenizer",
-    }
-)
-"""Parts by their classes, in words; every other one is called a VAE."""
+Aside = Callable[[str, Any, Callable[[], Any], Path], None]
 
 
 def load_pipe(
@@ -58,48 +32,73 @@ def load_pipe(
     dtype: torch.dtype,
     *,
     others: Mapping[str, Path] = MappingProxyType({}),
+    layout: torch.memory_format = torch.contiguous_format,
+    in_fp8: bool = False,
+    aside: Aside | None = None,
 ) -> DiffusionPipeline:
-    """The model as a diffusers pipeline on the CPU, its weights views of the mapped files.
+    """The model as a diffusers pipeline on the CPU, weights that are not converted being views of
+    the mapped files.
 
-    Weights in fp8 without scales stay in it, converted layer by layer as they are used; GGUF stays
-    packed. All others are in `dtype`.
+    Weights in fp8 without scales stay in it, converted layer by layer as they are used; a
+    transformer from a GGUF file stays packed. All others are in `dtype`.
 
     Args:
         pipeline: Class of diffusers.
         others: Files or folders to take parts from instead, by the parts' names; a tokenizer's
             folder likewise.
+        layout: Of the convolutions' weights that are converted from a single file.
+        in_fp8: Whether the denoiser's weights that bear it are read as fp8.
+        aside: Given the denoiser and each text encoder as soon as it is read, with what reads it
+            again, and the file or folder that does from.
 
     Raises:
         BrokenFileError: A file is damaged, incomplete, or stored in a way that is not read.
         NotFoundError: A part is neither in the file nor anywhere else on disk; says where to put
             it.
     """
-    try:
+    with as_broken(f"The model {checkpoint.name!r}", "model"):
         if checkpoint.file is None:
-            return _from_folder(checkpoint, pipeline, dtype, others)
-        return _from_file(checkpoint, checkpoint.file, pipeline, dtype, others)
-    except WebuiError:
-        raise
-    except _KNOWN_FAILURES as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
-        raise BrokenFileError(
-            f"The model {checkpoint.name!r} could not be loaded: {reason}", field="model"
-        ) from error
+            return _from_folder(checkpoint, pipeline, dtype, others, in_fp8=in_fp8, aside=aside)
+        return _from_file(
+            checkpoint,
+            checkpoint.file,
+            pipeline,
+            dtype,
+            others,
+            layout,
+            in_fp8=in_fp8,
+            aside=aside,
+        )
 
 
 def _from_folder(
-    checkpoint: Checkpoint, pipeline: str, dtype: torch.dtype, others: Mapping[str, Path]
+    checkpoint: Checkpoint,
+    pipeline: str,
+    dtype: torch.dtype,
+    others: Mapping[str, Path],
+    *,
+    in_fp8: bool,
+    aside: Aside | None,
 ) -> DiffusionPipeline:
     index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
-    parts = _parts_of(index)
-    _check_packed(checkpoint, parts)
-    own = {
-        part: load_part(path, parts[part], checkpoint, part, dtype)
-        for part, path in others.items()
-        if part in parts
-    }
+    parts = parts_of(index)
+    # Unpacked here, which needs neither bitsandbytes nor a graphics card, and rounded here.
+    ours = {*_packed(checkpoint, parts), *(DENOISERS if in_fp8 else ())} - others.keys()
+    singly = [
+        part
+        for part, (_, kind) in parts.items()
+        if part in others or part in ours or is_language_model(kind) or (aside and _is_aside(part))
+    ]
+    own: dict[str, Any] = {}
+    # The largest first.
+    for part in sorted(singly, key=lambda part: part not in DENOISERS):
+        place, named = others.get(part, checkpoint.path / part), parts[part]
+        read = (
+            partial(load_folder, place, named, checkpoint, dtype, in_fp8=in_fp8)
+            if part in ours
+            else partial(load_part, place, named, checkpoint, part, dtype, in_fp8=in_fp8)
+        )
+        own[part] = _read(part, read, place, aside)
     # diffusers wants to be told about those that a pipeline can do without only at a price, and to
     # know the class of what it is given.
     left_out = {name: None for name, named in index.items() if named == [None, None]}
@@ -115,45 +114,43 @@ def _from_folder(
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
-        **(left_out | own | dict.fromkeys(apart) | _without_filter(kind)),
+        variant=next(filter(None, (variant_in(checkpoint.path / part) for part in parts)), None),
+        **(left_out | own | dict.fromkeys(apart) | _without_unused(kind)),
     )
     pipe.register_modules(**apart)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _without_filter(pipeline: Any) -> dict[str, Any]:
-    """Arguments by which a pipeline leaves out its own content filter, where it has one."""
+def _is_aside(part: str) -> bool:
+    return part in DENOISERS or part.startswith("text_encoder")
+
+
+def _read(part: str, read: Callable[[], Any], place: Path, aside: Aside | None) -> Any:
+    made = read()
+    if aside is not None and _is_aside(part):
+        aside(part, made, read, place)
+    return made
+
+
+def _without_unused(pipeline: Any) -> dict[str, Any]:
+    """Arguments by which a pipeline leaves out its own content filter and what belongs to it."""
     expected, _ = pipeline._get_signature_keys(pipeline)
-    has = "safety_checker" in expected
-    return {"safety_checker": None, "requires_safety_checker": False} if has else {}
+    unused: dict[str, Any] = {part: None for part in NEVER_LOADED if part in expected}
+    return unused | ({"requires_safety_checker": False} if "safety_checker" in unused else {})
 
 
-def _check_packed(checkpoint: Checkpoint, parts: Mapping[str, tuple[str, str]]) -> None:
-    """Raises for a folder that bitsandbytes has packed, where that is not installed."""
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        return
+def _packed(checkpoint: Checkpoint, parts: Mapping[str, tuple[str, str]]) -> list[str]:
+    """The parts of a folder that bitsandbytes has packed; raises for those that another has."""
+    packed: list[str] = []
     for part in parts:
-        file = checkpoint.path / part / "config.json"
-        config = read_json(file, model=checkpoint.name) if file.exists() else {}
-        packed = config.get("quantization_config")
-        method = cast(dict[str, Any], packed).get("quant_method") if packed else None
-        if method == "bitsandbytes":
-            raise BrokenFileError(
-                f"The model {checkpoint.name!r} is packed by bitsandbytes: install that package"
-                " (`pip install bitsandbytes`) into the environment, or take another version.",
-                field="model",
-            )
-
-
-def _parts_of(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Library and class of each part that a pipeline has."""
-    named = {part: cast(list[str], v) for part, v in index.items() if isinstance(v, list)}
-    return {
-        part: (value[0], value[1])
-        for part, value in named.items()
-        if len(value) == 2 and value[0] is not None and part not in _LEFT_OUT  # pyright: ignore[reportUnnecessaryComparison]
-    }
+        method = packed_by(checkpoint.path / part)
+        problem = packed_problem(method)
+        if problem is not None:
+            raise BrokenFileError(f"The model {checkpoint.name!r} {problem}.", field="model")
+        if method == BITSANDBYTES:
+            packed.append(part)
+    return packed
 
 
 def _from_file(
@@ -162,67 +159,52 @@ def _from_file(
     pipeline: str,
     dtype: torch.dtype,
     others: Mapping[str, Path],
+    layout: torch.memory_format,
+    *,
+    in_fp8: bool,
+    aside: Aside | None,
 ) -> DiffusionPipeline:
     index = read_json(checkpoint.path / INDEX, model=checkpoint.name)
-    parts = _parts_of(index)
+    parts = parts_of(index)
     file = WeightFile(path)
-    places = {
-        part: others.get(part) or _place_of(part, kind, file, checkpoint)
-        for part, (_, kind) in parts.items()
-    }
+    companions = Companions(checkpoint, others)
     # All that is missing is known before the first tensor is read.
-    _check_found(places, parts, path)
+    _check_found(path, companions.missing)
+    places = companions.places
     kind: Any = getattr(diffusers, pipeline)
     expected, options = kind._get_signature_keys(kind)
     made: dict[str, Any] = dict.fromkeys(expected)
     made |= {key: value for key, value in index.items() if key in options}
     if "is_distilled" in options and checkpoint.facts is not None:
         made["is_distilled"] = checkpoint.facts.distilled is not None
-    for part, place in places.items():
-        made[part] = (
-            None if place is None else load_part(place, parts[part], checkpoint, part, dtype, file)
+    # The largest first: while one is converted it is there twice, and the others not yet.
+    for part in sorted(places, key=lambda part: part not in DENOISERS):
+        place = places[part]
+        if place is None:
+            continue
+        read = partial(
+            load_part,
+            *(place, parts[part], checkpoint, part, dtype, file),
+            layout=layout,
+            in_fp8=in_fp8,
         )
-    made |= _without_filter(kind)
+        made[part] = _read(part, read, place, aside)
+    made |= _without_unused(kind)
     pipe = kind(**made)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _place_of(part: str, kind: str, file: WeightFile, checkpoint: Checkpoint) -> Path | None:
-    """Where a part is: in the file, in the shipped configuration, or elsewhere on disk."""
-    if part == "scheduler" or kind == "CLIPTokenizer":
-        return checkpoint.path
-    if is_tokenizer(part):
-        return find_tokenizer(file.path, kind)
-    if part in DENOISERS or prefix_of(part, kind, file, checkpoint) is not None:
-        return file.path
-    return find_part(file.path, checkpoint.path, part, kind)
-
-
-def _check_found(
-    places: Mapping[str, Path | None],
-    parts: Mapping[str, tuple[str, str]],
-    path: Path,
-) -> None:
-    missing = [p for p, place in places.items() if place is None and p not in _DISPENSABLE]
+def _check_found(file: Path, missing: Sequence[MissingPart]) -> None:
+    """Raises `NotFoundError` where something is missing: what, and where to put it."""
     if not missing:
         return
-    words = [_WORDS.get(parts[part][1], "a VAE") for part in missing]
-    folder = path.parent
-    advice: list[str] = []
-    if any(not is_tokenizer(part) for part in missing):
-        files = {VAES if part == VAES else TEXT_ENCODERS for part in missing if part in parts}
-        wanted = sorted(files if not all(map(is_tokenizer, missing)) else {TEXT_ENCODERS})
-        advice.append("files into " + " and ".join(str(folder / name) for name in wanted))
-    if any(map(is_tokenizer, missing)):
-        advice.append(
-            "the folder " + ", ".join(p for p in missing if is_tokenizer(p)) + " of the model's"
-            f" repository into {folder / TEXT_ENCODERS}"
-        )
-    raise NotFoundError(
-        f"The file {path.name} needs {_listed(words)} beside it: put {_listed(advice)}.",
-        field="model",
-    )
+    wanted: dict[Path, list[str]] = {}
+    for one in missing:
+        source = "" if one.address is None else f" (which the Library downloads from {one.address})"
+        wanted.setdefault(one.folder, []).append(one.name + source)
+    put = (f"{_listed(names)} into {folder}" for folder, names in wanted.items())
+    raise NotFoundError(f"The file {file.name} needs more: put {_listed(put)}.", field="model")
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -7,12 +7,30 @@ LyCORIS (Yeh et al., 2023) and DoRA (Liu et al., 2024); convolutions flatten the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
 Tensors = dict[str, torch.Tensor]
+
+
+class Rows(NamedTuple):
+    """Some rows of a matrix.
+
+    Attributes:
+        spans: From where to where, in their order here.
+        total: Rows of the matrix.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    total: int
+
+    def of(self, matrix: torch.Tensor, dim: int = 0) -> torch.Tensor:
+        """These of a matrix whose rows lie along a dimension."""
+        parts = [matrix.narrow(dim, begin, end - begin) for begin, end in self.spans]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 class Delta(Protocol):
@@ -59,10 +77,15 @@ class Hadamard:
 
 @dataclass(frozen=True, eq=False)
 class Kronecker:
-    """LoKr: the Kronecker product of two matrices, each whole or a product itself."""
+    """LoKr: the Kronecker product of two matrices, each whole or a product itself.
+
+    Attributes:
+        rows: The rows of the product that are the weight's; None: all.
+    """
 
     tensors: Tensors
     scale: float
+    rows: Rows | None = None
 
     def of(self, base: torch.Tensor) -> torch.Tensor:
         """w1 (x) w2."""
@@ -73,7 +96,10 @@ class Kronecker:
             for n in (1, 2)
         )
         first = first.reshape(*first.shape, *[1] * (second.ndim - first.ndim))
-        return (torch.kron(first, second.contiguous()) * self.scale).reshape(base.shape)
+        spans = ((0, len(base)),) if self.rows is None else self.rows.spans
+        parts = [_kronecker(first, second.contiguous(), begin, end) for begin, end in spans]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return (whole * self.scale).reshape(base.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +111,17 @@ class Full:
     def of(self, base: torch.Tensor) -> torch.Tensor:
         """As it is."""
         return self.diff.float().reshape(base.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """A weight in place of the model's, as FLUX.1's LoRAs for hints bring their norms."""
+
+    value: torch.Tensor
+
+    def of(self, base: torch.Tensor) -> torch.Tensor:
+        """What leads from the model's to it."""
+        return self.value.float().reshape(base.shape) - base.float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,19 +147,21 @@ class Decomposed:
 
 def bytes_of(delta: Delta) -> int:
     """Bytes the delta's tensors take."""
-    return sum(_bytes(value) for value in vars(delta).values())
+    return sum(tensor.nbytes for tensor in tensors_of(delta))
 
 
-def _bytes(value: object) -> int:
-    match value:
-        case torch.Tensor():
-            return value.nbytes
-        case dict():
-            return sum(map(_bytes, cast(Tensors, value).values()))
-        case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full():
-            return bytes_of(value)
-        case _:
-            return 0
+def tensors_of(delta: Delta) -> Iterator[torch.Tensor]:
+    """What the delta is made of."""
+    for value in vars(delta).values():
+        match value:
+            case torch.Tensor():
+                yield value
+            case dict():
+                yield from cast(Tensors, value).values()
+            case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full() | Replaced():
+                yield from tensors_of(value)
+            case _:
+                pass
 
 
 def rows(weight: torch.Tensor) -> torch.Tensor:
@@ -206,7 +245,7 @@ def _moved(value: object, device: torch.device) -> object:
             return value.to(device)
         case dict():
             return {k: v.to(device) for k, v in cast(Tensors, value).items()}
-        case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full():
+        case Decomposed() | LowRank() | Hadamard() | Kronecker() | Full() | Replaced():
             return on_device(value, device)
         case _:
             return value
@@ -227,6 +266,16 @@ def decomposed(inner: Delta, tensors: Tensors, weight: torch.Tensor) -> Decompos
         raise ValueError("another shape")
     shape = (1, -1, *ones) if by_input else (-1, 1, *ones)
     return Decomposed(inner, lengths.reshape(shape).to(weight.device, copy=True))
+
+
+def check_shapes(delta: Delta, weight: torch.Tensor) -> None:
+    """Has a delta's shapes worked through for that weight, without its numbers.
+
+    Raises:
+        RuntimeError: They do not fit each other, or the weight.
+    """
+    nowhere = torch.device("meta")
+    on_device(delta, nowhere).of(torch.empty(weight.shape, device=nowhere))
 
 
 def product_size(tensors: Tensors, kind: str) -> int:
@@ -257,6 +306,14 @@ def _product(tensors: Tensors, a: str, b: str, core: str) -> torch.Tensor:
     if core in tensors:
         return torch.einsum("ijkl,jr,ip->prkl", tensors[core].float(), right, left)
     return left @ right.flatten(1)
+
+
+def _kronecker(first: torch.Tensor, second: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+    """Some rows of the product, computed from only what they are made of."""
+    height = len(second)
+    skipped = begin // height
+    product = torch.kron(first[skipped : -(-end // height)], second)
+    return product[begin - skipped * height : end - skipped * height]
 
 
 def _is_channels_last(weight: torch.Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -19,14 +19,18 @@ from webui.generation.lora_deltas import (
     Full,
     Hadamard,
     Kronecker,
+    LowRank,
+    Replaced,
+    Rows,
     Tensors,
     bytes_of,
+    check_shapes,
     decomposed,
     low_rank,
     product_size,
 )
 from webui.generation.lora_names import Layer, Stacked, Target
-from webui.generation.lora_stacked import taken_apart
+from webui.generation.lora_stacked import rows_of, taken_apart
 from webui.library.lora_facts import LORA_TENSOR, LoraPart
 from webui.library.loras import LoraCard
 
@@ -54,10 +58,15 @@ _PLAIN: Mapping[str, str] = MappingProxyType(
 _TENSOR = re.compile(
     r"(?P<layer>.+?)\.(?:"
     rf"(?P<plain>{'|'.join(map(re.escape, _PLAIN))})(?:\.default)?\.weight"
+    r"|(?P<bias>lora_B|lora_up)(?:\.default)?\.bias"
     r"|(?P<other>lora_magnitude_vector|alpha|dora_scale|diff|diff_b|w_norm|b_norm"
     r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))(?:\.default)?(?:\.weight)?)"
 )
 _PROCESSOR = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight")
+_XLABS = re.compile(r"(.+\.processor\.(?:qkv|proj)_lora[12]?)\.(down|up)\.weight")
+_NORM = re.compile(r"(.+\.(?:norm\.(?:query|key)_norm|norm_(?:added_)?[qk]))\.(?:scale|weight)")
+"""A norm of queries or keys as FLUX.1's makers and diffusers call it, which comes whole."""
+
 _LENGTHS = ("dora_scale", "lora_magnitude_vector")
 
 
@@ -75,17 +84,21 @@ class ReadLora:
     Attributes:
         matched, total: Layers that fit the model, and layers in the file.
         misfits: How many layers do not fit, by what is to be said of the model.
+        hint: What its first layer makes of the channels of a hint, which the model's lacks; None
+            of one that takes no hint.
     """
 
     deltas: Mapping[Weight, Delta]
     matched: int
     total: int
     misfits: Mapping[str, int]
+    hint: LowRank | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes in memory."""
-        return sum(map(bytes_of, self.deltas.values()))
+        own = sum(map(bytes_of, self.deltas.values()))
+        return own + (0 if self.hint is None else bytes_of(self.hint))
 
 
 @dataclass
@@ -113,6 +126,7 @@ def read_lora(
     adapters = read_adapters(card, metadata, known)
     deltas: dict[Weight, Delta] = {}
     misfits: Counter[str] = Counter()
+    hint: LowRank | None = None
     for name, layer in layers.items():
         target = table.get(name)
         if target is None or layer.unknown is not None:
@@ -120,8 +134,10 @@ def read_lora(
             continue
         made: dict[Weight, Delta] = {}
         try:
-            for one, tensors in _one_by_one(target, layer.tensors, weights):
-                made |= _deltas(one, tensors, adapters.get(one.part), weights)
+            layer.tensors, of_hint = _parted(target, layer.tensors, weights)
+            for one, tensors, rows in _one_by_one(target, layer.tensors, weights):
+                made |= _deltas(one, tensors, rows, adapters.get(one.part), weights)
+            hint = hint or _hint(made, of_hint)
         except (ValueError, RuntimeError, IndexError):
             misfits[OTHER_SHAPE] += 1
         except KeyError:
@@ -129,7 +145,29 @@ def read_lora(
         else:
             deltas |= made
     matched = len(layers) - misfits.total()
-    return ReadLora(deltas, matched, len(layers), misfits)
+    return ReadLora(deltas, matched, len(layers), misfits, hint)
+
+
+def _parted(
+    target: Target, tensors: Tensors, weights: Mapping[Weight, torch.Tensor]
+) -> tuple[Tensors, torch.Tensor | None]:
+    """The tensors for what the model's layer takes, and what there is for the channels of a hint
+    behind: FLUX.1's LoRAs for hints have its first layer take both."""
+    if not isinstance(target, Layer) or target.path != _FIRST_LAYER or "down" not in tensors:
+        return tensors, None
+    own = weights[Weight(target.part, f"{target.path}.weight")].shape[1]
+    down = tensors["down"]
+    if down.shape[1] != 2 * own:
+        return tensors, None
+    return tensors | {"down": down[:, :own].contiguous()}, down[:, own:]
+
+
+_FIRST_LAYER = "x_embedder"
+
+
+def _hint(made: Mapping[Weight, Delta], down: torch.Tensor | None) -> LowRank | None:
+    delta = next((one for one in made.values() if isinstance(one, LowRank)), None)
+    return None if down is None or delta is None else replace(delta, down=down.to(delta.down))
 
 
 def _layers_of(target: Target) -> tuple[Layer, ...]:
@@ -138,18 +176,20 @@ def _layers_of(target: Target) -> tuple[Layer, ...]:
 
 def _one_by_one(
     target: Target, tensors: Tensors, weights: Mapping[Weight, torch.Tensor]
-) -> Iterator[tuple[Layer, Tensors]]:
-    """Each of the model's layers with the tensors that are for it.
+) -> Iterator[tuple[Layer, Tensors, Rows | None]]:
+    """Each of the model's layers with the tensors that are for it, and which rows of what they
+    make, where they make more.
 
     Raises:
         ValueError: The tensors are of another shape.
         KeyError: They cannot be taken apart.
     """
     if isinstance(target, Layer):
-        yield target, tensors
+        yield target, tensors, None
         return
     outputs = [weights[Weight(one.part, f"{one.path}.weight")].shape[0] for one in target.layers]
-    yield from zip(target.layers, taken_apart(tensors, outputs), strict=True)
+    rows = rows_of(outputs, is_swapped=target.is_swapped)
+    yield from zip(target.layers, taken_apart(tensors, rows), rows, strict=True)
 
 
 def _read(card: LoraCard) -> tuple[dict[str, _Layer], dict[str, str]]:
@@ -180,10 +220,14 @@ def _place(name: str) -> tuple[str, str, bool]:
     if old := _PROCESSOR.fullmatch(name):
         module = "to_out.0" if old[2] == "to_out" else old[2]
         return f"{old[1]}.{module}", old[3], True
+    if xlabs := _XLABS.fullmatch(name):
+        return xlabs[1], xlabs[2], True
     found = _TENSOR.fullmatch(name)
     if found is not None:
         tensor = _PLAIN[found["plain"]] if found["plain"] else found["other"]
-        return found["layer"], tensor, True
+        return found["layer"], "up_bias" if found["bias"] else tensor, True
+    if norm := _NORM.fullmatch(name):
+        return norm[1], "norm", True
     end = LORA_TENSOR.search(name)
     layer, _, tensor = name.rpartition(".") if end is None else (name[: end.start()], "", end[0])
     return layer or name, tensor, False
@@ -197,10 +241,14 @@ def _reason(tensor: str | None) -> str:
 def _deltas(
     target: Layer,
     tensors: Tensors,
+    rows: Rows | None,
     adapter: Adapter | None,
     weights: Mapping[Weight, torch.Tensor],
 ) -> dict[Weight, Delta]:
     """What one layer of a file does to the weight and the bias of the model's layer.
+
+    Args:
+        rows: Of a product that cannot be taken apart, those that are the layer's; None: all.
 
     Raises:
         ValueError: The tensors are of another shape.
@@ -218,13 +266,24 @@ def _deltas(
     if where in deltas:
         raise KeyError("two kinds at once")
     weight = weights[where]
-    delta = _factored(target.path, tensors, adapter, weight)
+    if "norm" in tensors:
+        return {where: Replaced(_full(tensors["norm"], weight).diff)}
+    delta = _factored(target.path, tensors, rows, adapter, weight)
+    if "up_bias" in tensors:
+        bias = Weight(target.part, f"{target.path}.bias")
+        deltas[bias] = _full(tensors["up_bias"].float() * delta.scale, weights[bias])
     if any(lengths in tensors for lengths in _LENGTHS):
         delta = decomposed(delta, tensors, weight)
     return deltas | {where: delta}
 
 
-def _factored(path: str, tensors: Tensors, adapter: Adapter | None, weight: torch.Tensor) -> Delta:
+def _factored(
+    path: str,
+    tensors: Tensors,
+    rows: Rows | None,
+    adapter: Adapter | None,
+    weight: torch.Tensor,
+) -> LowRank | Hadamard | Kronecker:
     def scale(rank: int | None) -> float:
         if adapter is not None:
             return adapter.scale(path, rank)
@@ -234,7 +293,9 @@ def _factored(path: str, tensors: Tensors, adapter: Adapter | None, weight: torc
         rank = tensors["down"].shape[0]
         return low_rank(tensors["up"], tensors["down"], tensors.get("mid"), scale(rank), weight)
     kind = "hada" if "hada_w1_a" in tensors else "lokr"
-    if product_size(tensors, kind) != weight.numel():
+    rows = rows if kind == "lokr" else None
+    outputs = len(weight) if rows is None else rows.total
+    if product_size(tensors, kind) != outputs * weight[0].numel():
         raise ValueError(OTHER_SHAPE)
     own = {
         name: tensor.to(weight.device, copy=True)
@@ -242,9 +303,12 @@ def _factored(path: str, tensors: Tensors, adapter: Adapter | None, weight: torc
         if name.startswith(f"{kind}_")
     }
     if kind == "hada":
-        return Hadamard(own, scale(own["hada_w1_b"].shape[0]))
-    ranked = next((own[name] for name in ("lokr_w1_b", "lokr_w2_b") if name in own), None)
-    return Kronecker(own, scale(None if ranked is None else ranked.shape[0]))
+        delta = Hadamard(own, scale(own["hada_w1_b"].shape[0]))
+    else:
+        ranked = next((own[name] for name in ("lokr_w1_b", "lokr_w2_b") if name in own), None)
+        delta = Kronecker(own, scale(None if ranked is None else ranked.shape[0]), rows)
+    check_shapes(delta, weight)
+    return delta
 
 
 def _full(diff: torch.Tensor, weight: torch.Tensor) -> Full:

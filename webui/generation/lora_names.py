@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from webui.generation.lora_transformers import own_names
+from webui.generation.lora_transformers import own_names, trainers_names
 from webui.library.lora_facts import LoraPart
 
 
@@ -25,9 +25,14 @@ class Layer(NamedTuple):
 
 
 class Stacked(NamedTuple):
-    """Layers that one layer of a file is for, whose outputs it has one above the other."""
+    """Layers that one layer of a file is for, whose outputs it has one above the other.
+
+    Attributes:
+        is_swapped: Whether the file has the second half of each one's outputs first.
+    """
 
     layers: tuple[Layer, ...]
+    is_swapped: bool = False
 
 
 Target = Layer | Stacked
@@ -48,6 +53,8 @@ _ENDS: Mapping[str, str] = MappingProxyType(
         "conv_in": "input_blocks.0.0",
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",
     }
@@ -64,8 +71,15 @@ _ENCODERS: Mapping[LoraPart, tuple[str, ...]] = MappingProxyType(
 _T5 = "lora_te3_"
 """How those of T5 begin, whichever encoder of a model it is."""
 
-_OF_TRANSFORMER = ("lora_unet_", "lora_transformer_", "lycoris_")
-"""How kohya's and LyCORIS's names of a transformer's layers begin."""
+_COMFY: Mapping[LoraPart, tuple[str, ...]] = MappingProxyType(
+    {"text_encoder": ("clip_l", "clip_h"), "text_encoder_2": ("clip_g",)}
+)
+_COMFY_T5 = "t5xxl"
+"""What ComfyUI calls the text encoders."""
+
+_OF_UNET = ("lora_unet_", "lycoris_")
+_OF_TRANSFORMER = (*_OF_UNET, "lora_transformer_")
+"""How kohya's, LyCORIS's and OneTrainer's names of a denoiser's layers begin."""
 
 _BLOCK = re.compile(r"((?:down_blocks|up_blocks)\.\d+\.\w+\.\d+|mid_block\.\w+\.\d+)\.(.+)")
 
@@ -90,21 +104,27 @@ def _of_unet(unet: torch.nn.Module) -> dict[str, Target]:
         layer = Layer("unet", path)
         for dotted in (path, f"unet.{path}"):
             table[dotted] = table[f"base_model.model.{dotted}"] = layer
-        for name in filter(None, (path, _sgm(path, blocks))):
-            table[f"lora_unet_{_mangled(name)}"] = layer
+        sgm = _sgm(path, blocks)
+        if sgm is not None:
+            table[f"diffusion_model.{sgm}"] = layer
+        for name in filter(None, (path, sgm)):
+            for prefix in _OF_UNET:
+                table[prefix + _mangled(name)] = layer
     return table
 
 
 def _of_transformer(transformer: torch.nn.Module) -> dict[str, Target]:
     table: dict[str, Target] = {}
     paths = dict.fromkeys(_weighted(transformer))
-    named: list[tuple[str, tuple[str, ...]]] = [
-        *((path, (path,)) for path in paths),
-        *own_names(type(transformer).__name__, paths),
-    ]
-    for name, ours in named:
+    kind = type(transformer).__name__
+    targets: dict[str, Target] = {path: Layer("transformer", path) for path in paths}
+    for name, ours in (*own_names(kind, paths), *trainers_names(kind, paths)):
         layers = tuple(Layer("transformer", path) for path in ours)
-        target = layers[0] if len(layers) == 1 else Stacked(layers)
+        targets[name] = layers[0] if len(layers) == 1 else Stacked(layers)
+    for name, ours in own_names(kind, paths, swapped=True):
+        layers = tuple(Layer("transformer", path) for path in ours)
+        targets[name] = Stacked(layers, is_swapped=True)
+    for name, target in targets.items():
         for dotted in (name, f"transformer.{name}", f"diffusion_model.{name}"):
             table[dotted] = table[f"base_model.model.{dotted}"] = target
         for prefix in _OF_TRANSFORMER:
@@ -116,6 +136,7 @@ def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Target]:
     table: dict[str, Target] = {}
     is_t5 = type(encoder).__name__ == "T5EncoderModel"
     prefixes = dict.fromkeys((*_ENCODERS[part], *((_T5,) if is_t5 else ())))
+    comfy = (_COMFY_T5,) if is_t5 else _COMFY.get(part, ())
     for path in _weighted(encoder):
         layer = Layer(part, path)
         inner = path.removeprefix("text_model.")
@@ -124,6 +145,8 @@ def _of_encoder(part: LoraPart, encoder: torch.nn.Module) -> dict[str, Target]:
             alone = (name,) if part == "text_encoder" else ()
             for dotted in (*alone, f"{part}.{name}"):
                 table[dotted] = table[f"base_model.model.{dotted}"] = layer
+            for encoder_name in comfy:
+                table[f"text_encoders.{encoder_name}.transformer.{name}"] = layer
             for prefix in prefixes:
                 table[prefix + _mangled(name)] = layer
     return table

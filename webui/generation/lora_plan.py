@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from webui.errors import BadRequestError
+from webui.generation.control import Control
 from webui.generation.families import Family
 from webui.generation.loras import Strength
 from webui.library.lora_facts import DENOISERS
@@ -123,6 +124,15 @@ def denoiser_strengths(loras: Iterable[PlannedLora]) -> tuple[TimedStrength, ...
             for lora in loras
             if lora.weight and not set(DENOISERS).isdisjoint(lora.card.facts.parts)
         )
+    )
+
+
+def hinted_strengths(controls: Iterable[Control]) -> tuple[TimedStrength, ...]:
+    """Of the LoRAs that have the model read hints."""
+    return tuple(
+        TimedStrength(Strength(one.net.sha256, one.weight), one.start, one.end)
+        for one in controls
+        if one.net is not None and one.is_lora
     )
 
 

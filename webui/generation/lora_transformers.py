@@ -21,19 +21,31 @@ class Blocks:
     Attributes:
         own, ours: What the row is called there and in diffusers.
         layers: Layers of a block, by their names there.
+        last_swapped: Which of these are as `Naming.swapped` in the last block.
     """
 
     own: str
     ours: str
     layers: Mapping[str, Paths]
+    last_swapped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Naming:
-    """All names of one architecture."""
+    """All names of one architecture.
+
+    Attributes:
+        others: Layers outside of the blocks, by their names there.
+        swapped: Those of them that give a shift and a scale there, and in diffusers a scale and a
+            shift.
+    """
 
     blocks: tuple[Blocks, ...]
     others: Mapping[str, str]
+    swapped: tuple[str, ...] = ()
+
+
+_LAST_NORM = "final_layer.adaLN_modulation.1"
 
 
 _FLUX = Naming(
@@ -45,6 +57,10 @@ _FLUX = Naming(
                 {
                     "img_mod.lin": ("norm1.linear",),
                     "txt_mod.lin": ("norm1_context.linear",),
+                    "img_attn.norm.query_norm": ("attn.norm_q",),
+                    "img_attn.norm.key_norm": ("attn.norm_k",),
+                    "txt_attn.norm.query_norm": ("attn.norm_added_q",),
+                    "txt_attn.norm.key_norm": ("attn.norm_added_k",),
                     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
                     "img_attn.proj": ("attn.to_out.0",),
                     "img_mlp.0": ("ff.net.0.proj",),
@@ -62,6 +78,8 @@ _FLUX = Naming(
             MappingProxyType(
                 {
                     "modulation.lin": ("norm.linear",),
+                    "norm.query_norm": ("attn.norm_q",),
+                    "norm.key_norm": ("attn.norm_k",),
                     "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
                     "linear2": ("proj_out",),
                 }
@@ -79,8 +97,10 @@ _FLUX = Naming(
             "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
             "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
             "final_layer.linear": "proj_out",
+            _LAST_NORM: "norm_out.linear",
         }
     ),
+    swapped=(_LAST_NORM,),
 )
 
 _SD3 = Naming(
@@ -88,11 +108,10 @@ _SD3 = Naming(
         Blocks(
             "joint_blocks",
             "transformer_blocks",
-            # Not context_block.adaLN_modulation, whose halves the last block has the other way
-            # round.
             MappingProxyType(
                 {
                     "x_block.adaLN_modulation.1": ("norm1.linear",),
+                    "context_block.adaLN_modulation.1": ("norm1_context.linear",),
                     "x_block.attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
                     "x_block.attn.proj": ("attn.to_out.0",),
                     "x_block.attn2.qkv": ("attn2.to_q", "attn2.to_k", "attn2.to_v"),
@@ -109,6 +128,7 @@ _SD3 = Naming(
                     "context_block.mlp.fc2": ("ff_context.net.2",),
                 }
             ),
+            last_swapped=("context_block.adaLN_modulation.1",),
         ),
     ),
     MappingProxyType(
@@ -119,8 +139,10 @@ _SD3 = Naming(
             "y_embedder.mlp.0": "time_text_embed.text_embedder.linear_1",
             "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2",
             "final_layer.linear": "proj_out",
+            _LAST_NORM: "norm_out.linear",
         }
     ),
+    swapped=(_LAST_NORM,),
 )
 
 _FLUX2 = Naming(
@@ -147,7 +169,6 @@ _FLUX2 = Naming(
             MappingProxyType({"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)}),
         ),
     ),
-    # Not final_layer.adaLN_modulation, whose halves diffusers has the other way round.
     MappingProxyType(
         {
             "img_in": "x_embedder",
@@ -160,8 +181,10 @@ _FLUX2 = Naming(
             "double_stream_modulation_txt.lin": "double_stream_modulation_txt.linear",
             "single_stream_modulation.lin": "single_stream_modulation.linear",
             "final_layer.linear": "proj_out",
+            _LAST_NORM: "norm_out.linear",
         }
     ),
+    swapped=(_LAST_NORM,),
 )
 
 _Z_ATTENTION: Mapping[str, Paths] = MappingProxyType(
@@ -192,25 +215,78 @@ _NAMINGS: Mapping[str, Naming] = MappingProxyType(
 """By diffusers' class; the others' makers have diffusers' names."""
 
 
-def own_names(kind: str, paths: Collection[str]) -> Iterator[tuple[str, Paths]]:
+_XLABS = Naming(
+    (
+        Blocks(
+            "double_blocks",
+            "transformer_blocks",
+            MappingProxyType(
+                {
+                    "processor.qkv_lora1": ("attn.to_q", "attn.to_k", "attn.to_v"),
+                    "processor.proj_lora1": ("attn.to_out.0",),
+                    "processor.qkv_lora2": (
+                        "attn.add_q_proj",
+                        "attn.add_k_proj",
+                        "attn.add_v_proj",
+                    ),
+                    "processor.proj_lora2": ("attn.to_add_out",),
+                }
+            ),
+        ),
+        Blocks(
+            "single_blocks",
+            "single_transformer_blocks",
+            MappingProxyType(
+                {
+                    "processor.qkv_lora": ("attn.to_q", "attn.to_k", "attn.to_v"),
+                    "processor.proj_lora": ("proj_out",),
+                }
+            ),
+        ),
+    ),
+    MappingProxyType({}),
+)
+
+_TRAINERS: Mapping[str, Naming] = MappingProxyType({"FluxTransformer2DModel": _XLABS})
+
+
+def own_names(
+    kind: str, paths: Collection[str], *, swapped: bool = False
+) -> Iterator[tuple[str, Paths]]:
     """Names in the maker's code, each with the layers of diffusers' model that it stands for.
 
     Args:
         kind: Diffusers' class of the model.
         paths: Its layers.
+        swapped: Only those of `Naming.swapped`, in place of only the others.
     """
-    naming = _NAMINGS.get(kind)
-    if naming is None:
-        return
+    if kind in _NAMINGS:
+        for name, ours, is_swapped in _named(_NAMINGS[kind], paths):
+            if is_swapped == swapped:
+                yield name, ours
+
+
+def trainers_names(kind: str, paths: Collection[str]) -> Iterator[tuple[str, Paths]]:
+    """Names that only a trainer of LoRAs gave, otherwise as `own_names`."""
+    if kind in _TRAINERS:
+        for name, ours, _ in _named(_TRAINERS[kind], paths):
+            yield name, ours
+
+
+def _named(naming: Naming, paths: Collection[str]) -> Iterator[tuple[str, Paths, bool]]:
+    """Each name, the layers it stands for, and whether it is a swapped one."""
     for blocks in naming.blocks:
         begin = f"{blocks.ours}."
-        numbers = {path[len(begin) :].partition(".")[0] for path in paths if path.startswith(begin)}
+        starts = (path[len(begin) :].partition(".")[0] for path in paths if path.startswith(begin))
+        numbers = {int(start) for start in starts}
         for number in numbers:
+            is_last = number == max(numbers)
             for own, layers in blocks.layers.items():
                 ours = tuple(f"{begin}{number}.{layer}" for layer in layers)
                 # The last block of some lacks what nothing reads any more.
                 if all(path in paths for path in ours):
-                    yield f"{blocks.own}.{number}.{own}", ours
+                    is_swapped = is_last and own in blocks.last_swapped
+                    yield f"{blocks.own}.{number}.{own}", ours, is_swapped
     for own, ours in naming.others.items():
         if ours in paths:
-            yield own, (ours,)
+            yield own, (ours,), own in naming.swapped

@@ -8,12 +8,13 @@ call this.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
-from webui.generation.lora_deltas import merge_into
+from webui.generation.devices import bytes_on
+from webui.generation.lora_deltas import LowRank, merge_into, tensors_of
 from webui.generation.lora_files import ReadLora, Weight, read_lora
 from webui.generation.lora_measures import Measures
 from webui.generation.lora_names import Target, spellings
@@ -38,9 +39,15 @@ class Loras:
     """
 
     def __init__(
-        self, parts: Mapping[LoraPart, torch.nn.Module], *, spare_bytes: int = SPARE_BYTES
+        self,
+        parts: Mapping[LoraPart, torch.nn.Module],
+        *,
+        spare_bytes: int = SPARE_BYTES,
+        bring: Callable[[str], None] = lambda _part: None,
     ) -> None:
+        """`bring` has a part's weights be in memory, where they may not be."""
         self._parts = dict(parts)
+        self._bring = bring
         self._spare_bytes = spare_bytes
         self._table: dict[str, Target] | None = None
         self._read: OrderedDict[str, ReadLora] = OrderedDict()
@@ -53,6 +60,12 @@ class Loras:
         """Bytes of the copies of the weights as they were loaded."""
         return sum(base.nbytes for base in self._bases.values())
 
+    def bytes_on(self, device: str) -> int:
+        """Bytes of these, and of the LoRAs that were read, which lie on a device."""
+        read = (delta for lora in self._read.values() for delta in lora.deltas.values())
+        tensors = (tensor for delta in read for tensor in tensors_of(delta))
+        return bytes_on((*self._bases.values(), *tensors), device)
+
     def take(self, sha256: str, card: LoraCard) -> ReadLora:
         """The LoRA of that content; its file is read once.
 
@@ -63,6 +76,10 @@ class Loras:
             self._read[sha256] = read_lora(card, self._spellings(), self._weights())
         self._read.move_to_end(sha256)
         return self._read[sha256]
+
+    def hint(self, sha256: str) -> LowRank | None:
+        """What the first layer of a LoRA that was taken in this job makes of a hint's channels."""
+        return self._read[sha256].hint
 
     def forget_all_but(self, kept: Container[str]) -> None:
         """Lets the least recently used of the others go when they take too much memory."""
@@ -88,6 +105,7 @@ class Loras:
         """
         if part not in self._parts:
             return
+        self._bring(part)
         wanted = self._wanted(part, stack)
         touched = [weight for weight in self._merged if weight.part == part]
         parameters = self._parts[part]
@@ -96,7 +114,14 @@ class Loras:
             if self._merged.get(weight, ()) != strengths:
                 self._set(weight, parameters.get_parameter(weight.name), strengths)
 
+    def forget_merged(self, part: str) -> None:
+        """To be told when a part's weights leave memory, and with them what was merged into."""
+        for weight in [weight for weight in self._bases if weight.part == part]:
+            del self._bases[weight]
+            self._merged.pop(weight, None)
+
     def _base(self, weight: Weight) -> torch.Tensor:
+        self._bring(weight.part)
         if weight in self._bases:
             return self._bases[weight]
         return self._parts[weight.part].get_parameter(weight.name)

@@ -1,22 +1,21 @@
 """How a model is laid out in memory, decided before it is loaded: pure arithmetic.
 
-Weights are counted from the files' headers. What computing takes beside them was measured with
-`python -m webui bench activations`: the most bytes that torch held at once in one call of each
-full-size network in bf16, its weights aside. It grows with the number of pixels.
+Weights are counted from the files' headers. What computing takes beside them is measured with
+`python -m webui bench models --only activations`: the most bytes that torch holds at once in one
+call of each full-size network in bf16, its weights aside. It grows with the number of pixels.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from webui.events import PlanReason
 from webui.generation.devices import Device
+from webui.generation.sizes import Sizes
 from webui.settings import GIB, MemoryName, PlanName
-
-Kind = Literal["denoiser", "text", "vae"]
 
 SPARE_BYTES = 640 * 1024**2
 """Left free: kernels' workspaces, what the allocator rounds up, other programs' windows."""
@@ -24,51 +23,21 @@ SPARE_BYTES = 640 * 1024**2
 TILE_SIDE = 512
 """Side in pixels of the tiles a VAE works on; diffusers' default for one trained at 512."""
 
-LADDER: tuple[PlanName, ...] = ("resident", "turns", "stream", "sequential", "fp8")
+LADDER: tuple[PlanName, ...] = ("resident", "turns", "drop", "stream", "sequential", "fp8")
 """From fast to lean. The last alters the picture a little, so all others are tried before."""
 
 _QUICK: tuple[PlanName, ...] = ("resident", "turns")
 
-_DECODE_BYTES = 1536
+DECODE_BYTES = 1536
 """Of a VAE of Stable Diffusion's shape, a pixel of the picture, in a format of 2 bytes."""
 
-_DENOISE_BYTES: Mapping[str, int] = MappingProxyType(
+DENOISE_BYTES: Mapping[str, int] = MappingProxyType(
     {"SD 1": 520, "SD 2": 520, "SDXL": 370, "SD 3": 510, "Flux": 470}
 )
 """A pixel of one picture, with the second pass that guidance takes where the family has it."""
 
 _WIDE_DENOISE_BYTES = 940
 """Of others: twice Flux's, for twice the width (Flux 2) or a second pass (Qwen-Image, Z-Image)."""
-
-_UNET_LISTS = ("down_blocks", "up_blocks", "input_blocks", "output_blocks")
-_NUMBERED = re.compile(r"(?:^|[./])(\w+)\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a model's parts take in bytes, in the format they are loaded in.
-
-    Attributes:
-        family: As `webui.library.recognition` names it.
-        group: Largest part of the denoiser that is brought in at once when it is streamed.
-        rest: What of the denoiser is in no such part and stays there while it runs.
-        leaf: Largest single tensor of all parts.
-        itemsize: Bytes of a number in the format computed in.
-    """
-
-    family: str
-    denoiser: int
-    text: int
-    vae: int
-    group: int
-    rest: int
-    leaf: int
-    itemsize: int = 2
-
-    @property
-    def weights(self) -> int:
-        """All parts together."""
-        return self.denoiser + self.text + self.vae
 
 
 class PictureSize(NamedTuple):
@@ -88,14 +57,18 @@ class MemoryPlan:
 
     Attributes:
         name: "resident": every part stays on the device. "turns": text encoders and denoiser take
-            turns there. "stream": groups of layers are brought in while the ones before compute.
+            turns there. "drop": so they do, each read from its files when it is used and let go
+            after. "stream": groups of layers are brought in while the ones before compute.
             "sequential": one layer at a time. "fp8": the denoiser's weights are kept in 8 bits and
             widened layer by layer.
         tiled: Whether the VAE works on tiles, and on one picture of a batch at a time.
-        needs: Bytes it takes at most, `SPARE_BYTES` included.
+        needs: Bytes it takes at most, with what lies beside the model and `SPARE_BYTES`.
         whole: Bytes that everything resident and untiled would take.
         free: Bytes that were free.
-        asked: Whether the plan was asked for by name.
+        reason: "room": the first that fits, or the leanest there is. "asked": asked for by name.
+            "ran out": what is less lean has run out of memory before. "kept": the model lies in
+            memory so already, and another way would mean to load it again.
+        leaner: The plans after it that make a difference here, in their order.
     """
 
     name: PlanName
@@ -103,7 +76,8 @@ class MemoryPlan:
     needs: int
     whole: int
     free: int
-    asked: bool = False
+    reason: PlanReason = "room"
+    leaner: tuple[PlanName, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -118,30 +92,35 @@ class MemoryPlan:
     @property
     def why(self) -> str:
         """One sentence for people."""
+        done = f"{_DONE[self.name]}{_TILED if self.tiled else ''}{_REASONS[self.reason]}"
+        needs = f"{done}, which takes {self.needs / GIB:.1f} GiB"
         free = f"{self.free / GIB:.1f} GiB are free"
-        needs = f"{_DONE[self.name]}{_TILED if self.tiled else ''}, which takes"
         if not self.fits:
-            return f"{needs} {self.needs / GIB:.1f} GiB, and only {free}: it may not be enough."
-        if self.asked:
-            return f"{needs} {self.needs / GIB:.1f} GiB, as asked; {free}."
-        if self.name == "resident" and not self.tiled:
-            return f"{needs} {self.needs / GIB:.1f} GiB; {free}."
-        return (
-            f"{needs} {self.needs / GIB:.1f} GiB; everything at once would take"
-            f" {self.whole / GIB:.1f} GiB, and {free}."
-        )
+            return f"{needs}, and only {free}: it may not be enough."
+        if self.reason != "room" or (self.name == "resident" and not self.tiled):
+            return f"{needs}; {free}."
+        return f"{needs}; everything at once would take {self.whole / GIB:.1f} GiB, and {free}."
 
 
 _DONE: Mapping[PlanName, str] = MappingProxyType(
     {
         "resident": "The whole model stays in the device's memory",
         "turns": "Text encoders and denoiser take turns in the device's memory",
+        "drop": "Text encoders and denoiser are read when they are used, and let go",
         "stream": "The model's layers are brought into the device's memory in groups",
         "sequential": "The model's layers are brought into the device's memory one by one",
         "fp8": "The denoiser's weights are kept in 8 bits",
     }
 )
 _TILED = ", and pictures are decoded in tiles"
+_REASONS: Mapping[PlanReason, str] = MappingProxyType(
+    {
+        "room": "",
+        "asked": ", as asked",
+        "ran out": ", since memory ran out",
+        "kept": ", as it was loaded before",
+    }
+)
 
 
 def plan_memory(
@@ -152,66 +131,86 @@ def plan_memory(
     height: int,
     batch: int,
     *,
+    beside: Sequence[Sizes] = (),
     host: int | None = None,
     asked: MemoryName = "auto",
+    after: PlanName | None = None,
+    kept: PlanName | None = None,
 ) -> MemoryPlan:
     """The first plan that fits, or the leanest there is.
 
     Args:
-        free: Bytes free on the device.
+        free: Bytes free on the device, with what the model and all beside it take by now.
         width, height: Of the pictures, in pixels.
         batch: Pictures made at once.
+        beside: What else lies in memory while it runs: ControlNets, a refiner, LoRAs.
         host: Bytes free in the machine's memory, where parts wait; None: enough.
         asked: A plan to take in any case; only whether the VAE works on tiles is then planned.
+        after: The least lean plan to take after one has run out of memory; that one in tiles.
+        kept: The plan that the model is in memory by, which is then the one to take.
     """
-    names: tuple[PlanName, ...] = (asked,) if asked != "auto" else _possible(sizes, device, host)
+    possible = _possible((sizes, *beside), device, host)
+    names: tuple[PlanName, ...] = possible
+    reason: PlanReason = "room"
+    if kept is not None:
+        names, reason = (kept,), "kept"
+    elif after is not None:
+        names, reason = (after, *_leaner_than(after, possible)), "ran out"
+    elif asked != "auto":
+        names, reason = (asked,), "asked"
     work = _Work(sizes, width * height, batch)
+
+    def needs(name: PlanName, *, tiled: bool) -> int:
+        busy = max(work.denoise, work.decode(tiled=tiled))
+        others = sum(_takes(name, one, 0, apart=device.apart) for one in beside)
+        return _takes(name, sizes, busy, apart=device.apart) + others + SPARE_BYTES
+
     plans = [
         MemoryPlan(
             name,
             tiled,
-            needs=_needs(name, sizes, work, tiled=tiled, apart=device.apart),
-            whole=_needs("resident", sizes, work, tiled=False, apart=device.apart),
+            needs=needs(name, tiled=tiled),
+            whole=needs("resident", tiled=False),
             free=free,
-            asked=asked != "auto",
+            reason=reason,
+            leaner=_leaner_than(name, possible),
         )
         for name, tiled in _candidates(names)
+        if tiled or name != after
     ]
     return next((plan for plan in plans if plan.fits), plans[-1])
 
 
-def leaner(plan: MemoryPlan, device: Device) -> PlanName | None:
+def leaner(plan: MemoryPlan) -> PlanName | None:
     """The next leaner plan to try, always with tiles, after that one has run out of memory.
 
     Returns:
         None where there is nothing leaner. The plan's own name: with tiles it has not been tried.
     """
-    if not plan.tiled and plan.name == "resident" and not device.apart:
+    if not plan.tiled and plan.name == "resident" and "turns" not in plan.leaner:
         return plan.name
-    names = _possible(None, device, None)
-    for name in names:
-        if LADDER.index(name) > LADDER.index(plan.name):
-            return name
+    if plan.leaner:
+        return plan.leaner[0]
     return None if plan.tiled else plan.name
 
 
-def retried(plan: MemoryPlan, name: PlanName) -> MemoryPlan:
-    """The plan of that name with tiles, in place of one that has run out of memory."""
-    return MemoryPlan(name, True, plan.needs, plan.whole, plan.free, plan.asked)
+def _leaner_than(name: PlanName, names: Sequence[PlanName]) -> tuple[PlanName, ...]:
+    return tuple(other for other in names if LADDER.index(other) > LADDER.index(name))
 
 
-def _possible(sizes: Sizes | None, device: Device, host: int | None) -> tuple[PlanName, ...]:
+def _possible(together: Sequence[Sizes], device: Device, host: int | None) -> tuple[PlanName, ...]:
     """Plans that make a difference on the device, in their order.
 
-    Where the device has no memory of its own, nothing is gained by parts waiting elsewhere; MPS
-    knows no 8-bit floats.
+    Where the device has no memory of its own, nothing is gained by parts waiting elsewhere: they
+    are read again. MPS knows no 8-bit floats.
     """
     if device.platform == "MPS":
-        return ("resident",)
+        return ("resident", "drop")
     if not device.apart:
-        return ("resident", "fp8")
-    if sizes is not None and host is not None and host < sizes.denoiser + sizes.text:
-        return ("resident", "turns", "fp8") if host >= sizes.text else ("resident", "fp8")
+        return ("resident", "drop", "fp8")
+    text = sum(sizes.text for sizes in together)
+    if host is not None and host < text + sum(sizes.denoiser for sizes in together):
+        return ("resident", "turns", "fp8") if host >= text else ("resident", "fp8")
     return ("resident", "turns", "stream", "sequential")
 
 
@@ -238,7 +237,7 @@ class _Work:
     @property
     def denoise(self) -> int:
         """Of all pictures of a batch at once, guidance included."""
-        each = _DENOISE_BYTES.get(self.sizes.family, _WIDE_DENOISE_BYTES)
+        each = DENOISE_BYTES.get(self.sizes.family, _WIDE_DENOISE_BYTES)
         return each * self.pixels * self.batch * self.sizes.itemsize // 2
 
     def decode(self, *, tiled: bool) -> int:
@@ -246,57 +245,22 @@ class _Work:
         pixels = min(self.pixels, TILE_SIDE**2) if tiled else self.pixels
         # Tiles are put together in a picture of float32 beside them.
         whole = self.pixels * 3 * 4 * 2 if tiled else 0
-        return _DECODE_BYTES * pixels * self.sizes.itemsize // 2 + whole
+        return DECODE_BYTES * pixels * self.sizes.vae_itemsize // 2 + whole
 
 
-def _needs(name: PlanName, sizes: Sizes, work: _Work, *, tiled: bool, apart: bool) -> int:
-    """Bytes the plan takes at most."""
-    busy = max(work.denoise, work.decode(tiled=tiled))
+def _takes(name: PlanName, sizes: Sizes, busy: int, *, apart: bool) -> int:
+    """Bytes a model laid out so takes at most, with those that computing takes beside it."""
     match name:
         case "resident":
-            weights = sizes.weights + busy
-        case "turns":
-            weights = sizes.vae + max(sizes.text, sizes.denoiser + busy)
+            return sizes.weights + busy
+        case "turns" | "drop":
+            return sizes.vae + max(sizes.text, sizes.denoiser + busy)
         case "stream":
             # One group computes while the next one arrives.
-            weights = sizes.vae + max(2 * sizes.leaf, sizes.rest + 2 * sizes.group + busy)
+            return sizes.vae + max(2 * sizes.leaf, sizes.rest + 2 * sizes.group + busy)
         case "sequential":
-            weights = max(2 * sizes.leaf, 2 * min(sizes.leaf, sizes.group) + busy)
+            return max(2 * sizes.leaf, 2 * min(sizes.leaf, sizes.group) + busy)
         case "fp8":
-            small = sizes.denoiser // sizes.itemsize + sizes.leaf + busy
-            weights = sizes.vae + (max(sizes.text, small) if apart else sizes.text + small)
-    return weights + SPARE_BYTES
-
-
-def sizes_of(family: str, parts: Mapping[Kind, Mapping[str, int]], *, itemsize: int) -> Sizes:
-    """Sizes of a model from the bytes of its parts' tensors, by name."""
-    totals = {kind: sum(tensors.values()) for kind, tensors in parts.items()}
-    group, rest = _groups(parts.get("denoiser", {}))
-    return Sizes(
-        family,
-        denoiser=totals.get("denoiser", 0),
-        text=totals.get("text", 0),
-        vae=totals.get("vae", 0),
-        group=group,
-        rest=rest,
-        leaf=max((size for tensors in parts.values() for size in tensors.values()), default=0),
-        itemsize=itemsize,
-    )
-
-
-def _groups(denoiser: Mapping[str, int]) -> tuple[int, int]:
-    """Largest group that is streamed, and what is in none.
-
-    A transformer is streamed block by block. The few blocks of a UNet are too large for that: it is
-    streamed layer by layer.
-    """
-    largest = max(denoiser.values(), default=0)
-    if any(part in _UNET_LISTS for name in denoiser for part in re.split(r"[./]", name)):
-        return largest, 0
-    blocks: dict[tuple[str, str], int] = {}
-    for name, size in denoiser.items():
-        if (found := _NUMBERED.search(name)) is not None:
-            place = (found[1], found[2])
-            blocks[place] = blocks.get(place, 0) + size
-    group = max(blocks.values(), default=largest)
-    return group, sum(denoiser.values()) - sum(blocks.values())
+            wide = sizes.denoiser - sizes.packed
+            small = sizes.packed + wide // sizes.itemsize + sizes.leaf + busy
+            return sizes.vae + (max(sizes.text, small) if apart else sizes.text + small)

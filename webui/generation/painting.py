@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Generator, Sequence
+from itertools import product
 from pathlib import Path
 from threading import Event
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from webui.clearance import Texts
-from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured, StageDone, StageName
 from webui.generation.backbones.base import Conditioning, Encoding
-from webui.generation.control import Control, about_control
-from webui.generation.denoise import Refining, StepDone, StoppedError, denoise
+from webui.generation.companions import FoundPart
+from webui.generation.company import company_of
+from webui.generation.compiling import CompileError
+from webui.generation.control import Control
+from webui.generation.denoise import (
+    Observer,
+    Prepared,
+    Refining,
+    StepDone,
+    StoppedError,
+    denoise,
+)
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
+from webui.generation.hinted import about_control
 from webui.generation.hints import make_hint
-from webui.generation.lora_plan import PlannedLora, in_row, row_field, strengths_at
+from webui.generation.lora_plan import hinted_strengths, strengths_at
+from webui.generation.masked import Masked
+from webui.generation.matching import match, measure
 from webui.generation.memory import MemoryPlan, PictureSize
-from webui.generation.pipelines import Loaded, Pipelines
+from webui.generation.pipelines import Company, Loaded, Pipelines
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
+from webui.generation.speed import Rung
+from webui.generation.speeding import rung_of
 from webui.generation.stages import (
     HintKey,
     Key,
@@ -48,10 +62,22 @@ from webui.generation.starting import (
 from webui.generation.steering import ControlNets, Steering
 from webui.generation.thread import DeviceThread
 from webui.generation.timeline import Timeline, make_timeline
-from webui.settings import MemoryName
+from webui.settings import MemoryName, PlanName
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
+
+
+class Painted(NamedTuple):
+    """One batch.
+
+    Attributes:
+        pictures: PNG files without text.
+        rung: How its denoising was run.
+    """
+
+    pictures: tuple[bytes, ...]
+    rung: Rung
 
 
 class Painter:
@@ -76,9 +102,12 @@ class Painter:
         self._cache = StageCache(cache_bytes)
         self._thread = DeviceThread()
         self._in_8_bits: set[str] = set()
+        self._parts: dict[str, tuple[FoundPart, ...]] = {}
 
-    def load(self, plan: Plan, beside: Plan | None = None) -> Generator[StageDone, None, Loaded]:
-        """The plan's model, loaded when it is not in memory.
+    def load(
+        self, plan: Plan, beside: Plan | None = None
+    ) -> Generator[StageDone | Notice, None, Loaded]:
+        """The plan's model, loaded when it is not in memory, telling what was chosen for it then.
 
         Args:
             beside: The plan of the model that it refines, which stays if it is in memory.
@@ -87,29 +116,49 @@ class Painter:
             BrokenFileError: The model does not load.
             OutOfMemoryError: The device cannot hold it.
         """
-        reused = self._pipelines.holds(plan.checkpoint)
-        company = beside or plan.refiner
-        other = None if company is None else company.checkpoint
+        reused = self._pipelines.holds(plan.checkpoint, plan.vae)
+        is_held = self._pipelines.holds(plan.checkpoint)
 
         def work() -> Loaded:
-            if not reused and beside is None:
-                self._controlnets.release()
             size = PictureSize(plan.paint_width, plan.paint_height, plan.request.batch)
-            loaded = self._pipelines.get(plan.checkpoint, plan.family, size, beside=other)
-            self._note_storage(plan.checkpoint.sha256)
+            company = self._company(plan, beside)
+            loaded = self._pipelines.get(
+                plan.checkpoint, plan.family, size, beside=company, vae=plan.vae
+            )
+            self._note_storage(plan.checkpoint.key)
+            self._note_parts(loaded)
             return loaded
 
-        return (yield from self._timed("load", work, reused=reused))
+        loaded = yield from self._timed("load", work, reused=reused)
+        choices = () if is_held else (part.choice for part in loaded.parts)
+        yield from (Notice(message=choice) for choice in choices if choice is not None)
+        return loaded
 
-    def _note_storage(self, sha256: str) -> None:
+    def _note_parts(self, loaded: Loaded) -> None:
+        """Forgets all results once a model has other parts than before, of which its key is not."""
+        key = loaded.checkpoint.key
+        if self._parts.setdefault(key, loaded.parts) != loaded.parts:
+            self._cache.clear()
+            self._parts[key] = loaded.parts
+
+    def _company(self, plan: Plan, beside: Plan | None) -> Company:
+        """What runs beside the plan's model; ControlNets that do not are gone after."""
+        steered = beside or plan
+        wanted = {net.sha256 for net in steered.controlnets}
+        if wanted or not self._pipelines.holds(steered.checkpoint):
+            self._controlnets.keep_only(wanted)
+        there = self._controlnets.bytes_on(self.device.name) if wanted else 0
+        return company_of(steered, plan, self._pipelines, self.device.dtype, there=there)
+
+    def _note_storage(self, model: str) -> None:
         """Forgets all results once a model's weights are stored in 8 bits, or no longer."""
         in_8_bits = self._pipelines.plan.name == "fp8"
-        if in_8_bits == (sha256 in self._in_8_bits):
+        if in_8_bits == (model in self._in_8_bits):
             return
         self._cache.clear()
-        self._in_8_bits ^= {sha256}
+        self._in_8_bits ^= {model}
 
-    def load_refiner(self, plan: Plan) -> Generator[StageDone, None, Loaded | None]:
+    def load_refiner(self, plan: Plan) -> Generator[StageDone | Notice, None, Loaded | None]:
         """The model that makes the last steps, to be loaded ahead of the one that makes the others.
 
         Raises:
@@ -129,38 +178,35 @@ class Painter:
         """
         return self._pipelines.plan
 
-    def retreat(self, plan: Plan) -> MemoryPlan | None:
-        """Lets go of all models after the device has run out of memory, to load more leanly.
+    def retreat(self, plan: Plan) -> PlanName | None:
+        """Lets go of all that is held after the device has run out of memory, to load more leanly.
 
         Returns:
-            How the plan's model will be laid out; None where there is nothing leaner.
+            By which plan its models will be laid out; None where there is nothing leaner.
         """
+        models = [one.checkpoint for one in (plan, plan.refiner) if one is not None]
 
-        def work() -> MemoryPlan | None:
-            self._controlnets.release()
-            return self._pipelines.retreat(plan.checkpoint)
+        def work() -> PlanName | None:
+            self._controlnets.keep_only(())
+            self._cache.clear()
+            return self._pipelines.retreat(*models)
 
         return self._thread.call(work)
 
     def match(
         self, loaded: Loaded, plan: Plan
     ) -> Generator[LoraApplied | Notice | StackMeasured, None, None]:
-        """Reads the plan's LoRAs and tells how many layers of each fit the model, why others do
-        not, and how much they change.
+        """Reads the plan's LoRAs, those of its controls too, and tells how many layers of each fit
+        the model, why others do not, and how much they change.
 
         Raises:
-            BadRequestError: Nothing of one fits; names its row.
+            BadRequestError: Nothing of one fits, or not the layer for its hint; names its row or
+                control.
             BrokenFileError: A file is damaged.
         """
-
-        def work() -> list[LoraApplied | Notice]:
-            applied = [told for lora in plan.loras for told in _match(loaded, lora)]
-            loaded.loras.forget_all_but({lora.hashes.sha256 for lora in plan.loras})
-            return applied
-
-        yield from self._thread.call(work)
+        yield from self._thread.call(lambda: match(loaded, plan))
         if plan.loras:
-            yield self._thread.call(lambda: _measured(loaded, plan))
+            yield self._thread.call(lambda: measure(loaded, plan))
 
     def encode(
         self, loaded: Loaded, plan: Plan, batch: int = 0
@@ -177,7 +223,10 @@ class Painter:
             def condition(pair: Sequence[ParsedPrompt]) -> Conditioning:
                 return loaded.backbone.condition(loaded.pipe, pair, encode)
 
-            return make_timeline(prompts, condition, encode)
+            try:
+                return make_timeline(prompts, condition, encode)
+            finally:
+                loaded.rereader.done_with_text()
 
         return (yield from self._timed("text", work, reused=reused, batch=batch))
 
@@ -221,18 +270,22 @@ class Painter:
         """
         if not plan.controls:
             return ()
-        nets = [control.net for control in plan.controls]
-        loaded = yield from self._timed(
-            "control", lambda: self._controlnets.get(nets), reused=self._controlnets.holds(nets)
-        )
+        nets, layout = plan.controlnets, self.memory_plan.name
+        loaded: tuple[Any, ...] = ()
+        if nets:
+            reused = self._controlnets.holds(nets, layout)
+            loaded = yield from self._timed(
+                "control", lambda: self._controlnets.get(nets, layout), reused=reused
+            )
         keys = [HintKey(control.hint) for control in plan.controls]
         reused = all(self._cache.get(key) is not None for key in keys)
         hints = yield from self._timed(
             "hint", lambda: [self._hint(control) for control in plan.controls], reused=reused
         )
+        asked, masked = iter(loaded), Masked.on(plan.canvas)
         return tuple(
-            Steering.of(control, net, hint)
-            for control, net, hint in zip(plan.controls, loaded, hints, strict=True)
+            Steering.of(control, None if control.controlnet is None else next(asked), hint, masked)
+            for control, hint in zip(plan.controls, hints, strict=True)
         )
 
     def _hint(self, control: Control) -> torch.Tensor:
@@ -249,48 +302,45 @@ class Painter:
         loaded: Loaded,
         plan: Plan,
         batch: int,
-        timeline: Timeline,
-        start: Start,
-        steerings: tuple[Steering, ...],
-        refining: Refining | None,
+        prepared: Prepared,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
-    ) -> Generator[StageDone | StepDone, None, tuple[bytes, ...]]:
-        """The pictures of one batch as PNG files without text.
+    ) -> Generator[StageDone | StepDone | Notice, None, Painted]:
+        """The pictures of one batch, made as fast as the plan's request says and can be done.
 
         Raises:
             StoppedError: `stopped` was true at the start or at the end of a step.
         """
         if stopped():
             raise StoppedError
-        latents_key, pictures_key = keys_of(plan, batch)
+        rung, sentence = rung_of(plan, prepared.models(loaded))
+        if sentence is not None:
+            yield Notice(message=sentence)
+        latents_key, pictures_key = keys_of(plan, batch, rung)
         pictures = self._cache.get(pictures_key)
         if pictures is not None:
             yield StageDone(name="denoise", seconds=0, reused=True, batch=batch)
             yield StageDone(name="decode", seconds=0, reused=True, batch=batch)
-            return pictures
-        latents = yield from self._latents(
-            latents_key,
-            loaded,
-            plan,
-            batch,
-            timeline,
-            start,
-            steerings,
-            refining,
-            pace=pace,
-            stopped=stopped,
-        )
+            return Painted(pictures, rung)
+        try:
+            latents = yield from self._latents(
+                latents_key, loaded, plan, batch, prepared, pace=pace, stopped=stopped
+            )
+        except CompileError:
+            # That it cannot be done is known from now on, so it is not tried again.
+            return (
+                yield from self.paint(loaded, plan, batch, prepared, pace=pace, stopped=stopped)
+            )
         pictures = yield from self._timed(
             "decode", lambda: decode(loaded, latents, plan.canvas), batch=batch
         )
         self._cache.put(pictures_key, pictures)
-        return pictures
+        return Painted(pictures, rung)
 
-    def forget(self, plan: Plan, batch: int) -> None:
+    def forget(self, plan: Plan, batch: int, rung: Rung) -> None:
         """Drops what is held of a batch: of a picture that was withheld nothing stays."""
-        for key in keys_of(plan, batch):
+        for key in keys_of(plan, batch, rung):
             self._cache.drop(key)
 
     def close(self) -> None:
@@ -303,35 +353,29 @@ class Painter:
         loaded: Loaded,
         plan: Plan,
         batch: int,
-        timeline: Timeline,
-        start: Start,
-        steerings: tuple[Steering, ...],
-        refining: Refining | None,
+        prepared: Prepared,
         *,
         pace: PreviewPace | None,
         stopped: Stopped,
-    ) -> Generator[StageDone | StepDone, None, torch.Tensor]:
+    ) -> Generator[StageDone | StepDone | Notice, None, torch.Tensor]:
         latents = self._cache.get(key)
         if latents is not None:
             yield StageDone(name="denoise", seconds=0, reused=True, batch=batch)
             return latents
 
-        def work(emit: Callable[[StepDone], None], closed: Event) -> torch.Tensor:
-            return denoise(
-                loaded,
-                plan,
-                plan.batches[batch],
-                timeline,
-                start,
-                steerings,
-                refining,
+        merged = (*key.loras, *hinted_strengths(plan.controls))
+
+        def work(emit: Callable[[StepDone | Notice], None], closed: Event) -> torch.Tensor:
+            observer = Observer(
                 before_call=lambda call, calls: loaded.loras.merge(
-                    loaded.backbone.denoiser, strengths_at(key.loras, call, calls)
+                    loaded.backbone.denoiser, strengths_at(merged, call, calls)
                 ),
                 emit=emit,
                 stopped=lambda: closed.is_set() or stopped(),
+                tell=lambda sentence: emit(Notice(message=sentence)),
                 pace=pace,
             )
+            return denoise(loaded, plan, plan.batches[batch], prepared, key.rung, observer)
 
         began = perf_counter()
         latents = yield from self._thread.stream(work)
@@ -369,44 +413,6 @@ class Painter:
         result = self._thread.call(work)
         yield StageDone(name=name, seconds=perf_counter() - began, reused=reused, batch=batch)
         return result
-
-
-def _match(loaded: Loaded, lora: PlannedLora) -> Iterator[LoraApplied | Notice]:
-    """How much of a LoRA fits; see `Painter.match`."""
-    try:
-        found = loaded.loras.take(lora.hashes.sha256, lora.card)
-    except BrokenFileError as error:
-        sentence = in_row(lora.row, error.message)
-        raise BrokenFileError(sentence, field=row_field(lora.row)) from None
-    if not found.matched:
-        reason, _ = max(found.misfits.items(), key=lambda misfit: misfit[1])
-        sentence = (
-            f"none of the {found.total} layers of {lora.name!r} fits, since the model"
-            f" {loaded.checkpoint.name!r} {reason}: mute or remove it."
-        )
-        raise BadRequestError(in_row(lora.row, sentence), field=row_field(lora.row))
-    yield LoraApplied(name=lora.name, matched=found.matched, total=found.total)
-    if found.misfits:
-        commonest_first = sorted(found.misfits.items(), key=lambda misfit: -misfit[1])
-        reasons = ", ".join(f"{reason} ({number})" for reason, number in commonest_first)
-        sentence = (
-            f"left out are {found.total - found.matched} of the {found.total} layers of"
-            f" {lora.name!r}, since the model {loaded.checkpoint.name!r} {reasons}."
-        )
-        yield Notice(message=in_row(lora.row, sentence))
-
-
-def _measured(loaded: Loaded, plan: Plan) -> StackMeasured:
-    """What the plan's LoRAs change; one that is in two rows counts once."""
-    named = {lora.name: lora.hashes.sha256 for lora in plan.loras}
-    measures = loaded.loras.measure(set(named.values()))
-    return StackMeasured(
-        sizes={name: measures.sizes(sha256) for name, sha256 in named.items()},
-        overlaps=tuple(
-            (first, second, measures.overlap(named[first], named[second]))
-            for first, second in combinations(named, 2)
-        ),
-    )
 
 
 def decoded_texts(loaded: Loaded, plan: Plan, refiner: Loaded | None = None) -> Texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -17,17 +17,21 @@ import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from tqdm import tqdm
 
-from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.errors import BrokenFileError
 from webui.generation.attention import attention_of, use_attention
 from webui.generation.backbones import BACKBONES
 from webui.generation.backbones.base import Backbone
+from webui.generation.companions import Companions, FoundPart
+from webui.generation.compiling import BlockCompiler
 from webui.generation.devices import (
     Device,
+    bytes_on,
     free_bytes,
     give_back,
-    is_out_of_memory,
+    held_by,
     memory_of,
 )
+from webui.generation.failures import while_loading
 from webui.generation.families import Family
 from webui.generation.latent_maps import LatentMap
 from webui.generation.loading import load_pipe
@@ -37,15 +41,17 @@ from webui.generation.memory import (
     USUAL,
     MemoryPlan,
     PictureSize,
-    Sizes,
     leaner,
     plan_memory,
-    retried,
 )
 from webui.generation.placement import decode_in_tiles, place
-from webui.generation.weight_sizes import sizes_for
+from webui.generation.rereading import Rereader
+from webui.generation.separate_vae import load_vae
+from webui.generation.sizes import Sizes
+from webui.generation.weight_sizes import sizes_for, vae_bytes
 from webui.library.checkpoints import Checkpoint
 from webui.library.lora_facts import LoraPart
+from webui.library.vaes import Vae
 from webui.settings import MemoryName, PlanName
 
 
@@ -58,6 +64,10 @@ class Loaded:
         scheduler_config: The model's own scheduler configuration, as it was on disk.
         latent_map: Latents to RGB for previews.
         loras: What is merged into the weights, and what takes it out again.
+        compiler: Runs the denoiser's blocks compiled where that is asked for.
+        laid_out: The plan by which its weights lie in memory.
+        rereader: Reads the parts that are not always there.
+        parts: Its networks that came from elsewhere than its own file or folder.
     """
 
     checkpoint: Checkpoint
@@ -66,6 +76,10 @@ class Loaded:
     scheduler_config: Mapping[str, Any]
     latent_map: LatentMap
     loras: Loras
+    compiler: BlockCompiler
+    laid_out: PlanName
+    rereader: Rereader
+    parts: tuple[FoundPart, ...] = ()
 
     @property
     def backbone(self) -> Backbone:
@@ -77,7 +91,7 @@ class Loaded:
         """The network that predicts the noise, one of diffusers' models."""
         return self.pipe.components[self.backbone.denoiser]
 
-    @property
+    @cached_property
     def attention(self) -> str:
         """How the denoiser computes attention."""
         return attention_of(self.denoiser)
@@ -85,18 +99,13 @@ class Loaded:
     @property
     def nbytes(self) -> int:
         """Bytes of all weights, wherever they lie, and of what is kept to take LoRAs out again."""
-        weights = (tensor.nbytes for part in self.networks.values() for tensor in _tensors(part))
+        weights = (held_by(tensor) for part in self.networks.values() for tensor in _tensors(part))
         return sum(weights) + self.loras.kept_bytes
 
     def bytes_on(self, device: str) -> int:
-        """Bytes of the weights that lie on that device now."""
-        kind = torch.device(device).type
-        return sum(
-            tensor.nbytes
-            for part in self.networks.values()
-            for tensor in _tensors(part)
-            if tensor.device.type == kind
-        )
+        """Bytes of all that which lie on that device now."""
+        weights = (tensor for part in self.networks.values() for tensor in _tensors(part))
+        return bytes_on(weights, device) + self.loras.bytes_on(device)
 
     @cached_property
     def networks(self) -> dict[str, torch.nn.Module]:
@@ -114,6 +123,24 @@ def quiet_libraries() -> None:
         library.disable_progress_bar()
 
 
+@dataclass(frozen=True)
+class Company:
+    """What lies in memory beside a model while it runs.
+
+    Attributes:
+        model: Another model, which stays if it is in memory.
+        sizes: What all of it takes: that model, ControlNets, LoRAs.
+        there: Bytes of the ControlNets that are on the device by now.
+    """
+
+    model: Checkpoint | None = None
+    sizes: tuple[Sizes, ...] = ()
+    there: int = 0
+
+
+ALONE = Company()
+
+
 class Pipelines:
     """The model last asked for, and those before it as long as there is room, laid out as planned.
 
@@ -129,6 +156,7 @@ class Pipelines:
         self._keep_bytes = keep_bytes
         # The one in use is the last.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._plans: dict[str, MemoryPlan] = {}
         self._leanest: dict[str, PlanName] = {}
         self._plan: MemoryPlan | None = None
 
@@ -153,9 +181,29 @@ class Pipelines:
         """Names of the models in memory, the one in use last."""
         return tuple(kept.loaded.checkpoint.name for kept in self._kept.values())
 
-    def holds(self, checkpoint: Checkpoint) -> bool:
-        """Whether that very model, by content, is in memory."""
-        return checkpoint.sha256 in self._kept
+    def holds(self, checkpoint: Checkpoint, vae: Vae | None = None) -> bool:
+        """Whether that very model, as its files are now, is in memory, with that VAE if any."""
+        held = self._kept.get(checkpoint.key)
+        return (
+            held is not None
+            and held.loaded.rereader.is_current
+            and (vae is None or held.vae == vae.key)
+        )
+
+    def sizes(self, checkpoint: Checkpoint, family: Family, vae: Vae | None = None) -> Sizes:
+        """What a model takes, with a VAE in place of its own, which stays in memory.
+
+        Raises:
+            BrokenFileError: A file is truncated or damaged.
+        """
+        held = self._kept.get(checkpoint.key)
+        own = held.sizes if held else sizes_for(checkpoint, family.loras, self._device.dtype)
+        return self._and_vae(own, checkpoint, vae)
+
+    def _and_vae(self, own: Sizes, checkpoint: Checkpoint, vae: Vae | None) -> Sizes:
+        if vae is None:
+            return own
+        return replace(own, vae=own.vae + vae_bytes(vae, checkpoint, self._device.dtype))
 
     def get(
         self,
@@ -163,40 +211,46 @@ class Pipelines:
         family: Family,
         size: PictureSize = USUAL,
         *,
-        beside: Checkpoint | None = None,
+        beside: Company = ALONE,
+        vae: Vae | None = None,
     ) -> Loaded:
         """The model, loaded when it is not in memory yet, laid out for pictures of that size.
 
         Args:
-            beside: Another model that is to stay if it is in memory.
+            vae: What it has in place of its own VAE.
 
         Raises:
             BrokenFileError: A part is missing or does not fit its configuration.
             OutOfMemoryError: The device cannot hold it.
         """
-        held = self._kept.get(checkpoint.sha256)
-        itemsize = self._device.dtype.itemsize
-        sizes = held.sizes if held else sizes_for(checkpoint, family.loras, itemsize=itemsize)
+        held = self._kept.get(checkpoint.key)
+        if held is not None and not held.loaded.rereader.is_current:
+            held = None
+            self._drop(checkpoint.key)
+        own = self.sizes(checkpoint, family)
         if held is not None:
-            self._kept.move_to_end(checkpoint.sha256)
-        self._make_room(sizes, size, checkpoint, beside)
-        plan = self._planned(sizes, size, checkpoint.sha256)
+            self._kept.move_to_end(checkpoint.key)
+        need = _Need(checkpoint.key, self._and_vae(own, checkpoint, vae), size, beside)
+        self._make_room(need)
+        plan = self._planned(need)
         if held is not None and LADDER.index(plan.name) > LADDER.index(held.name):
             held = None
-            self._drop(checkpoint.sha256)
-            plan = self._planned(sizes, size, checkpoint.sha256)
-        self._plan = plan
+            self._drop(checkpoint.key)
+            plan = self._planned(need)
+        elif held is not None and held.name != plan.name:
+            # Leaner than it would have to be by now: it stays, since changing costs a loading.
+            plan = self._planned(need, kept=held.name)
+        self._plans[checkpoint.key] = self._plan = plan
         if held is None:
             loaded = self._load(checkpoint, family, plan)
-            held = self._kept[checkpoint.sha256] = _Kept(loaded, plan.name, sizes)
-        elif held.name != plan.name:
-            # Leaner than it would have to be by now: it stays, since changing costs a loading.
-            self._plan = replace(plan, name=held.name)
+            held = self._kept[checkpoint.key] = _Kept(loaded, plan.name, own)
+        held = self._kept[checkpoint.key] = self._with_vae(held, vae)
         decode_in_tiles(held.loaded.networks["vae"], tiled=plan.tiled)
         return held.loaded
 
-    def retreat(self, checkpoint: Checkpoint) -> MemoryPlan | None:
-        """Makes the model lie leaner from now on, after the plan has run out of memory.
+    def retreat(self, *together: Checkpoint) -> PlanName | None:
+        """Makes models that are used together lie leaner from now on, after they have run out of
+        memory.
 
         All models leave memory.
 
@@ -204,91 +258,113 @@ class Pipelines:
             The plan that comes next; None where there is nothing leaner.
         """
         self.release()
-        name = leaner(self.plan, self._device)
-        if name is None:
-            return None
-        self._leanest[checkpoint.sha256] = name
-        return retried(self.plan, name)
+        plans = [self._plans[one.key] for one in together if one.key in self._plans]
+        # The least lean of them has the most to give.
+        plans.sort(key=lambda plan: (LADDER.index(plan.name), plan.tiled))
+        name = leaner(plans[0]) if plans else None
+        if name is not None:
+            self._leanest |= {one.key: name for one in together}
+        return name
 
     def release(self) -> None:
         """Lets all models go."""
         self._kept.clear()
         give_back(self._device.name)
 
-    def _planned(self, sizes: Sizes, size: PictureSize, sha256: str) -> MemoryPlan:
-        """The plan for a model, as if it were not in memory, beside the others that are."""
-        held = self._kept.get(sha256)
-        own = held.loaded.bytes_on(self._device.name) if held else 0
-        return self._plan_with(free_bytes(self._device.name) + own, sizes, size, sha256)
+    def _planned(
+        self, need: _Need, *, kept: PlanName | None = None, without: Sequence[_Kept] = ()
+    ) -> MemoryPlan:
+        """The plan for a model, as if neither it nor what runs beside it were in memory.
 
-    def _plan_with(self, free: int, sizes: Sizes, size: PictureSize, sha256: str) -> MemoryPlan:
-        host = free_bytes("cpu") if self._device.apart else None
-        plan = plan_memory(sizes, free, self._device, *size, host=host, asked=self._memory)
-        least = self._leanest.get(sha256)
-        if least is not None and LADDER.index(plan.name) <= LADDER.index(least):
-            return retried(plan, least)
-        return plan
+        Args:
+            kept: As in `plan_memory`.
+            without: Other models that are to be thought away too.
+        """
+        own = [kept for key, kept in self._kept.items() if key in need.together]
 
-    def _make_room(
-        self, sizes: Sizes, size: PictureSize, wanted: Checkpoint, beside: Checkpoint | None
-    ) -> None:
+        def free_on(device: str) -> int:
+            return free_bytes(device) + sum(one.bytes_on(device) for one in (*own, *without))
+
+        return plan_memory(
+            need.sizes,
+            free_on(self._device.name) + need.beside.there,
+            self._device,
+            *need.size,
+            beside=need.beside.sizes,
+            host=free_on("cpu") if self._device.apart else None,
+            asked=self._memory,
+            after=self._leanest.get(need.key),
+            kept=kept,
+        )
+
+    def _make_room(self, need: _Need) -> None:
         """Drops other models, the one longest not used first, as far as they are in the way."""
-        staying = {one.sha256 for one in (wanted, beside) if one is not None}
-        for sha256 in [sha256 for sha256 in self._kept if sha256 not in staying]:
-            if self._is_room_beside_others(sizes, size, wanted.sha256):
+        for key in [key for key in self._kept if key not in need.together]:
+            if self._is_room_beside_others(need):
                 return
-            self._drop(sha256)
+            self._drop(key)
 
-    def _is_room_beside_others(self, sizes: Sizes, size: PictureSize, but: str) -> bool:
-        others = [kept.loaded for sha256, kept in self._kept.items() if sha256 != but]
-        held = sum(loaded.nbytes for loaded in others)
+    def _is_room_beside_others(self, need: _Need) -> bool:
+        others = [kept for key, kept in self._kept.items() if key != need.key]
+        held = sum(kept.nbytes for kept in others)
         if self._keep_bytes is not None:
             fits = held <= self._keep_bytes
         else:
-            fits = held + sizes.weights <= memory_of(self._device.name).total // 2
+            fits = held + need.sizes.weights <= memory_of(self._device.name).total // 2
         if not fits:
             return False
-        there = sum(loaded.bytes_on(self._device.name) for loaded in others)
-        plan = self._planned(sizes, size, but)
-        best = self._plan_with(plan.free + there, sizes, size, but)
-        return (plan.name, plan.tiled) == (best.name, best.tiled)
+        in_the_way = [kept for key, kept in self._kept.items() if key not in need.together]
+        plan, best = self._planned(need), self._planned(need, without=in_the_way)
+        return plan.layout == best.layout
 
-    def _drop(self, sha256: str) -> None:
-        del self._kept[sha256]
+    def _with_vae(self, held: _Kept, vae: Vae | None) -> _Kept:
+        """The model with that VAE, or with its own, which is kept."""
+        key = None if vae is None else vae.key
+        if key == held.vae:
+            return held
+        own = held.own_vae or held.loaded.networks["vae"]
+        part = own if vae is None else load_vae(vae, held.loaded.checkpoint, self._device.dtype)
+        if vae is not None:
+            place({"vae": part}, held.name, self._device)
+        pipe: Any = held.loaded.pipe
+        pipe.register_modules(vae=part)
+        # Its networks are looked up anew.
+        return replace(held, loaded=replace(held.loaded), vae=key, own_vae=own)
+
+    def _drop(self, key: str) -> None:
+        del self._kept[key]
         give_back(self._device.name)
 
     def _load(self, checkpoint: Checkpoint, family: Family, plan: MemoryPlan) -> Loaded:
         scheduler_config = checkpoint.config("scheduler")
-        try:
-            pipe = load_pipe(checkpoint, family.pipeline, self._device.dtype)
+        rereader = Rereader(self._device)
+        with while_loading(f"the model {checkpoint.name!r}", "model", self._device.name):
+            pipe = load_pipe(
+                checkpoint,
+                family.pipeline,
+                self._device.dtype,
+                layout=self._device.memory_format,
+                in_fp8=plan.name == "fp8",
+                aside=rereader.add if plan.name == "drop" else None,
+            )
             use_attention(
                 pipe.components[BACKBONES[family.backbone].denoiser], self._device.attention
             )
-            place(networks_of(pipe), plan.name, self._device)
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            MemoryError,
-        ) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"{self._device.name} has not enough memory for the model {checkpoint.name!r}."
-                ) from None
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
-            raise BrokenFileError(
-                f"The model {checkpoint.name!r} could not be loaded: {reason}", field="model"
-            ) from error
+            staying = {n: p for n, p in networks_of(pipe).items() if n not in rereader.names}
+            place(staying, plan.name, self._device)
+        loras = Loras(_changeable(pipe, BACKBONES[family.backbone]), bring=rereader.bring)
+        rereader.on_leaving(loras.forget_merged)
         return Loaded(
             checkpoint,
             family,
             pipe,
             MappingProxyType(scheduler_config),
             _latent_map(checkpoint) or family.latent_map,
-            Loras(_changeable(pipe, BACKBONES[family.backbone])),
+            loras,
+            BlockCompiler(pipe.components[BACKBONES[family.backbone].denoiser]),
+            plan.name,
+            rereader,
+            Companions(checkpoint).elsewhere,
         )
 
 
@@ -298,11 +374,49 @@ class _Kept:
 
     Attributes:
         name: The plan it is laid out by.
+        vae: Key of the VAE that it has in place of its own.
+        own_vae: Its own, once it has had another.
     """
 
     loaded: Loaded
     name: PlanName
     sizes: Sizes
+    vae: str | None = None
+    own_vae: torch.nn.Module | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that is kept, wherever it lies."""
+        return self.loaded.nbytes + sum(tensor.nbytes for tensor in self._unused)
+
+    def bytes_on(self, device: str) -> int:
+        """Bytes of that which lie on a device now."""
+        return self.loaded.bytes_on(device) + bytes_on(self._unused, device)
+
+    @property
+    def _unused(self) -> tuple[torch.Tensor, ...]:
+        """The weights of its own VAE while another one is in its place."""
+        return () if self.vae is None or self.own_vae is None else tuple(_tensors(self.own_vae))
+
+
+@dataclass(frozen=True)
+class _Need:
+    """A model that is asked for.
+
+    Attributes:
+        key: Its checkpoint's.
+        sizes: What it takes, with a VAE in place of its own.
+    """
+
+    key: str
+    sizes: Sizes
+    size: PictureSize
+    beside: Company
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """Keys of the models that are to be in memory then."""
+        return (self.key,) if self.beside.model is None else (self.key, self.beside.model.key)
 
 
 def networks_of(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:

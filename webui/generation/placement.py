@@ -12,16 +12,17 @@ from accelerate.hooks import (  # pyright: ignore[reportMissingTypeStubs]
 )
 from accelerate.utils import operations  # pyright: ignore[reportMissingTypeStubs]
 from diffusers.hooks.group_offloading import apply_group_offloading
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from webui.generation.devices import Device
-from webui.generation.memory import TILE_SIDE, Kind
+from webui.generation.fp8 import store_in_fp8
+from webui.generation.memory import TILE_SIDE
+from webui.generation.sizes import Kind
 from webui.settings import PlanName
 
 Parts = Mapping[str, torch.nn.Module]
 
 _CPU = torch.device("cpu")
-_DENOISERS = ("unet", "transformer")
+_DENOISERS = ("unet", "transformer", "controlnet")
 
 
 def kind_of(part: str) -> Kind | None:
@@ -40,11 +41,20 @@ def place(parts: Parts, plan: PlanName, device: Device) -> None:
         parts: The networks by diffusers' names of the components.
     """
     for name, part in parts.items():
-        home = device.name if _stays(kind_of(name), plan, device) else "cpu"
-        own(part, device, convolves=kind_of(name) in ("denoiser", "vae"), home=home)
+        kind = kind_of(name)
+        if kind == "denoiser" and plan == "fp8":
+            # Before it comes to the device, which may not have room for all of it.
+            store_in_fp8(part, device.dtype)
+        own(
+            part,
+            device,
+            convolves=kind in ("denoiser", "vae"),
+            home=device.name if _stays(kind, plan, device) else "cpu",
+            dtype=vae_dtype(cast(Any, part).config, device.dtype) if kind == "vae" else None,
+        )
     text, denoisers = _of_kind(parts, "text"), _of_kind(parts, "denoiser")
     match plan:
-        case "resident":
+        case "resident" | "drop":
             pass
         case "turns":
             _take_turns(text, denoisers, device)
@@ -55,29 +65,56 @@ def place(parts: Parts, plan: PlanName, device: Device) -> None:
             for part in parts.values():
                 _offload(part, device, streamed=False)
         case "fp8":
-            for denoiser in denoisers:
-                store_in_8_bits(denoiser, device.dtype)
             if device.apart:
                 _take_turns(text, denoisers, device)
 
 
+def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
+    """The format a VAE is computed in where everything else is in `dtype`.
+
+    The activations of many are too large for fp16 (SDXL's above all), which their configuration
+    says. diffusers heeds it for SDXL alone; the others only gain by it.
+    """
+    too_large = dtype is torch.float16 and config.get("force_upcast", True)
+    return torch.float32 if too_large else dtype
+
+
 def own(
-    module: torch.nn.Module, device: Device, *, convolves: bool, home: str | None = None
+    module: torch.nn.Module,
+    device: Device,
+    *,
+    convolves: bool,
+    home: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Gives the module weights of its own on the device, in the device's layout.
 
-    Straight from loading they are views of the mapped file: a second copy beside the converted
-    ones for as long as any of them is left, and a crash when somebody cuts the file short.
+    Straight from loading those that were not converted are views of the mapped file: a second copy
+    beside the others for as long as any of them is left, and a crash when somebody cuts the file
+    short. What already lies as it shall is not copied again.
 
     Args:
         home: Where else they are to lie, as torch spells it.
+        dtype: The format for numbers with a fraction that are to have another one.
     """
     module.eval().requires_grad_(False)
     for tensor in (*module.parameters(), *module.buffers()):
         layout = torch.contiguous_format
         if convolves and tensor.ndim == 4:
             layout = device.memory_format
-        tensor.data = tensor.data.to(home or device.name, copy=True, memory_format=layout)
+        data = tensor.data
+        tensor.data = data.to(
+            home or device.name,
+            dtype if data.is_floating_point() else None,
+            copy=not _is_own(data),
+            memory_format=layout,
+        )
+
+
+def _is_own(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's memory is its own alone; torch can resize no memory that is mapped."""
+    storage = tensor.untyped_storage()
+    return storage.resizable() and storage.nbytes() == tensor.nbytes
 
 
 def decode_in_tiles(vae: torch.nn.Module, *, tiled: bool) -> None:
@@ -94,19 +131,10 @@ def decode_in_tiles(vae: torch.nn.Module, *, tiled: bool) -> None:
         untyped.tile_latent_min_size = TILE_SIDE // shrink
 
 
-def store_in_8_bits(denoiser: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Keeps the weights of a denoiser's layers in 8 bits, widened to `dtype` while they compute.
-
-    Layers that suffer from it (norms, the first and last ones; diffusers knows them) are left out.
-    """
-    model: Any = denoiser
-    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
-
-
 def _stays(kind: Kind | None, plan: PlanName, device: Device) -> bool:
     """Whether a part lies on the device from the beginning."""
     match plan:
-        case "resident":
+        case "resident" | "drop":
             return True
         case "turns" | "stream":
             return kind in (None, "vae")
@@ -124,8 +152,8 @@ def _stream(part: torch.nn.Module, device: Device) -> None:
     """Brings a part's layers in while the ones before compute, where the device can do both."""
     streamed = device.platform in ("CUDA", "ROCm")
     blocks = any(isinstance(child, torch.nn.ModuleList) for child in part.children())
-    # A UNet's blocks are too large, and a text encoder's layers lie deeper.
-    by_block = blocks and not isinstance(part, UNet2DConditionModel)
+    # The blocks of UNets and their ControlNets are too large; a text encoder's layers lie deeper.
+    by_block = blocks and not hasattr(part, "down_blocks")
     _offload(part, device, streamed=streamed, by_block=by_block)
 
 

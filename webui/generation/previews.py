@@ -66,6 +66,8 @@ def predicted_original(
     sample = sample.float() * (signal if grows(scheduler) else 1)
     if scheduler.config.prediction_type == "v_prediction":
         return signal * sample - noise * output.float()
+    if scheduler.config.prediction_type == "sample":
+        return output.float()
     return (sample - noise * output.float()) / signal
 
 

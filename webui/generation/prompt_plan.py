@@ -17,8 +17,10 @@ from webui.generation.prompt_schedules import ScheduledText, Span, Variant
 from webui.generation.prompts import (
     EMPTY_PROMPT,
     MAX_WEIGHT,
+    EmbeddedWord,
     ParsedPrompt,
     PromptField,
+    PutEmbeddings,
     Segment,
     Source,
     locate_prompt,
@@ -74,6 +76,13 @@ class PromptPlan:
         used = (weighted.prompt for stretch in self.stretches for weighted in stretch.prompts)
         return tuple(dict.fromkeys(used))
 
+    @property
+    def embeddings(self) -> tuple[EmbeddedWord, ...]:
+        """Every embedding in it, once each, in order."""
+        segments = (one for prompt in self.prompts for block in prompt.blocks for one in block)
+        found = (one.embedding for one in segments if one.embedding is not None)
+        return tuple(dict.fromkeys(found))
+
     def at(self, step: int) -> Conjunction:
         """What counts at a step, from 1."""
         return next(prompts for until, prompts in self.stretches if step <= until)
@@ -92,8 +101,13 @@ class Part(NamedTuple):
     variants: tuple[Variant, ...]
 
 
-def plan_prompt(text: str, field: PromptField, steps: int) -> PromptPlan:
+def plan_prompt(
+    text: str, field: PromptField, steps: int, put: PutEmbeddings | None = None
+) -> PromptPlan:
     """What the prompt is at each of so many steps, which are counted as they are run.
+
+    Args:
+        put: Puts in the embeddings that it names; without it there are none.
 
     Raises:
         BadRequestError: With `field`, naming the position (characters from 1) of what cannot be
@@ -104,7 +118,7 @@ def plan_prompt(text: str, field: PromptField, steps: int) -> PromptPlan:
     for part in parts:
         for variant in part.variants:
             if variant.text not in read:
-                read[variant.text] = locate_prompt(variant.text, field, variant.places)[0]
+                read[variant.text] = _located(variant, field, put)[0]
     stretches: list[Stretch] = []
     for until in _ends(parts):
         prompts = tuple(Weighted(read[_at(part, until).text], part.weight) for part in parts)
@@ -141,9 +155,12 @@ def texts_of(text: str, field: PromptField, steps: int) -> tuple[str, ...]:
 
 
 def locate_variants(
-    text: str, field: PromptField, steps: int
+    text: str, field: PromptField, steps: int, put: PutEmbeddings | None = None
 ) -> Iterator[tuple[ParsedPrompt, Source]]:
     """Each prompt that is encoded, with where in the text it stands.
+
+    Args:
+        put: As `plan_prompt`.
 
     Raises:
         BadRequestError: As `plan_prompt`.
@@ -153,7 +170,14 @@ def locate_variants(
         for variant in part.variants:
             if variant.text not in known:
                 known.add(variant.text)
-                yield locate_prompt(variant.text, field, variant.places)
+                yield _located(variant, field, put)
+
+
+def _located(
+    variant: Variant, field: PromptField, put: PutEmbeddings | None
+) -> tuple[ParsedPrompt, Source]:
+    located = locate_prompt(variant.text, field, variant.places)
+    return located if put is None else put(*located, field)
 
 
 def read_parts(text: str, field: PromptField, steps: int) -> tuple[Part, ...]:

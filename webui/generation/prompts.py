@@ -10,10 +10,12 @@ What changes from step to step and `AND` are read before, by `webui.generation.p
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from webui.errors import BadRequestError
@@ -37,11 +39,36 @@ _TAG = re.compile(r"<(\w+):[^<>]+>")
 _INSIDE_SYNTAX = re.compile(r"(?<=\bB)(?=REAK\b)|(?<=\bA)(?=ND\b)|(?<=<)(?=\w+:)")
 
 
+@dataclass(frozen=True)
+class EmbeddedWord:
+    """A textual-inversion embedding that stands in a prompt.
+
+    Attributes:
+        name: What the shelf calls it.
+        sha256: Hex digest of its file.
+        vectors: How many tokens it takes.
+        word: What it was trained for, where the file says it.
+        path: Where its vectors are read from when they are encoded.
+    """
+
+    name: str
+    sha256: str
+    vectors: int
+    word: str | None
+    path: Path = dataclasses.field(compare=False, repr=False)
+
+
 class Segment(NamedTuple):
-    """Text that has one weight; 1 is neutral."""
+    """Text that has one weight; 1 is neutral.
+
+    Attributes:
+        text: As it was written, the escapes read.
+        embedding: What takes its place when it is encoded.
+    """
 
     text: str
     weight: float
+    embedding: EmbeddedWord | None = None
 
 
 Block = tuple[Segment, ...]
@@ -71,6 +98,10 @@ class Source:
 
     blocks: tuple[int, ...]
     characters: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+PutEmbeddings = Callable[[ParsedPrompt, Source, PromptField], tuple[ParsedPrompt, Source]]
+"""Puts embeddings into a prompt where it names them."""
 
 
 def parse_prompt(text: str, field: PromptField = "prompt") -> ParsedPrompt:
@@ -123,9 +154,12 @@ def write_prompt(parsed: ParsedPrompt) -> str:
     """
 
     def written(segment: Segment) -> str:
-        text = _INSIDE_SYNTAX.sub(r"\\", re.sub(r"[()\[\]\\]", r"\\\g<0>", segment.text))
+        # With its colon, which may make a tag of what stands before it.
+        colon = "" if segment.weight == 1 else ":"
+        text = re.sub(r"[()\[\]\\]", r"\\\g<0>", segment.text) + colon
+        text = _INSIDE_SYNTAX.sub(r"\\", text)
         weight = f"{segment.weight:.4f}".rstrip("0").rstrip(".")
-        return text if segment.weight == 1 else f"({text}:{weight})"
+        return f"({text}{weight})" if colon else text
 
     return " BREAK ".join("".join(map(written, block)) for block in parsed.blocks)
 

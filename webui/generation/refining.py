@@ -6,13 +6,13 @@ from webui.errors import BadRequestError
 from webui.generation.families import Family, family_of
 from webui.generation.samplers import check_trained
 from webui.library.checkpoints import Checkpoint
-from webui.request import GenerationRequest
+from webui.request import SamplerName
 
 _NOISE_CHANNELS = 4
 
 
 def check_refiner(
-    request: GenerationRequest, checkpoint: Checkpoint, family: Family, refiner: Checkpoint
+    sampler: SamplerName, checkpoint: Checkpoint, family: Family, refiner: Checkpoint
 ) -> Family:
     """The family of a refiner that fits the model.
 
@@ -28,7 +28,7 @@ def check_refiner(
             f" {checkpoint.name!r}: choose a model of the family {able}, or none.",
             field="refiner",
         )
-    if refiner.sha256 == checkpoint.sha256:
+    if refiner.key == checkpoint.key:
         raise BadRequestError(
             "The refiner is the model itself: choose another one, or none.", field="refiner"
         )
@@ -37,15 +37,18 @@ def check_refiner(
             f"The refiner {refiner.name!r} is made for inpainting: choose another one, or none.",
             field="refiner",
         )
-    check_trained(request.sampler, refiner.config("scheduler"))
+    check_trained(sampler, refiner.config("scheduler"))
     return kind
 
 
-def steps_refined(request: GenerationRequest) -> int:
+def steps_refined(steps: int, start: float) -> int:
     """How many of all steps the refiner makes: at least one, and not all of them.
 
     They are counted over the whole way from noise, also where it starts from a picture, since a
     refiner was trained on the last levels of noise alone.
+
+    Args:
+        start: Share of the steps after which it takes over.
     """
-    before = int(request.steps * request.refiner_start + 0.5)
-    return request.steps - max(1, min(request.steps - 1, before))
+    before = int(steps * start + 0.5)
+    return steps - max(1, min(steps - 1, before))

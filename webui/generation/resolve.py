@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from webui.clearance import Region
 from webui.errors import BadRequestError
-from webui.generation.backbones import BACKBONES
 from webui.generation.canvas import Brought, Canvas, lay_out
-from webui.generation.control import Control, about_control, resolve_control
+from webui.generation.control import Control, resolve_control
 from webui.generation.drawn import PictureTexts, picture_seeds
-from webui.generation.facts import trained_size
-from webui.generation.families import Family, family_of, refuse_unused
+from webui.generation.embedding_words import EmbeddingReader
+from webui.generation.facts import Own, find_own, trained_size
+from webui.generation.families import Family, family_of
+from webui.generation.hinted import about_control, check_hinted
 from webui.generation.hints import Area
 from webui.generation.lora_plan import PlannedLora, plan_loras
 from webui.generation.prompt_plan import PromptPlan, means_more, plan_plain, plan_prompt
+from webui.generation.prompt_rooms import PROMPT_ROOMS
+from webui.generation.prompts import EmbeddedWord, PromptField
 from webui.generation.refining import check_refiner, steps_refined
 from webui.generation.samplers import check_sampler, check_trained, trained_as
+from webui.generation.sampling import Sampling, sampling_of
+from webui.generation.separate_vae import check_vae
+from webui.generation.speed import RUNGS
 from webui.generation.strength import steps_left
-from webui.interchange.dynamicprompts import without_escapes
+from webui.generation.unused import refuse_unused
+from webui.interchange.dynamicmarks import without_escapes
 from webui.library.checkpoints import Checkpoint
-from webui.library.controlnets import ControlNetShelf
+from webui.library.controlnets import ControlNetFolder, ControlNetShelf
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.loras import LoraShelf
+from webui.library.vaes import Vae
 from webui.request import DRAWN_SEEDS, GenerationRequest, parse_request
 
 
@@ -34,7 +43,8 @@ class Plan:
     """A request with nothing left open.
 
     Attributes:
-        request: The request with size and first seed filled in.
+        request: The request with size, first seed and sampling filled in.
+        sampling: How its noise is removed.
         texts: What each batch's pictures are to show.
         prompts: The same as each batch's encoders are given it: the prompt, and the negative prompt
             unless guidance is off.
@@ -46,9 +56,13 @@ class Plan:
         controls: The control units that have an effect.
         batches: The seeds of each batch, one a picture.
         refiner: The plan of the model that makes the last of the steps, if there is one.
+        vae: What is used in place of the model's own, if anything.
+        shift: Of the noise levels of a model that flows, in place of its own, if anything.
+        remarks: Sentences about words of the prompts that look like embeddings and are none.
     """
 
     request: GenerationRequest
+    sampling: Sampling
     checkpoint: Checkpoint
     family: Family
     texts: tuple[PictureTexts, ...]
@@ -63,6 +77,20 @@ class Plan:
     controls: tuple[Control, ...]
     batches: tuple[tuple[int, ...], ...]
     refiner: Plan | None = None
+    vae: Vae | None = None
+    shift: float | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def embeddings(self) -> tuple[EmbeddedWord, ...]:
+        """The embeddings that any of the prompts names, once each."""
+        planned = (one for prompts in dict.fromkeys(self.prompts) for one in prompts)
+        return tuple(dict.fromkeys(word for one in planned for word in one.embeddings))
+
+    @property
+    def controlnets(self) -> tuple[ControlNetFolder, ...]:
+        """The networks that are asked beside the model, for the controls in order."""
+        return tuple(one.controlnet for one in self.controls if one.controlnet is not None)
 
     @property
     def steps_before_refiner(self) -> int:
@@ -79,16 +107,22 @@ class Plan:
         """Sentences about what will be otherwise than one may think."""
         of_canvas = () if self.canvas is None else self.canvas.notices
         of_loras = (lora.doubt for lora in self.loras if lora.doubt is not None)
-        return (*of_canvas, *of_loras, *_unread(self))
+        return (*of_canvas, *of_loras, *_unread(self), *self.remarks)
 
     def recipe(self, seed: int) -> GenerationRequest:
         """The request that makes one of this plan's pictures again, alone."""
-        texts = next(
-            texts for texts, seeds in zip(self.texts, self.batches, strict=True) if seed in seeds
-        )
+        texts = self.texts[self._batch_of(seed)]
         return parse_request(
             self.request.model_dump() | texts._asdict() | {"seed": seed, "count": 1, "batch": 1}
         )
+
+    def embeddings_in(self, seed: int) -> tuple[EmbeddedWord, ...]:
+        """Those of one of this plan's pictures."""
+        planned = self.prompts[self._batch_of(seed)]
+        return tuple(dict.fromkeys(word for one in planned for word in one.embeddings))
+
+    def _batch_of(self, seed: int) -> int:
+        return next(batch for batch, seeds in enumerate(self.batches) if seed in seeds)
 
 
 def resolve(
@@ -98,82 +132,165 @@ def resolve(
     controlnets: ControlNetShelf,
     brought: Mapping[str, Brought] = MappingProxyType({}),
     pictures: Sequence[PictureTexts] = (),
+    *,
     refiner: Checkpoint | None = None,
+    vae: Vae | None = None,
+    embeddings: EmbeddingShelf | None = None,
 ) -> Plan:
     """Decides what the request leaves open.
 
     Args:
         refiner: The model of the name that the request has for its refiner.
+        vae: The VAE of the name that the request has for it.
         brought: The pictures brought in, by the names the request has for them.
         pictures: The texts of each picture, or of all; by default those of the request.
+        embeddings: Where words of the prompts are looked for; without it they are all text.
 
     Raises:
         BadRequestError: The model is not served, a field has no use, a prompt is malformed, a LoRA
-            or ControlNet is missing or for other models, or a picture does not fit.
+            or ControlNet is missing or for other models, an embedding that a prompt names in
+            pointed brackets cannot be used, or a picture does not fit.
         BrokenFileError: The model's configuration, or a file of a LoRA or ControlNet, is damaged.
     """
     family = family_of(checkpoint)
     refuse_unused(request, family)
-    check_sampler(request.sampler, request.schedule, request.steps, flow=family.flow)
-    if not family.flow:
-        trained_so = trained_as(checkpoint.config("scheduler"), request.prediction)
-        check_trained(request.sampler, trained_so)
-    trained = trained_size(checkpoint)
-    canvas = None
-    if request.init is not None:
-        canvas = lay_out(request, brought, trained, family.side_step)
-    width, height = (
-        (request.width or trained, request.height or trained)
-        if canvas is None
-        else (canvas.source.width, canvas.source.height)
-    )
-    if canvas is None:
-        _check_side(family, "width", width)
-        _check_side(family, "height", height)
-    area = None if canvas is None else _area(canvas)
-    controls: list[Control | None] = []
-    for place, choice in enumerate(request.controls):
-        with about_control(place):
-            controls.append(
-                resolve_control(
-                    place, choice, checkpoint, controlnets, brought, width, height, area
-                )
-                if choice.weight
-                else None
-            )
+    check_hinted(request.controls, checkpoint, family)
+    if vae is not None:
+        check_vae(vae, checkpoint)
+    sized = _size(request, checkpoint, family, brought)
+    controls = _controls(request, checkpoint, controlnets, brought, sized)
+    acting = tuple(control for control in controls if control is not None)
+    own = find_own(request, checkpoint, loras)
+    sampling = _sampling(request, own, checkpoint, family, acting)
     seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed
     filled = parse_request(
         request.model_dump()
         | {name: brought[picture].id for name, picture in _starts_from(request)}
         | {"controls": _filled(request, controls, brought)}
-        | {"width": width, "height": height, "seed": seed}
-        | {"guidance": family.guidance if request.guidance is None else request.guidance}
+        | {"width": sized.width, "height": sized.height, "seed": seed}
+        | asdict(sampling)
     )
-    steps = request.steps if canvas is None else steps_left(request.steps, request.strength)
-    own = PictureTexts(request.prompt, request.negative_prompt)
+    canvas = sized.canvas
+    steps = sampling.steps if canvas is None else steps_left(sampling.steps, request.strength)
+    texts = PictureTexts(request.prompt, request.negative_prompt)
     batches = _batches(
         picture_seeds(request, seed),
-        pictures if len(pictures) > 1 else [*(pictures or [own])] * request.count * request.batch,
+        pictures if len(pictures) > 1 else [*(pictures or [texts])] * request.count * request.batch,
         request.batch,
     )
-    planned = {texts: _planned(texts, request, family, steps) for texts, _ in batches}
+    reader = None if embeddings is None else EmbeddingReader(checkpoint, family, embeddings)
     plan = Plan(
         request=filled,
+        sampling=sampling,
         checkpoint=checkpoint,
         family=family,
         texts=tuple(texts for texts, _ in batches),
-        prompts=tuple(planned[texts] for texts, _ in batches),
+        prompts=_prompts(request, [texts for texts, _ in batches], family, sampling, steps, reader),
         loras=plan_loras(request.loras, family, loras),
-        width=width,
-        height=height,
-        paint_width=width if canvas is None else canvas.source.paint_width,
-        paint_height=height if canvas is None else canvas.source.paint_height,
+        width=sized.width,
+        height=sized.height,
+        paint_width=sized.width if canvas is None else canvas.source.paint_width,
+        paint_height=sized.height if canvas is None else canvas.source.paint_height,
         steps=steps,
         canvas=canvas,
-        controls=tuple(control for control in controls if control is not None),
+        controls=acting,
         batches=tuple(seeds for _, seeds in batches),
+        remarks=() if reader is None else tuple(one.sentence for one in reader.remarks),
+        vae=vae,
+        shift=own.shift,
     )
     return plan if refiner is None else replace(plan, refiner=_refined(plan, refiner))
+
+
+class _Sized(NamedTuple):
+    """Size of the pictures in pixels, and what they start from."""
+
+    width: int
+    height: int
+    canvas: Canvas | None
+
+
+def _size(
+    request: GenerationRequest,
+    checkpoint: Checkpoint,
+    family: Family,
+    brought: Mapping[str, Brought],
+) -> _Sized:
+    trained = trained_size(checkpoint)
+    if request.init is not None:
+        canvas = lay_out(request, brought, trained, family.side_step)
+        return _Sized(canvas.source.width, canvas.source.height, canvas)
+    width, height = request.width or trained, request.height or trained
+    _check_side(family, "width", width)
+    _check_side(family, "height", height)
+    return _Sized(width, height, None)
+
+
+def _controls(
+    request: GenerationRequest,
+    checkpoint: Checkpoint,
+    controlnets: ControlNetShelf,
+    brought: Mapping[str, Brought],
+    sized: _Sized,
+) -> list[Control | None]:
+    """The control units; None where one has no effect."""
+    area = None if sized.canvas is None else _area(sized.canvas)
+    controls: list[Control | None] = []
+    for place, choice in enumerate(request.controls):
+        if not choice.weight:
+            controls.append(None)
+            continue
+        with about_control(place):
+            control = resolve_control(
+                place,
+                choice,
+                checkpoint,
+                controlnets,
+                brought,
+                sized.width,
+                sized.height,
+                area,
+                masked=sized.canvas is not None and sized.canvas.cover is not None,
+            )
+        controls.append(control)
+    return controls
+
+
+def _sampling(
+    request: GenerationRequest,
+    own: Own,
+    checkpoint: Checkpoint,
+    family: Family,
+    controls: Sequence[Control],
+) -> Sampling:
+    """How noise is removed, which the model and its controls have a say in."""
+    sampling = sampling_of(request, own.sampling)
+    check_sampler(sampling.sampler, sampling.schedule, sampling.steps, flow=family.flow)
+    if not family.flow:
+        trained_so = trained_as(checkpoint.config("scheduler"), request.prediction)
+        check_trained(sampling.sampler, trained_so)
+    if request.guidance is not None or sampling.guidance is None:
+        return sampling
+    of_hints = (control.guidance for control in controls if control.guidance is not None)
+    return replace(sampling, guidance=next(of_hints, sampling.guidance))
+
+
+def _prompts(
+    request: GenerationRequest,
+    batches: Sequence[PictureTexts],
+    family: Family,
+    sampling: Sampling,
+    steps: int,
+    reader: EmbeddingReader | None,
+) -> tuple[tuple[PromptPlan, ...], ...]:
+    """What the encoders are given for each batch; the same texts are planned once."""
+    guided = family.is_guided(sampling.cfg, request.negative_prompt)
+    guided_always = guided and RUNGS[request.speed].guides_always
+    planned = {
+        texts: _planned(texts, family, steps, reader, guided=guided, guided_always=guided_always)
+        for texts in batches
+    }
+    return tuple(planned[texts] for texts in batches)
 
 
 def _batches(
@@ -190,30 +307,44 @@ def _batches(
 
 
 def _planned(
-    texts: PictureTexts, request: GenerationRequest, family: Family, steps: int
+    texts: PictureTexts,
+    family: Family,
+    steps: int,
+    reader: EmbeddingReader | None,
+    *,
+    guided: bool,
+    guided_always: bool,
 ) -> tuple[PromptPlan, ...]:
     """The prompt and, unless guidance is off, the negative prompt over the steps.
 
     Raises:
-        BadRequestError: One is malformed, or what it joins adds up to nothing.
+        BadRequestError: One is malformed, what it joins adds up to nothing, or it names an
+            embedding that cannot be used.
     """
-    if not BACKBONES[family.backbone].weights_prompts:
-        prompt, negative = (plan_plain(without_escapes(text), steps) for text in texts)
-        return (prompt, negative) if family.is_guided(request) else (prompt,)
-    prompt = plan_prompt(texts.prompt, "prompt", steps)
-    if family.is_guided(request):
-        return prompt, plan_prompt(texts.negative_prompt, "negative_prompt", steps)
-    if any(sum(weighted.weight for weighted in each) <= 0 for _, each in prompt.stretches):
+    fields: tuple[PromptField, ...] = ("prompt", "negative_prompt")
+    used = fields if guided else fields[:1]
+    if family.backbone in PROMPT_ROOMS:
+        plain = [without_escapes(getattr(texts, field)) for field in used]
+        for field, text in zip(used, plain, strict=True):
+            if reader is not None:
+                reader.check_plain(text, field)
+        return tuple(plan_plain(text, steps) for text in plain)
+    put = None if reader is None else reader.put
+    plans = tuple(plan_prompt(getattr(texts, field), field, steps, put) for field in used)
+    if not guided_always and any(
+        sum(weighted.weight for weighted in each) <= 0 for _, each in plans[0].stretches
+    ):
+        needed = "guidance in all steps: choose another speed" if guided else "a CFG above 1"
         raise BadRequestError(
-            "Prompt: the weights after AND add up to nothing, which needs a CFG above 1.",
+            f"Prompt: the weights after AND add up to nothing, which needs {needed}.",
             field="prompt",
         )
-    return (prompt,)
+    return plans
 
 
 def _unread(plan: Plan) -> tuple[str, ...]:
     """A sentence where a prompt's grammar is not read by the model."""
-    if BACKBONES[plan.family.backbone].weights_prompts:
+    if plan.family.backbone not in PROMPT_ROOMS:
         return ()
     if not any(means_more(text, plan.steps) for texts in plan.texts for text in texts):
         return ()
@@ -239,10 +370,11 @@ def _refined(plan: Plan, refiner: Checkpoint) -> Plan:
         plan,
         request=plan.request.model_copy(update={"prediction": None}),
         checkpoint=refiner,
-        family=check_refiner(plan.request, plan.checkpoint, plan.family, refiner),
+        family=check_refiner(plan.sampling.sampler, plan.checkpoint, plan.family, refiner),
         loras=(),
         controls=(),
-        steps=min(plan.steps, steps_refined(plan.request)),
+        vae=None,
+        steps=min(plan.steps, steps_refined(plan.sampling.steps, plan.request.refiner_start)),
     )
 
 
@@ -263,7 +395,7 @@ def _filled(
         values = choice.model_dump()
         if choice.picture is not None:
             values["picture"] = brought[choice.picture].id
-        if control is not None:
+        if control is not None and control.net is not None:
             values["model"] = control.net.name
         filled.append(values)
     return filled

@@ -19,25 +19,14 @@ twice for one step of the method and counts both, so 20 steps are 10 of A1111's.
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Any
 
 from webui.errors import BadRequestError
-from webui.generation.flow import check_flow_sampler
+from webui.generation.flow_samplers import FLOW_TABLE, check_flow_sampler
 from webui.request import SCHEDULES, PredictionName, SamplerName, ScheduleName
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers.schedulers.scheduling_utils import SchedulerMixin
-    from numpy.typing import NDArray
-
-    Levels = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,8 @@ class SamplerRow:
     useful_cfg: tuple[float, float] | None = None
 
 
-_ONLY: tuple[ScheduleName, ...] = ("normal",)
+OWN_SCHEDULE: tuple[ScheduleName, ...] = ("normal",)
+"""Of samplers that lay out their steps themselves."""
 
 
 def _any(
@@ -93,7 +83,7 @@ def _own(
     """A row of a sampler that is bound to timesteps of its own."""
     return SamplerRow(
         scheduler,
-        _ONLY,
+        OWN_SCHEDULE,
         MappingProxyType(options),
         useful_steps=useful_steps,
     )
@@ -103,7 +93,7 @@ def _distilled(scheduler: str, *, eta: float = 0.0) -> SamplerRow:
     """A row of a sampler for models distilled to a few steps with little or no guidance."""
     return SamplerRow(
         scheduler,
-        _ONLY,
+        OWN_SCHEDULE,
         MappingProxyType({"original_inference_steps": 50}),
         eta=eta,
         most_steps=50,
@@ -147,16 +137,6 @@ SAMPLER_TABLE: Mapping[SamplerName, SamplerRow] = MappingProxyType(
     }
 )
 
-_OF_THE_MODEL = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "prediction_type",
-)
-"""What a scheduler's configuration says about the training; the rest is the sampler's business."""
-
 _ZERO_SNR = frozenset(
     {
         "DDPMScheduler",
@@ -170,6 +150,17 @@ _ZERO_SNR = frozenset(
 )
 """diffusers' schedulers that can begin at pure noise."""
 
+_NO_SAMPLES = frozenset(
+    {
+        "DPMSolverSDEScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "PNDMScheduler",
+    }
+)
+"""diffusers' schedulers that cannot run models which predict the picture itself."""
+
 _PREDICTIONS: Mapping[PredictionName, Mapping[str, str | bool]] = MappingProxyType(
     {
         "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
@@ -178,12 +169,6 @@ _PREDICTIONS: Mapping[PredictionName, Mapping[str, str | bool]] = MappingProxyTy
     }
 )
 """What a model predicts as a scheduler's configuration says it."""
-
-_RHO = 7.0
-"""Exponent of the Karras schedule (arXiv 2206.00364, table 1)."""
-
-_BETA = 0.6
-"""Both parameters of the beta distribution (arXiv 2407.12173)."""
 
 
 def check_sampler(
@@ -221,122 +206,30 @@ def check_trained(sampler: SamplerName, config: Mapping[str, Any]) -> None:
     """Passes a sampler that can run a model with this scheduler configuration.
 
     Raises:
-        BadRequestError: The model begins at pure noise and the sampler cannot.
+        BadRequestError: The model begins at pure noise, or predicts the picture itself, and the
+            sampler cannot do with that.
     """
-    if config.get("rescale_betas_zero_snr") and SAMPLER_TABLE[sampler].scheduler not in _ZERO_SNR:
-        raise BadRequestError(
-            f"{sampler} cannot run a model trained down to pure noise (zero terminal SNR);"
-            " DPM++ 2M, Euler and DDIM can.",
-            field="sampler",
-        )
+    reason = _unable(sampler, config)
+    if reason is not None:
+        raise BadRequestError(f"{sampler} cannot run a model {reason}.", field="sampler")
 
 
-def make_scheduler(
-    config: Mapping[str, Any], sampler: SamplerName, schedule: ScheduleName, *, skipped: int = 0
-) -> SchedulerMixin:
-    """A new scheduler for one request, from the model's own scheduler configuration.
-
-    Only what `config` says about the training is taken over, never its sampling options. The first
-    `skipped` steps are left out.
-
-    Raises:
-        BadRequestError: The pair cannot be run, or not with this model.
-    """
-    check_sampler(sampler, schedule, steps=1)
-    check_trained(sampler, config)
-    row = SAMPLER_TABLE[sampler]
-    # Imported here, since resolving a request needs the table only.
-    base: Any = getattr(importlib.import_module("diffusers"), row.scheduler)
-    options = {key: config[key] for key in _OF_THE_MODEL if key in config}
-    if config.get("rescale_betas_zero_snr"):
-        options["rescale_betas_zero_snr"] = True
-    options |= row.options
-    if row.schedules == _ONLY:
-        return _starting_late(_on_its_own(base), skipped)(**options)
-    if schedule == "normal" and row.overshoots:
-        schedule = "sgm uniform"
-    scheduler = _starting_late(_on_schedule(base, schedule), skipped)(**options)
-    if base.order == 2:
-        # Only now, since the constructor lays out all training timesteps, which this makes slow.
-        scheduler.register_to_config(use_beta_sigmas=True)
-    return scheduler
+def _unable(sampler: SamplerName, config: Mapping[str, Any]) -> str | None:
+    """What of a model the sampler cannot do with, if anything."""
+    scheduler = SAMPLER_TABLE[sampler].scheduler
+    if config.get("rescale_betas_zero_snr") and scheduler not in _ZERO_SNR:
+        return "trained down to pure noise (zero terminal SNR); DPM++ 2M, Euler and DDIM can"
+    if config.get("prediction_type") == "sample" and scheduler in _NO_SAMPLES:
+        return "that predicts the picture itself; Euler, DDIM and LCM can"
+    return None
 
 
-def _starting_late(kind: type[Any], skipped: int) -> type[Any]:
-    # Imported here like diffusers, since it needs torch.
-    from webui.generation.strength import starting_late
-
-    return starting_late(kind, skipped)
-
-
-def _on_its_own(base: type[Any]) -> type[Any]:
-    """The scheduler's class, whose single step is not spaced onto timestep 0 any more."""
-
-    @functools.wraps(base.set_timesteps)
-    def set_timesteps(self: Any, num_inference_steps: int, *args: Any, **kwargs: Any) -> None:
-        if num_inference_steps == 1:
-            self.register_to_config(timestep_spacing="trailing")
-        base.set_timesteps(self, num_inference_steps, *args, **kwargs)
-
-    return type(base.__name__, (base,), {"set_timesteps": set_timesteps})
-
-
-def _on_schedule(base: type[Any], schedule: ScheduleName) -> type[Any]:
-    """The scheduler's class with our noise levels instead of its own.
-
-    Those of order 2 lay out several values a step from the levels that they get from their method
-    for the beta schedule, so that method is replaced. The others hold the levels as they are.
-    """
-
-    def levels_for_order_2(self: Any, in_sigmas: Any, num_inference_steps: int) -> Levels:  # noqa: ARG001
-        return _spaced(schedule, num_inference_steps, self.alphas_cumprod)[1]
-
-    @functools.wraps(base.set_timesteps)
-    def set_timesteps(
-        self: Any, num_inference_steps: int, device: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
-        base.set_timesteps(self, num_inference_steps, device, *args, **kwargs)
-        if base.order == 1:
-            timesteps, levels = _spaced(schedule, num_inference_steps, self.alphas_cumprod)
-            self.timesteps = self.sigmas.new_tensor(timesteps, device=device)
-            self.sigmas = self.sigmas.new_tensor([*levels, self.sigmas[-1].item()], device="cpu")
-        # Otherwise the first step is looked up by its timestep, which may name a later one too.
-        self.set_begin_index(0)
-
-    members = {"set_timesteps": set_timesteps, "_convert_to_beta": levels_for_order_2}
-    return type(base.__name__, (base,), members)
-
-
-def _spaced(
-    schedule: ScheduleName, steps: int, alphas_cumprod: torch.Tensor
-) -> tuple[Levels, Levels]:
-    """Timesteps (fractional) and noise levels of the steps, each of shape (steps,), descending.
-
-    A noise level is the deviation of the noise relative to the signal, sqrt((1 - a) / a).
-    """
-    kept: Levels = alphas_cumprod.double().cpu().numpy()
-    logs: Levels = np.log((1 - kept) / kept) / 2
-    known: Levels = np.arange(len(logs), dtype=np.float64)
-    ramp: Levels = np.linspace(1, 0, steps)
-    log_levels: Levels
-    match schedule:
-        case "karras":
-            low, high = np.exp(logs[0] / _RHO), np.exp(logs[-1] / _RHO)
-            log_levels = _RHO * np.log(low + ramp * (high - low))
-        case "exponential":
-            log_levels = logs[0] + ramp * (logs[-1] - logs[0])
-        case "normal" | "sgm uniform" | "beta":
-            timesteps: Levels = (len(logs) - 1) * _fractions(schedule, steps)
-            return timesteps, np.exp(np.interp(timesteps, known, logs))
-    return np.interp(log_levels, logs, known), np.exp(log_levels)
-
-
-def _fractions(schedule: Literal["normal", "sgm uniform", "beta"], steps: int) -> Levels:
-    """Where the steps lie between the last training timestep (1) and the first (0)."""
-    if schedule == "normal":
-        return np.linspace(1, 0, steps)
-    above_zero: Levels = np.linspace(1, 0, steps + 1)[:-1]
-    if schedule == "sgm uniform":
-        return above_zero
-    special: Any = importlib.import_module("scipy.special")  # costs a second, and few ask for it
-    return special.betaincinv(_BETA, _BETA, above_zero)
+def samplers_for(
+    config: Mapping[str, Any], *, flow: bool
+) -> dict[SamplerName, tuple[ScheduleName, ...]]:
+    """The samplers that can run a model with this scheduler configuration, and their schedules."""
+    if flow:
+        return dict.fromkeys(FLOW_TABLE, SCHEDULES)
+    return {
+        name: row.schedules for name, row in SAMPLER_TABLE.items() if _unable(name, config) is None
+    }

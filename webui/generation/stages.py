@@ -18,7 +18,14 @@ from webui.generation.loras import Strength
 from webui.generation.prompt_plan import PromptPlan
 from webui.generation.prompts import ParsedPrompt
 from webui.generation.resolve import Plan
-from webui.request import InpaintFill, PredictionName, SamplerName, ScheduleName
+from webui.generation.speed import Rung
+from webui.request import (
+    ControlKind,
+    InpaintFill,
+    PredictionName,
+    SamplerName,
+    ScheduleName,
+)
 
 T = TypeVar("T")
 
@@ -47,10 +54,12 @@ class TextKey(Key[Encoding]):
 class InitKey(Key[torch.Tensor]):
     """An encoded init picture, of shape (1, channels, height / 8, width / 8).
 
-    `cover` and `fill` are set only where something is put under the mask before.
+    `cover` and `fill` are set only where something is put under the mask before; `vae` where it is
+    not the model's own.
     """
 
     model: str
+    vae: str | None
     source: Source
     fill: InpaintFill
     cover: Cover | None
@@ -73,6 +82,7 @@ class ChannelsKey(Key[torch.Tensor]):
     """
 
     model: str
+    vae: str | None
     width: int
     height: int
     source: Source | None
@@ -88,10 +98,15 @@ class HintKey(Key[torch.Tensor]):
 
 @dataclass(frozen=True)
 class ControlKey:
-    """What of a control unit shapes the latents; `net` is a content hash."""
+    """What of a control unit shapes the latents; `net` is a content hash, None the model itself.
+
+    `vae` is set where hints are encoded by one that is not the model's own.
+    """
 
     hint: Hint
-    net: str
+    net: str | None
+    kind: ControlKind
+    vae: str | None
     weight: float
     start: float
     end: float
@@ -128,12 +143,14 @@ class LatentsKey(Key[torch.Tensor]):
     steps: int
     cfg: float
     guidance: float | None
+    shift: float | None
     sampler: SamplerName
     schedule: ScheduleName
     seeds: tuple[int, ...]
     start: StartKey | None
     controls: tuple[ControlKey, ...]
     prediction: PredictionName | None
+    rung: Rung
     refined: RefinedKey | None
 
 
@@ -156,20 +173,21 @@ class PicturesKey(Key[tuple[bytes, ...]]):
     most_kept: ClassVar[int | None] = 32
 
     latents: LatentsKey
+    vae: str | None
     mask_blur: int | None
 
 
 def text_key(plan: Plan, prompt: ParsedPrompt) -> TextKey:
     """Key of the embeddings of one of the plan's prompts."""
     loras = text_strengths(plan.loras)
-    return TextKey(plan.checkpoint.sha256, plan.request.clip_skip, prompt, loras)
+    return TextKey(plan.checkpoint.key, plan.request.clip_skip, prompt, loras)
 
 
-def keys_of(plan: Plan, batch: int) -> tuple[LatentsKey, PicturesKey]:
-    """Keys of the latents and of the pictures of one of the plan's batches."""
+def keys_of(plan: Plan, batch: int, rung: Rung) -> tuple[LatentsKey, PicturesKey]:
+    """Keys of the latents and of the pictures of one of the plan's batches, made so."""
     latents = LatentsKey(
         prompts=PromptsKey(
-            plan.checkpoint.sha256,
+            plan.checkpoint.key,
             plan.request.clip_skip,
             plan.prompts[batch],
             text_strengths(plan.loras),
@@ -177,28 +195,31 @@ def keys_of(plan: Plan, batch: int) -> tuple[LatentsKey, PicturesKey]:
         loras=denoiser_strengths(plan.loras),
         width=plan.paint_width,
         height=plan.paint_height,
-        steps=plan.request.steps,
-        cfg=plan.request.cfg if len(plan.prompts[batch]) > 1 else 1.0,
-        guidance=plan.request.guidance,
-        sampler=plan.request.sampler,
-        schedule=plan.request.schedule,
+        steps=plan.sampling.steps,
+        cfg=plan.sampling.cfg if len(plan.prompts[batch]) > 1 else 1.0,
+        guidance=plan.sampling.guidance,
+        shift=plan.shift,
+        sampler=plan.sampling.sampler,
+        schedule=plan.sampling.schedule,
         seeds=plan.batches[batch],
         start=_start_key(plan),
-        controls=tuple(_control_key(control) for control in plan.controls),
+        controls=tuple(_control_key(plan, control) for control in plan.controls),
         prediction=plan.request.prediction,
+        rung=rung,
         refined=None
         if plan.refiner is None
-        else RefinedKey(keys_of(plan.refiner, batch)[0], plan.refiner.steps),
+        else RefinedKey(keys_of(plan.refiner, batch, rung)[0], plan.refiner.steps),
     )
     masked = plan.canvas is not None and plan.canvas.mask is not None
-    return latents, PicturesKey(latents, plan.request.mask_blur if masked else None)
+    return latents, PicturesKey(latents, _vae_key(plan), plan.request.mask_blur if masked else None)
 
 
 def init_key(plan: Plan, canvas: Canvas) -> InitKey:
     """Key of the encoded init picture."""
     fills = canvas.fill in FILLS
     return InitKey(
-        plan.checkpoint.sha256,
+        plan.checkpoint.key,
+        _vae_key(plan),
         canvas.source,
         canvas.fill if fills else "original",
         canvas.cover if fills else None,
@@ -214,7 +235,8 @@ def channels_key(plan: Plan) -> ChannelsKey:
     """Key of what a denoiser of 9 channels sees beside the latents."""
     canvas = plan.canvas if plan.canvas is not None and plan.canvas.cover is not None else None
     return ChannelsKey(
-        plan.checkpoint.sha256,
+        plan.checkpoint.key,
+        _vae_key(plan),
         plan.paint_width,
         plan.paint_height,
         None if canvas is None else canvas.source,
@@ -229,8 +251,22 @@ def _start_key(plan: Plan) -> StartKey | None:
     return StartKey(init_key(plan, canvas), mask_key(canvas), plan.steps, canvas.fill)
 
 
-def _control_key(control: Control) -> ControlKey:
-    return ControlKey(control.hint, control.net.sha256, control.weight, control.start, control.end)
+def _control_key(plan: Plan, control: Control) -> ControlKey:
+    # Transformers' ControlNets are shown latents, those of UNets the hint itself.
+    vae = _vae_key(plan) if plan.family.flow else None
+    return ControlKey(
+        control.hint,
+        None if control.net is None else control.net.sha256,
+        control.kind,
+        vae,
+        control.weight,
+        control.start,
+        control.end,
+    )
+
+
+def _vae_key(plan: Plan) -> str | None:
+    return None if plan.vae is None else plan.vae.key
 
 
 class StageCache:

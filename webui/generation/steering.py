@@ -8,8 +8,8 @@ is asked once for all of its hints, as it was trained (ControlNet++, xinsir 2024
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,19 +21,25 @@ from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
 from diffusers.models.controlnets.controlnet_sd3 import SD3ControlNetModel
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
 
-from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.errors import BrokenFileError
 from webui.generation.control import Control
 from webui.generation.control_kinds import is_union
-from webui.generation.devices import Device
-from webui.generation.placement import own
+from webui.generation.controlnet_loading import load_net
+from webui.generation.devices import Device, bytes_on
+from webui.generation.failures import while_loading
+from webui.generation.masked import Masked
+from webui.generation.placement import place
 from webui.library.controlnets import ControlNetFolder
+from webui.settings import PlanName
 
 _CLASSES: Mapping[str, Any] = MappingProxyType(
     {
         "FluxControlNetModel": FluxControlNetModel,
         "QwenImageControlNetModel": QwenImageControlNetModel,
         "SD3ControlNetModel": SD3ControlNetModel,
+        "ZImageControlNetModel": ZImageControlNetModel,
     }
 )
 
@@ -43,23 +49,33 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Steering:
-    """A ControlNet at work.
+    """A control unit at work.
 
     Attributes:
-        net: The ControlNet.
+        net: The ControlNet; None where the model reads the hint itself, with a LoRA or without.
         drawn: The hint as bytes of RGB, 3 x height x width.
-        hint: The same as the ControlNet takes it, 1 x 3 x height x width, on its device.
+        hint: The same in 0..1 as a ControlNet takes it, 1 x 3 x height x width, on its device.
+        masked: The picture that is painted anew in part, for ControlNets that see which.
     """
 
     control: Control
     net: Any
     drawn: torch.Tensor
     hint: torch.Tensor
+    masked: Masked | None = None
 
     @staticmethod
-    def of(control: Control, net: Any, drawn: torch.Tensor) -> Steering:
-        """The ControlNet with the hint it is shown."""
-        return Steering(control, net, drawn, as_input(drawn, net))
+    def of(
+        control: Control, net: Any, drawn: torch.Tensor, masked: Masked | None = None
+    ) -> Steering:
+        """The unit with the hint as what reads it is shown it."""
+        if masked is not None and control.inpaints:
+            drawn = drawn * ~masked.mask[0].to(drawn.device)
+        hint = drawn[None].float() / 255 if net is None else as_input(drawn, net)
+        if masked is not None and control.inpaints and isinstance(net, ControlNetModel):
+            # Those of UNets are told so, the others by a channel of their own.
+            hint = hint.masked_fill(masked.mask.to(hint.device), -1)
+        return Steering(control, net, drawn, hint, masked)
 
     @property
     def frame(self) -> np.ndarray:
@@ -68,85 +84,114 @@ class Steering:
 
 
 class ControlNets:
-    """Keeps the ControlNets of the last steered request in memory, one copy of each."""
+    """Keeps the ControlNets of the last steered request in memory, one copy of each.
+
+    They are laid out as the model is that they steer, except that they take no turns: they are at
+    work whenever its denoiser is.
+    """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._nets: dict[str, Any] = {}
+        self._laid_out: PlanName = "resident"
 
-    def holds(self, nets: Sequence[ControlNetFolder]) -> bool:
-        """Whether all of them, by content, are in memory."""
-        return all(net.sha256 in self._nets for net in nets)
+    def holds(self, nets: Sequence[ControlNetFolder], plan: PlanName) -> bool:
+        """Whether all of them, by content, are in memory, laid out by that plan."""
+        held = self._nets if self._laid_out == _without_turns(plan) else {}
+        return all(net.sha256 in held for net in nets)
 
-    def get(self, nets: Sequence[ControlNetFolder]) -> tuple[Any, ...]:
+    def bytes_on(self, device: str) -> int:
+        """Bytes of their weights that lie on a device."""
+        return sum(bytes_on(net.parameters(), device) for net in self._nets.values())
+
+    def get(self, nets: Sequence[ControlNetFolder], plan: PlanName = "resident") -> tuple[Any, ...]:
         """The ControlNets in order; those that are not among them leave memory.
 
         Raises:
             BrokenFileError: One does not fit its configuration.
             OutOfMemoryError: The device cannot hold them.
         """
+        layout = _without_turns(plan)
         wanted = {net.sha256: net for net in nets}
-        self._nets = {sha256: self._nets[sha256] for sha256 in wanted if sha256 in self._nets}
+        self.keep_only(wanted if layout == self._laid_out else ())
+        self._laid_out = layout
         for sha256, net in wanted.items():
             if sha256 not in self._nets:
                 self._nets[sha256] = self._load(net)
         return tuple(self._nets[net.sha256] for net in nets)
 
-    def release(self) -> None:
-        """Frees their memory."""
-        self._nets = {}
+    def keep_only(self, wanted: Container[str]) -> None:
+        """Frees the memory of those whose content is not among the wanted."""
+        self._nets = {sha256: net for sha256, net in self._nets.items() if sha256 in wanted}
 
     def _load(self, net: ControlNetFolder) -> Any:
         untyped: Any = _CLASSES.get(net.class_name, ControlNetModel)
         if is_union(net):
             untyped = ControlNetUnionModel
+        what = f"the ControlNet {net.name!r}"
         try:
-            loaded = untyped.from_pretrained(
-                net.path,
-                dtype=self._device.dtype,
-                local_files_only=True,
-                use_safetensors=True,
-            )
-            own(loaded, self._device, convolves=True)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise OutOfMemoryError(
-                f"{self._device.name} has not enough memory for the ControlNet {net.name!r}."
-            ) from None
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason"
-            raise BrokenFileError(
-                f"The ControlNet {net.name!r} could not be loaded: {reason}", field="controls"
-            ) from error
+            with while_loading(what, "controls", self._device.name):
+                if net.file is not None:
+                    loaded: Any = load_net(untyped, net, net.file, self._device.dtype)
+                else:
+                    loaded = untyped.from_pretrained(
+                        net.path,
+                        dtype=self._device.dtype,
+                        local_files_only=True,
+                        use_safetensors=True,
+                    )
+                place({"controlnet": loaded}, self._laid_out, self._device)
+        except BrokenFileError as error:
+            raise BrokenFileError(error.message, field="controls") from None
         return loaded
+
+
+def _without_turns(plan: PlanName) -> PlanName:
+    return "resident" if plan == "turns" else plan
 
 
 @contextmanager
 def steered(
-    pipe: Any, steerings: Sequence[Steering], hook: Callable[..., Any] | None = None
+    pipe: Any,
+    steerings: Sequence[Steering],
+    hook: Callable[..., Any] | None = None,
+    *,
+    pictures: int,
 ) -> Generator[None]:
     """Lets the ControlNets steer one call of `pipe`, whose denoiser is as before afterwards.
 
     Args:
+        pictures: How many are made at once.
         hook: What asks them, called before each call of the transformer; None: of the UNet.
     """
     if not steerings:
         yield
         return
     denoiser = pipe.unet if hook is None else pipe.transformer
-    handle = denoiser.register_forward_pre_hook(hook or _Hook(pipe, steerings), with_kwargs=True)
-    try:
+    with ExitStack() as stack:
+        if hook is None:
+            hook = _Hook(pipe, steerings, pictures)
+            # Ahead of the hook that puts in rows for each of several prompts.
+            look = denoiser.register_forward_pre_hook(hook.look, prepend=True)
+            stack.callback(look.remove)
+        handle = denoiser.register_forward_pre_hook(hook, with_kwargs=True)
+        stack.callback(handle.remove)
         yield
-    finally:
-        handle.remove()
 
 
 class _Hook:
     """Counts the UNet's calls, of which every round of the pipeline's loop makes one."""
 
-    def __init__(self, pipe: Any, steerings: Sequence[Steering]) -> None:
+    def __init__(self, pipe: Any, steerings: Sequence[Steering], pictures: int) -> None:
         self._pipe = pipe
         self._steerings = steerings
+        self._pictures = pictures
         self._calls = 0
+        self._negative = 0
+
+    def look(self, _unet: Any, args: tuple[Any, ...]) -> None:
+        """Sees how many of a call's first rows are the negative prompt's."""
+        self._negative = self._pictures if len(args[0]) == 2 * self._pictures else 0
 
     def __call__(
         self, _unet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -158,6 +203,9 @@ class _Hook:
         at_work = [s for s in self._steerings if steers(s.control, self._calls, rounds)]
         for together in _asked_together(at_work):
             more_down, more_middle = _residuals(together, sample, timestep, kwargs)
+            if together[0].net.config.global_pool_conditions:
+                more_down = [_of_prompts(one, self._negative) for one in more_down]
+                more_middle = _of_prompts(more_middle, self._negative)
             down = (
                 more_down if down is None else [a + b for a, b in zip(down, more_down, strict=True)]
             )
@@ -213,6 +261,13 @@ def _residuals(
         **about,
     )
     return list(down), middle
+
+
+def _of_prompts(residual: torch.Tensor, negative: int) -> torch.Tensor:
+    """What the prompts' rows are given alone: a ControlNet whose residuals are means over the
+    whole picture, as that of shuffled ones, was trained to act on them and not on the negative
+    prompt's."""
+    return torch.cat([torch.zeros_like(residual[:negative]), residual[negative:]])
 
 
 def _types(types: Sequence[int], net: Any, sample: torch.Tensor) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """ControlNets beside a transformer: asked before it computes, their answers added in its blocks.
 
-They are shown the hint as the VAE encodes it. Where the two sides of guidance are two calls, they
-are asked with the prompt alone, and both calls of a step are steered alike, as in diffusers'
-pipelines of them.
+They are shown the hint as the VAE encodes it, or those by XLabs its pixels; those for inpainting
+also what of it stays. Where the two sides of guidance are two calls, they are asked with the prompt
+alone, and both calls of a step are steered alike, as in diffusers' pipelines of them.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class TransformerHook:
     def __init__(self, pipe: Any, backbone: Backbone, steerings: Sequence[Steering]) -> None:
         self._pipe = pipe
         self._hints = [
-            (steering, backbone.packed(pipe, _encoded(pipe, backbone, steering)))
+            (steering, steering.net, _shown(pipe, backbone, steering, steering.net))
             for steering in steerings
         ]
-        for steering in steerings:
-            if steering.net.config.get("use_pos_embed") is False:
+        for _, net, _ in self._hints:
+            if net.config.get("use_pos_embed") is False:
                 # Some have none of their own; diffusers lends them the transformer's alike.
-                lent = steering.net._get_pos_embed_from_transformer(pipe.transformer)
-                steering.net.pos_embed = lent.to(steering.net.device, steering.net.dtype)
+                lent = net._get_pos_embed_from_transformer(pipe.transformer)
+                net.pos_embed = lent.to(net.device, net.dtype)
         self._rounds = 0
         self._latents: torch.Tensor | None = None
         self._samples: Samples = {}
@@ -97,16 +97,17 @@ class TransformerHook:
 
     def _asked(self, transformer: Any, latents: torch.Tensor, kwargs: Mapping[str, Any]) -> Samples:
         total: Samples = {}
-        for steering, hint in self._hints:
+        for steering, net, hint in self._hints:
             if not steers(steering.control, self._rounds, self._pipe.num_timesteps):
                 continue
-            way = _WAYS[type(steering.net).__name__]
-            given = steering.net(
+            way = _WAYS[type(net).__name__]
+            given = net(
                 hidden_states=latents,
                 controlnet_cond=hint.to(latents).expand(len(latents), *hint.shape[1:]),
                 conditioning_scale=steering.control.weight,
                 return_dict=False,
-                **_told(steering.net, way, kwargs),
+                **_told(net, way, kwargs),
+                **_mode(steering.control.union_type, net, latents),
             )
             # Of those with one answer some give it bare.
             answers = given if isinstance(given[0], (tuple, list)) else (given,)
@@ -120,25 +121,54 @@ class TransformerHook:
         return total
 
 
-def _encoded(pipe: Any, backbone: Backbone, steering: Steering) -> torch.Tensor:
-    """The hint as latents."""
-    latents = backbone.encode_picture(pipe, steering.hint * 2 - 1)
-    if not steering.net.config.get("force_zeros_for_pooled_projection"):
-        return latents
-    # Those of SD 3 by InstantX were trained on latents that are scaled, but not shifted.
-    return latents + pipe.vae.config.shift_factor * pipe.vae.config.scaling_factor
+def _shown(pipe: Any, backbone: Backbone, steering: Steering, net: Any) -> torch.Tensor:
+    """The hint as the ControlNet takes it: packed latents, or pixels in -1..1."""
+    pixels = steering.hint * 2 - 1
+    if net.config.get("conditioning_embedding_channels"):
+        return pixels
+    is_sd3 = type(net).__name__ == "SD3ControlNetModel"
+    if is_sd3 and net.config.joint_attention_dim is None and steering.control.kind == "canny":
+        # Stability's was trained on edges in another scale.
+        pixels = steering.hint * 255 * 0.5 + 0.5
+    latents = backbone.encode_picture(pipe, pixels)
+    if steering.masked is not None and steering.control.sees_mask:
+        latents = torch.cat([latents, steering.masked.kept(latents)], dim=1)
+    elif is_sd3 and net.config.force_zeros_for_pooled_projection:
+        # Those by InstantX were trained on latents that are scaled, but not shifted.
+        latents = latents + pipe.vae.config.shift_factor * pipe.vae.config.scaling_factor
+    return backbone.packed(pipe, latents)
+
+
+def _mode(kind: int | None, net: Any, latents: torch.Tensor) -> dict[str, Any]:
+    """What the hint is, to a union model for FLUX.1."""
+    if kind is None:
+        return {}
+    return {"controlnet_mode": torch.full((len(latents), 1), kind, device=net.device)}
 
 
 def _told(net: Any, way: _Way, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The transformer's arguments as the ControlNet takes them, which may know fewer."""
     told = {name: kwargs[name] for name in way.shared}
-    if "guidance" in told and not net.config.guidance_embeds:
-        told["guidance"] = None
+    if "guidance" in told:
+        told["guidance"] = _guidance(net, told["guidance"], kwargs["hidden_states"])
     if net.config.get("force_zeros_for_pooled_projection"):
         told["pooled_projections"] = torch.zeros_like(told["pooled_projections"])
     if net.config.joint_attention_dim is None:
         told["encoder_hidden_states"] = None
     return told
+
+
+def _guidance(
+    net: Any, of_transformer: torch.Tensor | None, latents: torch.Tensor
+) -> torch.Tensor | None:
+    """The distilled guidance for a ControlNet that was made with one, whatever it steers."""
+    if not net.config.guidance_embeds:
+        return None
+    return latents.new_full((len(latents),), _USUAL) if of_transformer is None else of_transformer
+
+
+_USUAL = 3.5
+"""What diffusers' pipeline tells those beside a model without distilled guidance."""
 
 
 def _spread(given: Sequence[torch.Tensor], blocks: int, *, evenly: bool) -> list[torch.Tensor]:

@@ -3,17 +3,21 @@
 A prompt is cut into chunks of 75 tokens, each encoded on its own between the start and end tokens,
 and the encodings are joined. Weights multiply the encoding, which is then scaled back as a whole
 ("Original" emphasis). An unweighted prompt of one chunk gives what diffusers' pipeline gives.
+Embeddings stand for as many tokens as they have vectors, and are never parted between chunks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
 from webui.generation.chunks import CHUNK_TOKENS, COMMA, cut, encoded_blocks
+from webui.generation.embeddings import Place, embedded
 from webui.generation.facts import check_clip_skip
-from webui.generation.prompts import Block, ParsedPrompt
+from webui.generation.prompts import Block, EmbeddedWord, ParsedPrompt, Segment
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -22,9 +26,21 @@ _CENTRED = 0.02
 """Ratio of mean to mean magnitude below which an encoding counts as centred."""
 
 
+_PLACEHOLDER = 0
+"""Number of a vector's token: any but that of the end, at which encoders take the whole."""
+
+
 class _Token(NamedTuple):
+    """A token; of an embedding, the number of its vector."""
+
     id: int
     weight: float
+    embedding: EmbeddedWord | None = None
+    vector: int = 0
+
+    @property
+    def more(self) -> int:
+        return 0 if self.embedding is None else self.embedding.vectors - 1 - self.vector
 
 
 def encode_prompt(
@@ -46,7 +62,7 @@ def encode_prompt(
     check_clip_skip(clip_skip, text_encoder.config.num_hidden_layers)
     chunks = _chunks(parsed, tokenizer)
     ids, weights = _framed(chunks, tokenizer)
-    with torch.no_grad():
+    with torch.no_grad(), embedded(text_encoder, _places(chunks)):
         encoded = _hidden(
             text_encoder, ids.to(text_encoder.device), clip_skip, through_norm=through_norm
         )
@@ -59,8 +75,9 @@ def encode_pooled(
     parsed: ParsedPrompt, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModelWithProjection
 ) -> torch.Tensor:
     """The prompt as a whole, of shape (width,): what the encoder makes of its first chunk."""
-    ids, _ = _framed(_chunks(parsed, tokenizer)[:1], tokenizer)
-    with torch.no_grad():
+    first = _chunks(parsed, tokenizer)[:1]
+    ids, _ = _framed(first, tokenizer)
+    with torch.no_grad(), embedded(text_encoder, _places(first)):
         return cast(torch.Tensor, text_encoder(ids.to(text_encoder.device)).text_embeds)[0]
 
 
@@ -87,10 +104,20 @@ def token_count(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> int:
 
 
 def decoded_text(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> str:
-    """What the encoder really sees: the tokens' own text, brackets and weights gone."""
-    ids = [token.id for chunk in _chunks(parsed, tokenizer) for token in chunk]
+    """What the encoder really sees: the tokens' own text, brackets and weights gone.
+
+    Embeddings are there by name and by the word they were trained for.
+    """
+    tokens = [token for chunk in _chunks(parsed, tokenizer) for token in chunk]
     untyped: Any = tokenizer
-    return cast(str, untyped.decode(ids, skip_special_tokens=True)).strip()
+    texts: list[str] = []
+    for word, group in groupby(tokens, key=lambda token: token.embedding):
+        if word is None:
+            ids = [token.id for token in group]
+            texts.append(cast(str, untyped.decode(ids, skip_special_tokens=True)).strip())
+        else:
+            texts += (word.name, word.word or "")
+    return " ".join(filter(None, texts))
 
 
 def _chunks(parsed: ParsedPrompt, tokenizer: CLIPTokenizer) -> list[list[_Token]]:
@@ -110,9 +137,26 @@ def _tokens(block: Block, tokenizer: CLIPTokenizer) -> list[_Token]:
         [segment.text for segment in block], add_special_tokens=False, verbose=False
     )
     return [
-        _Token(id, segment.weight)
+        token
         for segment, ids in zip(block, read["input_ids"], strict=True)
-        for id in ids
+        for token in _of_segment(segment, ids)
+    ]
+
+
+def _of_segment(segment: Segment, ids: Sequence[int]) -> list[_Token]:
+    _, weight, embedding = segment
+    if embedding is None:
+        return [_Token(id, weight) for id in ids]
+    return [_Token(_PLACEHOLDER, weight, embedding, n) for n in range(embedding.vectors)]
+
+
+def _places(chunks: list[list[_Token]]) -> list[Place]:
+    """Where vectors stand, behind the start token of each chunk."""
+    return [
+        Place(number, column, token.embedding, token.vector)
+        for number, chunk in enumerate(chunks)
+        for column, token in enumerate(chunk, start=1)
+        if token.embedding is not None
     ]
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from webui.errors import BadRequestError
 from webui.generation.chunks import CHUNK_TOKENS, cut, encoded_blocks
-from webui.generation.prompt_plan import locate_variants
-from webui.generation.prompts import ParsedPrompt, PromptField, Source, unmatched_brackets
+from webui.generation.prompt_plan import locate_variants, means_more
+from webui.generation.prompts import (
+    ParsedPrompt,
+    PromptField,
+    Segment,
+    Source,
+    unmatched_brackets,
+)
 from webui.generation.vocabulary import PromptTokenizer
-from webui.interchange.dynamicprompts import is_dynamic, unescaped
+from webui.interchange.dynamicmarks import is_dynamic, unescaped
 from webui.interchange.loratags import check_tags, tag_spans
+
+if TYPE_CHECKING:
+    from webui.generation.embedding_words import EmbeddingReader
 
 
 class TextEncoder(NamedTuple):
@@ -22,15 +31,17 @@ class TextEncoder(NamedTuple):
     Attributes:
         name: As people know it, such as "CLIP-L" or "T5".
         tokenizer: None where its vocabulary is not here.
-        room: Tokens it reads at once, without those for start and end.
+        room: Tokens of a prompt that it reads at once.
         chunks: Whether a longer prompt is read in chunks of A1111's grammar; otherwise the text is
             taken as it stands and what is beyond its room is lost.
+        before: What it reads before the prompt, which is not counted.
     """
 
     name: str
     tokenizer: PromptTokenizer | None
     room: int = CHUNK_TOKENS
     chunks: bool = True
+    before: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,17 +76,25 @@ class TokenCount:
         brackets: Brackets that nothing closes, or that close nothing; none where they are text.
         problem: Why the prompt cannot be read, in a sentence.
         drawn: Whether this is one example of what may be drawn; it is then without cuts.
+        unread: Whether it has some of the grammar and the model, which takes plain text, reads it
+            as it is typed.
     """
 
     encoders: tuple[EncoderCount, ...]
     brackets: tuple[int, ...]
     problem: str | None
     drawn: bool = False
+    unread: bool = False
+
+
+_NO_ID = -1
+"""Number of an embedding's tokens, which no vocabulary has."""
 
 
 class _Token(NamedTuple):
     id: int
     position: int
+    more: int = 0
 
 
 def count_tokens(
@@ -85,6 +104,7 @@ def count_tokens(
     *,
     steps: int = 20,
     draw: Callable[[str], str] | None = None,
+    embeddings: EmbeddingReader | None = None,
 ) -> TokenCount:
     """The prompt's tokens and cuts for each text encoder.
 
@@ -93,16 +113,19 @@ def count_tokens(
     Args:
         steps: Over which it may change.
         draw: Gives an example of a text that draws lots.
+        embeddings: Reads those that it names, each of which counts as many tokens as it has
+            vectors; without it there are none.
     """
     units = _utf16_positions(text)
     weighted = any(encoder.chunks for encoder in encoders) or not encoders
     brackets = unmatched_brackets(text) if weighted else ()
-    counted, drawn, problem = text, False, None
+    counted, drawn, problem, unread = text, False, None, False
     counts = tuple(EncoderCount(e.name, None, e.room, None, (), lost=False) for e in encoders)
     try:
         if draw is not None and is_dynamic(text):
             counted, drawn = draw(text), True
-        counts = tuple(_count(counted, encoder, field, steps) for encoder in encoders)
+        counts = tuple(_count(counted, encoder, field, steps, embeddings) for encoder in encoders)
+        unread = not weighted and means_more(_bare(counted, field), steps)
     except BadRequestError as error:
         problem = error.message
     return TokenCount(
@@ -120,25 +143,35 @@ def count_tokens(
         tuple(units[position] for position in brackets),
         problem,
         drawn,
+        unread,
     )
 
 
-def _count(text: str, encoder: TextEncoder, field: PromptField, steps: int) -> EncoderCount:
+def _count(
+    text: str,
+    encoder: TextEncoder,
+    field: PromptField,
+    steps: int,
+    embeddings: EmbeddingReader | None,
+) -> EncoderCount:
     """What an encoder makes of a text; cuts are in characters.
 
     Raises:
         BadRequestError: The text cannot be read.
     """
-    left = _untagged(text) if field == "prompt" else range(len(text) + 1)
+    left = _untagged(text, field)
     if field == "prompt":
         check_tags(text)
-    bare = "".join(text[at] for at in left[:-1])
+    bare = _bare(text, field)
     tokenizer = encoder.tokenizer
     if not encoder.chunks:
+        if embeddings is not None:
+            embeddings.check_plain(bare, field)
         return _plain(bare, left, encoder)
+    put = None if embeddings is None else embeddings.put
     variants = [
         _chunks(parsed, source, tokenizer) if tokenizer is not None else []
-        for parsed, source in locate_variants(bare, field, steps)
+        for parsed, source in locate_variants(bare, field, steps, put)
     ]
     if tokenizer is None:
         return EncoderCount(encoder.name, None, encoder.room, None, (), lost=False)
@@ -153,9 +186,11 @@ def _plain(bare: str, left: Sequence[int], encoder: TextEncoder) -> EncoderCount
     if encoder.tokenizer is None:
         return EncoderCount(encoder.name, None, encoder.room, None, (), lost=False)
     kept = unescaped(bare)
-    read = list(encoder.tokenizer.encode("".join(bare[at] for at in kept)))
+    start = len(encoder.before)
+    given = encoder.tokenizer.encode(encoder.before + "".join(bare[at] for at in kept))
+    read = [at - start for _, at in given if at >= start]
     lost = len(read) > encoder.room
-    cuts = (left[kept[read[encoder.room][1]]],) if lost else ()
+    cuts = (left[kept[read[encoder.room]]],) if lost else ()
     return EncoderCount(encoder.name, len(read), encoder.room, 1, cuts, lost)
 
 
@@ -168,9 +203,9 @@ def _chunks(
         encoded_blocks(parsed), source.blocks, source.characters, strict=False
     ):
         tokens = [
-            _Token(id, span[at])
+            token
             for segment, span in zip(block, spans, strict=True)
-            for id, at in tokenizer.encode(segment.text)
+            for token in _tokens(segment, span, tokenizer)
         ]
         first, *others = cut(tokens, comma_id=tokenizer.comma_id)
         found.append((start, len(first)))
@@ -178,10 +213,26 @@ def _chunks(
     return found
 
 
-def _untagged(text: str) -> Sequence[int]:
+def _tokens(
+    segment: Segment, places: Sequence[int], tokenizer: PromptTokenizer
+) -> Iterator[_Token]:
+    if segment.embedding is None:
+        for id, at in tokenizer.encode(segment.text):
+            yield _Token(id, places[at])
+    else:
+        for more in reversed(range(segment.embedding.vectors)):
+            yield _Token(_NO_ID, places[0], more)
+
+
+def _untagged(text: str, field: PromptField) -> Sequence[int]:
     """Positions of the characters outside of tags, and of the end."""
-    tagged = {at for start, end in tag_spans(text) for at in range(start, end)}
+    spans = tag_spans(text) if field == "prompt" else ()
+    tagged = {at for start, end in spans for at in range(start, end)}
     return [at for at in range(len(text) + 1) if at not in tagged]
+
+
+def _bare(text: str, field: PromptField) -> str:
+    return "".join(text[at] for at in _untagged(text, field)[:-1])
 
 
 def _utf16_positions(text: str) -> list[int]:

@@ -24,7 +24,7 @@ _ONE_FILE = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 
 FILES = (_ONE_FILE, "vocab.json", "merges.txt", _SETTINGS)
-"""The files in a tokenizer's folder that `read_tokenizer` reads."""
+"""The files in a tokenizer's folder that are read."""
 
 _SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
 """Tokens with a meaning of their own, by their keys in the settings."""
@@ -35,6 +35,12 @@ _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
 """What CLIP takes for a word (`simple_tokenizer.py` of openai/CLIP)."""
+
+_QWENS_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""What Qwen takes for one (`PRETOKENIZE_REGEX` of transformers)."""
 
 
 class PromptTokenizer:
@@ -97,19 +103,49 @@ def clip_tokenizer() -> PromptTokenizer:
     return PromptTokenizer(_tokenizer(dict(numbers), list(merges), special))
 
 
-def read_own_tokenizer(file: Path) -> PromptTokenizer:
-    """A tokenizer of any kind, as its `tokenizer.json` says.
+def read_own_tokenizer(folder: Path) -> PromptTokenizer:
+    """A tokenizer that is not CLIP's: of any kind from its `tokenizer.json`, otherwise Qwen's from
+    its vocabulary.
 
     Raises:
-        BrokenFileError: The file is missing or damaged.
+        BrokenFileError: The files are missing or damaged.
     """
     from tokenizers import Tokenizer
 
+    file = folder / _ONE_FILE
     try:
+        if not file.exists():
+            return PromptTokenizer(_qwens(folder))
         # Built from what was read, since the library opens whatever the name leads to.
-        return PromptTokenizer(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return PromptTokenizer(tokenizer)
     except Exception as error:  # tokenizers raises nothing more specific
-        raise BrokenFileError(f"The tokenizer in {file.name} is missing or damaged.") from error
+        raise BrokenFileError(f"The tokenizer in {folder.name} is missing or damaged.") from error
+
+
+def _qwens(folder: Path) -> Tokenizer:
+    """As transformers' `Qwen2Tokenizer` builds it."""
+    from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+
+    vocabulary, merges = _vocabulary(folder)
+    said: Any = json.loads((folder / _SETTINGS).read_bytes())
+    # The library's own types leave out what the lists hold.
+    tokenizer: Any = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWENS_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    added = sorted(said["added_tokens_decoder"].items(), key=lambda token: int(token[0]))
+    tokenizer.add_tokens(
+        [AddedToken(token["content"], special=token["special"]) for _, token in added]
+    )
+    return tokenizer
 
 
 def _built(folder: Path) -> Tokenizer:

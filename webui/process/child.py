@@ -18,6 +18,7 @@ from webui.errors import EngineError, WebuiError
 from webui.events import Cancelled, Event, Failed, failed
 from webui.generator import Cancel, Gatekeeper, Generator
 from webui.process import messages
+from webui.process.heap import share_one_arena
 from webui.process.messages import Answered, Ask, Consider, EngineStatus, Happened, Message, Phase
 from webui.settings import Settings
 from webui.standing import Answer
@@ -119,6 +120,7 @@ def run_engine(connection: Connection[Any, Any], build: Build, settings: Setting
     """Main function of the engine's process: builds the engine, then serves jobs one by one."""
     # Ctrl+C reaches the whole group; the page's process decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    share_one_arena()
     sending = threading.Lock()
 
     def send(message: Message) -> None:

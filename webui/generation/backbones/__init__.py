@@ -11,7 +11,7 @@ from webui.generation.backbones.clip import (
     StableDiffusionXL,
     StableDiffusionXLRefiner,
 )
-from webui.generation.backbones.flux import Flux
+from webui.generation.backbones.flux import Flux, FluxSchnell
 from webui.generation.backbones.flux2 import Flux2, Flux2Klein
 from webui.generation.backbones.qwen_image import QwenImage
 from webui.generation.backbones.sd3 import StableDiffusion3
@@ -25,6 +25,7 @@ BACKBONES: Mapping[BackboneName, Backbone] = MappingProxyType(
         "sdxl refiner": StableDiffusionXLRefiner(),
         "sd3": StableDiffusion3(),
         "flux": Flux(),
+        "flux-schnell": FluxSchnell(),
         "flux2": Flux2(),
         "flux2-klein": Flux2Klein(),
         "z-image": ZImage(),

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from webui.generation.prompts import ParsedPrompt
+from webui.generation.sampling import Sampling
 from webui.library.lora_facts import LoraPart
-from webui.request import GenerationRequest
 
 
 class Encoding(NamedTuple):
@@ -48,12 +48,10 @@ class Backbone(ABC):
     Attributes:
         denoiser: Name of the component that predicts the noise.
         encoders: Names of the text encoders, in order.
-        weights_prompts: Whether words can be weighed; otherwise a prompt is plain text.
     """
 
     denoiser: ClassVar[LoraPart]
     encoders: ClassVar[tuple[LoraPart, ...]]
-    weights_prompts: ClassVar[bool]
 
     @property
     def parts(self) -> tuple[LoraPart, ...]:
@@ -88,7 +86,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def arguments(
-        self, pipe: Any, conditioning: Conditioning, request: GenerationRequest, count: int
+        self, pipe: Any, conditioning: Conditioning, sampling: Sampling, count: int
     ) -> dict[str, Any]:
         """The pipeline's arguments for text and guidance, for a batch of `count` pictures."""
 
@@ -169,12 +167,18 @@ class Backbone(ABC):
         return {"latents": self.given(pipe, latents), "width": width, "height": height}
 
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:
-        """The most likely latents of a picture of shape (1, 3, height, width) in -1..1."""
+        """The most likely latents of a picture of shape (1, 3, height, width) in -1..1.
+
+        They are in the denoiser's number format, which need not be the VAE's.
+        """
         vae = pipe.vae
         latents = vae.encode(planes.to(vae.dtype)).latent_dist.mode()
-        return (latents - (getattr(vae.config, "shift_factor", None) or 0)) * (
-            vae.config.scaling_factor
-        )
+        latents = latents - (getattr(vae.config, "shift_factor", None) or 0)
+        return self.fit(pipe, latents * vae.config.scaling_factor)
+
+    def fit(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the denoiser's number format."""
+        return latents.to(pipe.components[self.denoiser].dtype)
 
     def decode_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
         """The picture of shape (1, 3, height, width) in about -1..1, in float32."""

@@ -10,8 +10,8 @@ import torch
 from webui.generation.backbones.base import Backbone, Conditioning, Encoding
 from webui.generation.prompts import EMPTY_PROMPT, ParsedPrompt
 from webui.generation.samplers import SAMPLER_TABLE
+from webui.generation.sampling import Sampling
 from webui.generation.text import decoded_text, encode_pooled, encode_prompt, pad_to_equal
-from webui.request import GenerationRequest
 
 
 class StableDiffusion(Backbone):
@@ -19,7 +19,6 @@ class StableDiffusion(Backbone):
 
     denoiser = "unet"
     encoders = ("text_encoder",)
-    weights_prompts = True
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: D102
         return Encoding(encode_prompt(prompt, pipe.tokenizer, pipe.text_encoder, clip_skip))
@@ -47,12 +46,13 @@ class StableDiffusion(Backbone):
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         return {
-            "guidance_scale": request.cfg,
-            "eta": SAMPLER_TABLE[request.sampler].eta,
+            # To a UNet that was distilled with its guidance the pipeline tells it.
+            "guidance_scale": sampling.cfg if sampling.guidance is None else sampling.guidance,
+            "eta": SAMPLER_TABLE[sampling.sampler].eta,
             **_repeated("", conditioning.prompt, count),
             **_repeated("negative_", conditioning.negative_prompt, count),
         }

@@ -6,7 +6,7 @@ with, so that one call a step is enough; schnell was distilled to few steps and 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import pixel_unshuffle
@@ -15,46 +15,48 @@ from webui.generation.backbones.base import Backbone, Conditioning, Encoding
 from webui.generation.backbones.patches import even_levels, from_patches, patches_of, to_patches
 from webui.generation.backbones.plain import plain_text, read_back
 from webui.generation.backbones.spacing import shift_of
+from webui.generation.prompt_rooms import CLIP_ROOM, PROMPT_ROOMS, PromptRoom
 from webui.generation.prompts import ParsedPrompt
-from webui.request import GenerationRequest
-
-_CLIP_TOKENS = 75
-"""Tokens of a prompt that CLIP sees, beside those for start and end."""
+from webui.generation.sampling import Sampling
 
 
 class Flux(Backbone):
-    """FLUX.1 dev, schnell, and Fill, which sees mask and picture beside the latents."""
+    """FLUX.1 dev, and Fill, which sees mask and picture beside the latents.
+
+    Attributes:
+        room: What T5 is given.
+    """
 
     denoiser = "transformer"
     encoders = ("text_encoder", "text_encoder_2")
-    weights_prompts = False
+    room: ClassVar[PromptRoom] = PROMPT_ROOMS["flux"]
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: ARG002, D102
         with torch.no_grad():
             tokens, pooled, _ = pipe.encode_prompt(
                 plain_text(prompt),
                 device=pipe.transformer.device,
-                max_sequence_length=_t5_tokens(pipe),
+                max_sequence_length=self.room.tokens,
             )
         dtype = pipe.transformer.dtype
         return Encoding(tokens[0].to(dtype), pooled[0].to(dtype))
 
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
         text = plain_text(prompt)
-        by_t5 = read_back(text, pipe.tokenizer_2, _t5_tokens(pipe) - 1)
-        return "\n".join(dict.fromkeys((read_back(text, pipe.tokenizer, _CLIP_TOKENS), by_t5)))
+        by_t5 = read_back(text, pipe.tokenizer_2, self.room)
+        return "\n".join(dict.fromkeys((read_back(text, pipe.tokenizer, CLIP_ROOM), by_t5)))
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         negative = conditioning.negative_prompt
-        given: dict[str, Any] = {"true_cfg_scale": 1.0 if negative is None else request.cfg}
-        if request.guidance is not None:
-            given["guidance_scale"] = request.guidance
+        given: dict[str, Any] = {"true_cfg_scale": 1.0 if negative is None else sampling.cfg}
+        if sampling.guidance is not None:
+            given["guidance_scale"] = sampling.guidance
         for prefix, encoding in (("", conditioning.prompt), ("negative_", negative)):
             if encoding is not None and encoding.pooled is not None:
                 given[f"{prefix}prompt_embeds"] = encoding.tokens.expand(count, -1, -1)
@@ -95,6 +97,7 @@ class Flux(Backbone):
         return torch.cat([sample, more], dim=2)
 
 
-def _t5_tokens(pipe: Any) -> int:
-    """Tokens that T5 gives, one of them the end's."""
-    return 512 if pipe.transformer.config.guidance_embeds else 256
+class FluxSchnell(Flux):
+    """FLUX.1 schnell, whose T5 reads half as much."""
+
+    room = PROMPT_ROOMS["flux-schnell"]

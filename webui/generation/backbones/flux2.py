@@ -6,7 +6,7 @@ statistics of a batch norm in the VAE, so that every place of a patch has its ow
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -20,8 +20,9 @@ from webui.generation.backbones.patches import (
     to_patches,
 )
 from webui.generation.backbones.plain import plain_text, read_back
+from webui.generation.prompt_rooms import PROMPT_ROOMS, PromptRoom
 from webui.generation.prompts import ParsedPrompt
-from webui.request import GenerationRequest
+from webui.generation.sampling import Sampling
 
 _PICTURE_MARK = "[IMG]"
 """Diffusers takes it out of a prompt, since it stands for a picture."""
@@ -32,26 +33,30 @@ class Flux2(Backbone):
 
     denoiser = "transformer"
     encoders = ("text_encoder",)
-    weights_prompts = False
+    room: ClassVar[PromptRoom] = PROMPT_ROOMS["flux2"]
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: ARG002, D102
         with torch.no_grad():
-            tokens, _ = pipe.encode_prompt(plain_text(prompt), device=pipe.text_encoder.device)
+            tokens, _ = pipe.encode_prompt(
+                plain_text(prompt),
+                device=pipe.text_encoder.device,
+                max_sequence_length=self.room.tokens,
+            )
         return Encoding(tokens[0].to(pipe.transformer.device, pipe.transformer.dtype))
 
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
         text = plain_text(prompt).replace(_PICTURE_MARK, "")
-        return read_back(text, pipe.tokenizer, pipe.tokenizer_max_length)
+        return read_back(text, pipe.tokenizer, self.room)
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         return {
-            "guidance_scale": request.guidance,
+            "guidance_scale": sampling.guidance,
             "prompt_embeds": conditioning.prompt.tokens.expand(count, -1, -1),
         }
 
@@ -84,7 +89,8 @@ class Flux2(Backbone):
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:  # noqa: D102
         plain = pipe.vae.encode(planes.to(pipe.vae.dtype)).latent_dist.mode()
         mean, deviation = _statistics(pipe.vae)
-        return pixel_shuffle((pixel_unshuffle(plain, PATCH) - mean) / deviation, PATCH)
+        patches = (pixel_unshuffle(plain, PATCH) - mean) / deviation
+        return self.fit(pipe, pixel_shuffle(patches, PATCH))
 
     def decode_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: D102
         mean, deviation = _statistics(pipe.vae)
@@ -95,19 +101,21 @@ class Flux2(Backbone):
 class Flux2Klein(Flux2):
     """FLUX.2 klein: read by Qwen 3; its base models are guided by a negative prompt."""
 
+    room = PROMPT_ROOMS["flux2-klein"]
+
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
-        return read_back(plain_text(prompt), pipe.tokenizer, pipe.tokenizer_max_length)
+        return read_back(plain_text(prompt), pipe.tokenizer, self.room)
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         negative = conditioning.negative_prompt
         return {
-            "guidance_scale": 1.0 if negative is None else request.cfg,
+            "guidance_scale": 1.0 if negative is None else sampling.cfg,
             "prompt_embeds": conditioning.prompt.tokens.expand(count, -1, -1),
             "negative_prompt_embeds": (
                 None if negative is None else negative.tokens.expand(count, -1, -1)

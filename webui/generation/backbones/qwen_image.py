@@ -10,8 +10,11 @@ from webui.generation.backbones.base import Backbone, Conditioning, Encoding
 from webui.generation.backbones.patches import even_levels, from_patches, patches_of, to_patches
 from webui.generation.backbones.plain import plain_text, read_back
 from webui.generation.backbones.spacing import shift_of
+from webui.generation.prompt_rooms import PROMPT_ROOMS
 from webui.generation.prompts import ParsedPrompt
-from webui.request import GenerationRequest
+from webui.generation.sampling import Sampling
+
+_ROOM = PROMPT_ROOMS["qwen-image"]
 
 
 class QwenImage(Backbone):
@@ -19,27 +22,30 @@ class QwenImage(Backbone):
 
     denoiser = "transformer"
     encoders = ("text_encoder",)
-    weights_prompts = False
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: ARG002, D102
         with torch.no_grad():
             # One prompt alone has no padding, and so no mask.
-            tokens, _ = pipe.encode_prompt(plain_text(prompt), device=pipe.text_encoder.device)
+            tokens, _ = pipe.encode_prompt(
+                plain_text(prompt),
+                device=pipe.text_encoder.device,
+                max_sequence_length=_ROOM.tokens - pipe.prompt_template_encode_start_idx,
+            )
         return Encoding(tokens[0].to(pipe.transformer.device, pipe.transformer.dtype))
 
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
-        return read_back(plain_text(prompt), pipe.tokenizer, pipe.tokenizer_max_length)
+        return read_back(plain_text(prompt), pipe.tokenizer, _ROOM)
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         prompt, negative = conditioning.prompt, conditioning.negative_prompt
         about = {
-            "true_cfg_scale": 1.0 if negative is None else request.cfg,
+            "true_cfg_scale": 1.0 if negative is None else sampling.cfg,
             **_repeated("", prompt, count),
         }
         return about if negative is None else about | _repeated("negative_", negative, count)
@@ -68,7 +74,8 @@ class QwenImage(Backbone):
     def encode_picture(self, pipe: Any, planes: torch.Tensor) -> torch.Tensor:  # noqa: D102
         frame = planes.to(pipe.vae.dtype).unsqueeze(2)
         mean, deviation = _statistics(pipe.vae)
-        return (pipe.vae.encode(frame).latent_dist.mode()[:, :, 0] - mean) / deviation
+        plain = pipe.vae.encode(frame).latent_dist.mode()[:, :, 0]
+        return self.fit(pipe, (plain - mean) / deviation)
 
     def decode_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:  # noqa: D102
         mean, deviation = _statistics(pipe.vae)

@@ -10,11 +10,11 @@ from webui.generation.backbones.base import Backbone, Conditioning, Encoding
 from webui.generation.backbones.patches import patches_of
 from webui.generation.backbones.plain import plain_text, read_back
 from webui.generation.backbones.spacing import shift_of
+from webui.generation.prompt_rooms import CLIP_ROOM, PROMPT_ROOMS
 from webui.generation.prompts import ParsedPrompt
-from webui.request import GenerationRequest
+from webui.generation.sampling import Sampling
 
-_CLIP_TOKENS, _T5_TOKENS = 75, 255
-"""Tokens of a prompt that each kind of encoder sees, beside those for start and end."""
+_T5_ROOM = PROMPT_ROOMS["sd3"]
 
 
 class StableDiffusion3(Backbone):
@@ -25,7 +25,6 @@ class StableDiffusion3(Backbone):
 
     denoiser = "transformer"
     encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
-    weights_prompts = False
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: D102
         with torch.no_grad():
@@ -37,26 +36,26 @@ class StableDiffusion3(Backbone):
                 do_classifier_free_guidance=False,
                 # Both 1 and 2 are the layer it was trained with, as for SDXL; diffusers counts on.
                 clip_skip=clip_skip - 2 if clip_skip > 2 else None,
-                max_sequence_length=_T5_TOKENS + 1,
+                max_sequence_length=_T5_ROOM.tokens,
             )
         dtype = pipe.transformer.dtype
         return Encoding(tokens[0].to(dtype), pooled[0].to(dtype))
 
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
         text = plain_text(prompt)
-        texts = [read_back(text, one, _CLIP_TOKENS) for one in (pipe.tokenizer, pipe.tokenizer_2)]
+        texts = [read_back(text, one, CLIP_ROOM) for one in (pipe.tokenizer, pipe.tokenizer_2)]
         if pipe.text_encoder_3 is not None:
-            texts.append(read_back(text, pipe.tokenizer_3, _T5_TOKENS))
+            texts.append(read_back(text, pipe.tokenizer_3, _T5_ROOM))
         return "\n".join(dict.fromkeys(texts))
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
-        given: dict[str, Any] = {"guidance_scale": request.cfg}
+        given: dict[str, Any] = {"guidance_scale": sampling.cfg}
         named = (("", conditioning.prompt), ("negative_", conditioning.negative_prompt))
         for prefix, encoding in named:
             if encoding is not None and encoding.pooled is not None:

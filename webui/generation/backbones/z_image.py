@@ -10,11 +10,11 @@ from webui.generation.backbones.base import Backbone, Conditioning, Encoding
 from webui.generation.backbones.patches import even_levels, patches_of
 from webui.generation.backbones.plain import plain_text, read_back
 from webui.generation.backbones.spacing import shift_of
+from webui.generation.prompt_rooms import PROMPT_ROOMS
 from webui.generation.prompts import ParsedPrompt
-from webui.request import GenerationRequest
+from webui.generation.sampling import Sampling
 
-_MOST_TOKENS = 512
-"""The pipeline cuts a prompt there."""
+_ROOM = PROMPT_ROOMS["z-image"]
 
 
 class ZImage(Backbone):
@@ -22,7 +22,6 @@ class ZImage(Backbone):
 
     denoiser = "transformer"
     encoders = ("text_encoder",)
-    weights_prompts = False
 
     def encode(self, pipe: Any, prompt: ParsedPrompt, clip_skip: int) -> Encoding:  # noqa: ARG002, D102
         with torch.no_grad():
@@ -30,25 +29,25 @@ class ZImage(Backbone):
                 plain_text(prompt),
                 device=pipe.text_encoder.device,
                 do_classifier_free_guidance=False,
-                max_sequence_length=_MOST_TOKENS,
+                max_sequence_length=_ROOM.tokens,
             )
         return Encoding(tokens.to(pipe.transformer.device, pipe.transformer.dtype))
 
     def seen(self, pipe: Any, prompt: ParsedPrompt) -> str:  # noqa: D102
-        return read_back(plain_text(prompt), pipe.tokenizer, _MOST_TOKENS)
+        return read_back(plain_text(prompt), pipe.tokenizer, _ROOM)
 
     def arguments(  # noqa: D102
         self,
         pipe: Any,  # noqa: ARG002
         conditioning: Conditioning,
-        request: GenerationRequest,
+        sampling: Sampling,
         count: int,
     ) -> dict[str, Any]:
         negative = conditioning.negative_prompt
         return {
             # The pipeline adds the difference to the prompt's own prediction, so that 0 is off;
             # everywhere else, and in a request, it is added to the negative one's: 1 is off.
-            "guidance_scale": 0.0 if negative is None else request.cfg - 1,
+            "guidance_scale": 0.0 if negative is None else sampling.cfg - 1,
             "prompt_embeds": [conditioning.prompt.tokens] * count,
             "negative_prompt_embeds": None if negative is None else [negative.tokens] * count,
         }
