@@ -14,7 +14,12 @@ from typing import Any
 
 from webui.errors import BadRequestError
 from webui.interchange.fieldline import split_fields
-from webui.interchange.infotextfields import model_of, rest_of_fields, settings_of
+from webui.interchange.infotextfields import (
+    embeddings_of,
+    model_of,
+    rest_of_fields,
+    settings_of,
+)
 from webui.interchange.inpaintfields import fields_of, values_of
 from webui.interchange.loratags import tag_of, take_tags
 from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
@@ -43,12 +48,15 @@ class ReadInfotext:
         report: One sentence for each thing that was changed, dropped or not understood.
         model_hash: Hex digits of the model's hash as far as the text tells them, 8 to 64.
         has_fields: Whether there was a line of fields, and not a mere prompt.
+        embeddings: Names of the embeddings in its prompts, with the first digits of the SHA-256 of
+            each one's file (8 to 64).
     """
 
     request: dict[str, Any]
     report: tuple[str, ...]
     model_hash: str | None
     has_fields: bool
+    embeddings: tuple[tuple[str, str], ...] = ()
 
 
 def write_infotext(
@@ -57,39 +65,45 @@ def write_infotext(
     model_hash: str,
     version: str,
     lora_hashes: Mapping[str, str] = MappingProxyType({}),
+    embedding_hashes: Mapping[str, str] = MappingProxyType({}),
     refiner_hash: str | None = None,
+    vae_hash: str | None = None,
 ) -> str:
     """The infotext of one picture, from the request that makes it alone.
 
     LoRAs become tags right behind the prompt, so that a reader that takes them out gets it back.
 
     Args:
-        request: Size and seed filled in; what is `None` is left out.
+        request: Size, seed and sampling filled in; what is `None` is left out.
         model_hash: First 10 hex digits of the SHA-256 of the model's file (AutoV2).
         version: Name and version of the program.
         refiner_hash: As `model_hash`, of the refiner's.
+        vae_hash: As `model_hash`, of the VAE's.
         lora_hashes: First 12 hex digits of the SHA-256 of each LoRA's tensors (AutoV3), by name.
+        embedding_hashes: As `model_hash`, of each embedding's file, by name.
     """
-    hashes = (f"{_HASH_MARKS.sub('', name)}: {digits}" for name, digits in lora_hashes.items())
     size = None if request.width is None else f"{request.width}x{request.height}"
     of_picture = fields_of(request)
     fields = {
         "Steps": request.steps,
-        "Sampler": SAMPLERS_RENAMED.get(request.sampler, request.sampler),
-        "Schedule type": SCHEDULE_TYPES[request.schedule],
-        "CFG scale": int(request.cfg) if request.cfg.is_integer() else request.cfg,
+        "Sampler": request.sampler and SAMPLERS_RENAMED.get(request.sampler, request.sampler),
+        "Schedule type": request.schedule and SCHEDULE_TYPES[request.schedule],
+        "CFG scale": _without_point(request.cfg),
         "Distilled CFG Scale": request.guidance,
         "Seed": request.seed,
         "Size": size,
         "Model hash": model_hash,
         "Model": request.model,
+        "VAE hash": vae_hash,
+        "VAE": request.vae,
         "Denoising strength": of_picture.pop("Denoising strength"),
         "Clip skip": None if request.clip_skip == 1 else request.clip_skip,
         "Refiner": f"{request.refiner} [{refiner_hash}]" if refiner_hash else request.refiner,
         "Refiner switch at": None if request.refiner is None else request.refiner_start,
         "RNG": "CPU",
         **of_picture,
-        "Lora hashes": ", ".join(hashes) or None,
+        "Lora hashes": _hashes(lora_hashes),
+        "TI hashes": _hashes(embedding_hashes),
         "Version": version,
     }
     negative = request.negative_prompt and f"{_NEGATIVE} {request.negative_prompt}"
@@ -134,13 +148,14 @@ def read_infotext(text: str) -> ReadInfotext:
         fields.setdefault("Model", "Model")
     values, report = _prompts(prompts)
     name, model_hash = model_of(fields)
+    embeddings = embeddings_of(fields)
     settings, changed = settings_of(fields)
     of_picture, told = values_of(fields)
     defaults: dict[str, Any] = {"prompt": "", "negative_prompt": "", "clip_skip": 1}
     model = {} if name is None else {"model": name}
     kept, refused = keep_valid(defaults | values | settings | of_picture | model)
     report = (*report, *changed, *told, *refused, *rest_of_fields(fields))
-    return ReadInfotext(kept, report, model_hash, has_fields=True)
+    return ReadInfotext(kept, report, model_hash, has_fields=True, embeddings=embeddings)
 
 
 def _prompts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -157,6 +172,17 @@ def _prompts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     if positive.loras:
         values["loras"] = list(positive.loras)
     return values, report
+
+
+def _hashes(digits: Mapping[str, str]) -> str | None:
+    """Names with their hashes; None without any."""
+    named = (f"{_HASH_MARKS.sub('', name)}: {hash}" for name, hash in digits.items())
+    return ", ".join(named) or None
+
+
+def _without_point(number: float | None) -> float | int | None:
+    """The number as A1111 writes it where it is a whole one."""
+    return int(number) if number is not None and number.is_integer() else number
 
 
 def _quoted(value: str) -> str:

@@ -26,8 +26,14 @@ _NUMBERS: Mapping[str, str] = MappingProxyType(
 
 _SIZE = re.compile(r"([0-9]{1,7})\s*[xX]\s*([0-9]{1,7})")
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{8,64})")
+_EMBEDDING = "embed:"
+"""How the names of embeddings begin among Civitai's hashes."""
+
 _HASH_BEHIND = re.compile(r" \[[0-9a-fA-F]{8,64}\]$")
 """How the name of A1111's refiner ends."""
+
+_NO_VAE = frozenset({"none", "automatic"})
+"""How A1111 calls the model's own."""
 
 _SAY_NOTHING_OF_THE_PICTURE = frozenset(
     {
@@ -68,6 +74,20 @@ def model_of(fields: dict[str, str]) -> tuple[str | None, str | None]:
     return name, None if digits is None else digits[1].casefold()
 
 
+def embeddings_of(fields: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Name and hash (8 to 64 hex digits) of each embedding that the text tells of."""
+    named = [one.rpartition(":")[::2] for one in fields.get("TI hashes", "").split(",")]
+    for key, digits in _json_object(fields.get("Hashes", "")).items():
+        if key.startswith(_EMBEDDING):
+            named.append((key.removeprefix(_EMBEDDING), str(digits)))
+    found: dict[str, str] = {}
+    for name, stated in named:
+        digits = _HASH.fullmatch(stated.strip())
+        if digits is not None and name.strip():
+            found.setdefault(name.strip(), digits[1].casefold())
+    return tuple(found.items())
+
+
 def settings_of(fields: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Values of our request that are still to be checked, and what had to be changed."""
     values: dict[str, Any] = {
@@ -77,6 +97,9 @@ def settings_of(fields: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]
         values["refiner"] = _HASH_BEHIND.sub("", fields.pop("Refiner"))
         if "Refiner switch at" in fields:
             values["refiner_start"] = fields.pop("Refiner switch at")
+    vae = fields.pop("VAE", None)
+    if vae is not None and vae.casefold() not in _NO_VAE:
+        values["vae"] = vae
     if values.get("seed") == "-1":
         del values["seed"]
     size, size_report = _size(fields.pop("Size", None))

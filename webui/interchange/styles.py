@@ -2,13 +2,16 @@
 
 Columns `name,prompt,negative_prompt` (before version 1.0: `name,text`), UTF-8 with or without a
 byte order mark. In a text `{prompt}` is the place of the page's own; a text without it follows.
+Rows whose name begins with `#` are comments; those without a text stand over the styles below them
+as their section, and so do `---- rows like this ----`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from webui.comparison import PLACE
@@ -22,10 +25,15 @@ MAX_BYTES = 4 * 1024**2
 MAX_STYLES = 2_000
 """Most styles that are taken from one file."""
 
+MAX_SECTION = 100
+"""Characters of a section's title that are kept."""
+
 _PROMPT_COLUMNS = ("prompt", "text", "positive_prompt")
 """A1111's, its old one, and InvokeAI's."""
 
 _NEGATIVE_COLUMN = "negative_prompt"
+_LINES = ("---", "===", "___")
+_SECTION = re.compile(r"(?:#|---|===|___)[-=_#* ]*(.*?)[-=_#* ]*")
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,13 @@ class Style:
     Attributes:
         prompt: Holds `{prompt}`, or is empty where the style has none.
         negative_prompt: As `prompt`.
+        section: What stands over it; empty where nothing does.
     """
 
     name: str
     prompt: str
     negative_prompt: str
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Styles:
 def read_styles(data: bytes) -> Styles:
     """The styles of a `styles.csv`, in its order.
 
-    Rows whose name begins with `#` are comments; of two with one name the last counts, as in A1111.
+    Of two with one name the last counts, as in A1111.
 
     Raises:
         BrokenFileError: The file is too large, no CSV, or has not the columns of a `styles.csv`.
@@ -69,8 +79,11 @@ def read_styles(data: bytes) -> Styles:
     empty: list[str] = []
     twice: list[str] = []
     tagged: list[str] = []
+    section = ""
     for name, *texts in _rows(text):
-        if name.startswith("#"):
+        if not any(each.strip() for each in texts) and (title := _SECTION.fullmatch(name)):
+            section = title[1][:MAX_SECTION].strip()
+        if name.startswith(("#", *_LINES)):
             continue
         untagged = [take_tags(each).text.strip() for each in texts]
         if not name or not any(untagged):
@@ -81,7 +94,7 @@ def read_styles(data: bytes) -> Styles:
         if untagged != [each.strip() for each in texts]:
             tagged.append(name)
         prompt, negative_prompt = (_with_place(each) for each in untagged)
-        found[name] = Style(name, prompt, negative_prompt)
+        found[name] = Style(name, prompt, negative_prompt, section)
     report = (
         ("Styles without a name or without text were left out", empty),
         ("Of styles with the same name the last was taken", twice),
@@ -90,6 +103,27 @@ def read_styles(data: bytes) -> Styles:
     )
     sentences = tuple(f"{sentence}: {listed(names)}." for sentence, names in report if names)
     return Styles(tuple(found.values())[:MAX_STYLES], (*encoding_report, *sentences))
+
+
+def write_styles(styles: Iterable[Style]) -> bytes:
+    """The `styles.csv` of these, which `read_styles` reads as the same.
+
+    Sections come in the order of their first styles. A name must not begin with `#`.
+    """
+    by_section: dict[str, list[Style]] = {}
+    for style in styles:
+        by_section.setdefault(style.section, []).append(style)
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(("name", _PROMPT_COLUMNS[0], _NEGATIVE_COLUMN))
+    # What has no section would be in the one before.
+    for section in sorted(by_section, key=bool):
+        if section:
+            rows.writerow((f"# {section}", "", ""))
+        for style in by_section[section]:
+            texts = map(_without_place, (style.prompt, style.negative_prompt))
+            rows.writerow((style.name, *texts))
+    return text.getvalue().encode("utf-8-sig")
 
 
 def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -121,3 +155,9 @@ def _rows(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _with_place(text: str) -> str:
     return f"{PLACE}, {text}" if text and PLACE not in text else text
+
+
+def _without_place(text: str) -> str:
+    """As A1111 writes a text that follows the page's own."""
+    rest = text.removeprefix(f"{PLACE}, ")
+    return rest if rest and rest == rest.lstrip() and PLACE not in rest else text

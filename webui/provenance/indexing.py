@@ -24,7 +24,8 @@ def read_for_history(path: Path) -> Indexed:
             found = recover(file)
         except NotFoundError:
             return Indexed(*_size(file), None)
-    return Indexed(found.width or 0, found.height or 0, found.request)
+    embeddings = tuple(name for name, _ in found.embeddings)
+    return Indexed(found.width or 0, found.height or 0, found.request, embeddings)
 
 
 def _size(file: BinaryIO) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from webui.request import GenerationRequest
 
@@ -29,6 +29,37 @@ class UsedLora:
 
 
 @dataclass(frozen=True)
+class UsedEmbedding:
+    """A textual-inversion embedding that a picture's prompts name.
+
+    Attributes:
+        name: As the shelf calls it.
+        sha256: Hex digest of its file.
+    """
+
+    name: str
+    sha256: str
+
+    @property
+    def auto_v2(self) -> str:
+        """First 10 digits, by which other tools know it."""
+        return self.sha256[:10]
+
+
+@dataclass(frozen=True)
+class UsedPart:
+    """A network that a model's single file lacks.
+
+    Attributes:
+        part: What diffusers calls it, such as "text_encoder_2".
+        file: Name of the file or folder that it was taken from.
+    """
+
+    part: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything needed to make one picture again.
 
@@ -36,7 +67,10 @@ class Recipe:
         request: The request that makes this picture alone; size and seed are filled in.
         model_sha256: Hex digest of the model's weights.
         loras: The LoRAs that were merged into them.
+        embeddings: The embeddings that stood in the prompts.
         refiner_sha256: The same of the model that made the last steps, if there was one.
+        vae_sha256: The same of the VAE that was used in place of the model's own, if one was.
+        parts: The networks that the model's file lacks, and that were taken from elsewhere.
         versions: Package name to version, ours among them as "easel".
         device: As torch spells it.
         dtype: Number format of the weights.
@@ -57,9 +91,14 @@ class Recipe:
     loras: tuple[UsedLora, ...] = ()
     refiner_sha256: str | None = None
     memory: str = "resident"
+    vae_sha256: str | None = None
+    embeddings: tuple[UsedEmbedding, ...] = ()
+    parts: tuple[UsedPart, ...] = ()
 
     def to_json(self) -> str:
-        """One JSON object: schema, request, tainted, model, refiner, loras, versions, engine."""
+        """One JSON object: schema, request, tainted, each model, its parts, loras, embeddings,
+        versions, engine.
+        """
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -69,7 +108,15 @@ class Recipe:
                 "refiner": None
                 if self.refiner_sha256 is None
                 else {"name": self.request.refiner, "sha256": self.refiner_sha256},
+                "vae": None
+                if self.vae_sha256 is None
+                else {"name": self.request.vae, "sha256": self.vae_sha256},
+                "parts": [asdict(part) for part in self.parts],
                 "loras": [{"name": lora.name, "sha256": lora.sha256} for lora in self.loras],
+                "embeddings": [
+                    {"name": one.name, "sha256": one.sha256, "auto_v2": one.auto_v2}
+                    for one in self.embeddings
+                ],
                 "versions": self.versions,
                 "engine": {
                     "device": self.device,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, cast
 
 from webui.errors import BrokenFileError, NotFoundError
-from webui.interchange.infotext import read_infotext
+from webui.interchange.infotext import ReadInfotext, read_infotext
 from webui.interchange.sparse import keep_valid
 from webui.levels import NEVER_TAKEN
 from webui.provenance.exif import MAKE, MAKER_NOTE, MODEL, USER_COMMENT, read_tags
@@ -59,6 +59,7 @@ class Recovered:
         width: Of the picture, in pixels; `None` where a text came without one.
         height: As `width`.
         model_hash: Hex digits of the model's hash, 8 to 64, as far as the recipe tells them.
+        embeddings: Names of the embeddings in its prompts, with such digits of each one's file.
     """
 
     source: Source
@@ -67,6 +68,7 @@ class Recovered:
     width: int | None
     height: int | None
     model_hash: str | None
+    embeddings: tuple[tuple[str, str], ...] = ()
 
 
 def recover(picture: bytes | BinaryIO) -> Recovered:
@@ -103,7 +105,7 @@ def recover_text(text: str) -> Recovered:
     """
     _refuse_other_tools(text, scheme="")
     read = read_infotext(text)
-    return Recovered("a1111", read.request, read.report, None, None, read.model_hash)
+    return _of_infotext(read, None, None)
 
 
 def _from_png(file: BinaryIO) -> Recovered:
@@ -125,8 +127,7 @@ def _from_png(file: BinaryIO) -> Recovered:
     if texts.get(_PARAMETERS, "").strip():
         _refuse_other_tools(texts[_PARAMETERS], texts.get(_SCHEME, ""))
         read = read_infotext(texts[_PARAMETERS])
-        report = (*troubles, *read.report)
-        return Recovered("a1111", read.request, report, width, height, read.model_hash)
+        return _of_infotext(read, width, height, troubles)
     if troubles:
         raise BrokenFileError(troubles[0])
     for tool, keywords in _TOOLS:
@@ -147,7 +148,14 @@ def _from_exif(head: Head) -> Recovered:
     if not read.has_fields:
         # Cameras write comments of their own there.
         raise _no_recipe()
-    return Recovered("a1111", read.request, read.report, head.width, head.height, read.model_hash)
+    return _of_infotext(read, head.width, head.height)
+
+
+def _of_infotext(
+    read: ReadInfotext, width: int | None, height: int | None, troubles: Sequence[str] = ()
+) -> Recovered:
+    report = (*troubles, *read.report)
+    return Recovered("a1111", read.request, report, width, height, read.model_hash, read.embeddings)
 
 
 def _from_json(text: str, width: int, height: int) -> Recovered:
@@ -167,7 +175,21 @@ def _from_json(text: str, width: int, height: int) -> Recovered:
     kept, refused = keep_valid(request)
     sha256 = str((_object_in(recipe, "model") or {}).get("sha256"))
     model_hash = sha256 if _SHA256.fullmatch(sha256) else None
-    return Recovered("easel", kept, (*report, *refused), width, height, model_hash)
+    said = (*report, *refused)
+    return Recovered("easel", kept, said, width, height, model_hash, _embeddings_in(recipe))
+
+
+def _embeddings_in(recipe: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Name and SHA-256 of each embedding; what is none is left out."""
+    listed: Any = recipe.get("embeddings")
+    found: list[tuple[str, str]] = []
+    for one in cast(list[Any], listed) if isinstance(listed, list) else []:
+        match one:
+            case {"name": str(name), "sha256": str(digits)} if _SHA256.fullmatch(digits):
+                found.append((name, digits))
+            case _:
+                continue
+    return tuple(found)
 
 
 def _object_in(value: object, key: str) -> Mapping[str, Any] | None:

@@ -41,6 +41,8 @@ def sign(
         model_hash=recipe.model_sha256[:10],
         version=f"easel {recipe.versions['easel']}",
         lora_hashes={lora.name: lora.auto_v3 for lora in recipe.loras},
+        embedding_hashes={one.name: one.auto_v2 for one in recipe.embeddings},
+        vae_hash=None if recipe.vae_sha256 is None else recipe.vae_sha256[:10],
         refiner_hash=None if recipe.refiner_sha256 is None else recipe.refiner_sha256[:10],
     )
     source_type = source_type_of(recipe.request)

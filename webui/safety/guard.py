@@ -285,7 +285,9 @@ class Guard:
         wanted = [*texts.prompts, *(name for _, name in named)]
         unwanted = [*texts.negative_prompts, *(name for lora, name in named if _steers_away(lora))]
         written = texts if weighted is None else weighted
-        if request.cfg <= 1 or any(map(has_negative_weight, written.negative_prompts)):
+        # One that is still open may turn out to be 1.
+        unguided = request.cfg is None or request.cfg <= 1
+        if unguided or any(map(has_negative_weight, written.negative_prompts)):
             wanted += texts.negative_prompts
         if any(map(has_negative_weight, written.prompts)):
             unwanted += texts.prompts

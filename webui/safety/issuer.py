@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from webui.errors import BadRequestError, GateError
 from webui.levels import Level, as_level
-from webui.library.outward import is_safe
+from webui.library.far_ends import is_safe
 from webui.safety.fetching import (
     READ_SECONDS,
     Bounded,

@@ -14,6 +14,9 @@ from webui.library.loras import LoraShelf
 FILE = Path(__file__).parent / "known.txt"
 """A line for each: the content hash that its shelf gives it, and what it is."""
 
+LARGEST = 64 * 1024**2
+"""Bytes of a model; none that comes with Easel is larger."""
+
 _LINE = re.compile(r"([0-9a-f]{64})  \S.*")
 
 
