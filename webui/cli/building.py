@@ -6,11 +6,15 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import getproxies_environment
+
+from huggingface_hub import constants
 
 from webui.generation.annotator_files import FOLDER as ANNOTATORS
 from webui.generator import Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.origins import Origin
@@ -77,6 +81,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
         shelf=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        embeddings=embedding_shelf(settings),
         wildcards=wildcard_shelf(settings),
         uploads=uploads,
         gate=gate,
@@ -161,8 +166,8 @@ def build_backend(
         ask: Carries a session's question to the engine's gate.
     """
     from webui.library.catalogue import Catalogue
-    from webui.library.defaults import graphics_memory
     from webui.library.downloads import Downloads
+    from webui.library.graphics import graphics_memory
     from webui.library.hashing import BackgroundHasher
     from webui.library.history import History
     from webui.library.kinds import Places
@@ -172,8 +177,9 @@ def build_backend(
     from webui.library.thumbnails import Thumbnails
     from webui.library.wordlists import WordLists
     from webui.provenance.indexing import read_for_history
+    from webui.ui.fetched import SERVED, keep_origin, kind_and_family
     from webui.ui.first import FirstModels
-    from webui.ui.library import Library, keep_origin, kind_and_family
+    from webui.ui.library import Library
     from webui.ui.server import Backend
 
     shipped, own = settings.presets, settings.own_presets
@@ -191,10 +197,10 @@ def build_backend(
     presets = PresetShelf(shipped, own)
     models, loras = _model_folders(settings), _lora_folders(settings)
     hashes = HashBook(settings.state / "hashes.json")
-    catalogue = Catalogue(models, loras, hashes)
+    catalogue = Catalogue(models, loras, hashes, _hub_cache(settings))
     cards = catalogue.cards
     hasher = BackgroundHasher(catalogue, hashes, busy=lambda: bool(jobs.requests()))
-    outward = Outward(tokens=_tokens())
+    outward = Outward(tokens=_tokens(), proxies=getproxies_environment())
     memory = graphics_memory if settings.device != "cpu" else lambda: None
     return Backend(
         jobs=jobs,
@@ -202,6 +208,7 @@ def build_backend(
         models=checkpoint_shelf(settings),
         loras=lora_shelf(settings),
         controlnets=_controlnet_shelf(settings),
+        embeddings=embedding_shelf(settings),
         wildcards=wildcard_shelf(settings),
         annotators=_annotators(settings),
         history=history,
@@ -211,7 +218,7 @@ def build_backend(
         trust=trust,
         ask=ask,
         library=Library(cards, history, presets, Thumbnails(settings.state / "library"), hasher),
-        offers=Offers(outward, kind_and_family),
+        offers=Offers(outward, kind_and_family, SERVED),
         downloads=Downloads(
             outward, Places(settings.models, settings.loras), settings.state, finished=keep_origin
         ),
@@ -239,9 +246,16 @@ def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple
 
 
 def checkpoint_shelf(settings: Settings) -> CheckpointShelf:
-    """The models of the user's folder and the embedded one."""
+    """The models of the user's folder, the embedded one, and those of the hub's cache."""
     hashes = HashBook(settings.state / "hashes.json")
-    return CheckpointShelf(_model_folders(settings), hashes, CONFIGS)
+    return CheckpointShelf(_model_folders(settings), hashes, CONFIGS, _hub_cache(settings))
+
+
+def _hub_cache(settings: Settings) -> Path | None:
+    """The hub's own cache, unless it is to be left out or lies in the user's folder."""
+    cache = Path(constants.HF_HUB_CACHE).resolve()
+    is_among = any(cache.is_relative_to(folder.resolve()) for folder in _model_folders(settings))
+    return cache if settings.hub_cache and not is_among else None
 
 
 def _model_folders(settings: Settings) -> tuple[Path, ...]:
@@ -251,6 +265,11 @@ def _model_folders(settings: Settings) -> tuple[Path, ...]:
 
 def _controlnet_shelf(settings: Settings) -> ControlNetShelf:
     return ControlNetShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
+
+
+def embedding_shelf(settings: Settings) -> EmbeddingShelf:
+    """The embeddings in the folders of models."""
+    return EmbeddingShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
 
 
 def _annotators(settings: Settings) -> tuple[Path, ...]:

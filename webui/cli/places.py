@@ -36,6 +36,11 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="folder of LoRAs",
     )
     parser.add_argument(
+        "--no-hub-cache",
+        action="store_true",
+        help="show only models of these folders, none of the Hugging Face cache",
+    )
+    parser.add_argument(
         "--wildcards",
         type=Path,
         default=defaults.wildcards,
@@ -90,6 +95,7 @@ def settings_of(options: argparse.Namespace, outputs: Path) -> Settings:
     return Settings(
         models=options.models,
         loras=options.lora_folder,
+        hub_cache=not options.no_hub_cache,
         wildcards=options.wildcards,
         outputs=outputs,
         device=options.device,

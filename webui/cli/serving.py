@@ -59,8 +59,9 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from webui.jobs import Jobs
     from webui.process import EngineProcess
+    from webui.process.heap import share_one_arena
     from webui.ui.hosts import is_loopback
-    from webui.ui.server import bind, serve, share_one_arena
+    from webui.ui.server import bind, serve
     from webui.ui.share import gradio_tunnel
 
     share_one_arena()

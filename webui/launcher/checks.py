@@ -30,7 +30,10 @@ class Check:
     prepare: Callable[[], Mapping[str, str]] | None = None
 
 
+_BROWSER = "tests/ui"
 _ATTACKS = "tests/attacks"
+_MODELS = ("tests/families", "tests/generation", "tests/postcard", "tests/benchmarks")
+"""What computes most: apart from the rest, so that both cores are busy until the end."""
 
 
 def _tests() -> Mapping[str, str]:
@@ -51,12 +54,16 @@ CHECKS = (
     Check("ruff check", (PYTHON, "-m", "ruff", "check", ".")),
     Check("ruff format", (PYTHON, "-m", "ruff", "format", "--check", ".")),
     # The longest of all comes as early as may be, and what is short fills what is left.
-    Check("browser tests", (PYTHON, "-m", "pytest", "-m", "browser"), _browser_tests),
+    Check("browser tests", (PYTHON, "-m", "pytest", "-m", "browser", _BROWSER), _browser_tests),
     Check(
         "unit and engine tests",
-        (PYTHON, "-m", "pytest", "-m", "not browser", f"--ignore={_ATTACKS}"),
+        (
+            *(PYTHON, "-m", "pytest", "-m", "not browser"),
+            *(f"--ignore={folder}" for folder in (_ATTACKS, *_MODELS)),
+        ),
         _tests,
     ),
+    Check("model tests", (PYTHON, "-m", "pytest", "-m", "not browser", *_MODELS), _tests),
     Check("attacks", (PYTHON, "-m", "pytest", "-m", "not browser", _ATTACKS), _tests),
     Check("import layers", (SCRIPTS / "lint-imports",)),
     Check("pyright", (PYTHON, "-m", "pyright"), _no_version_query),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,10 @@ import gradio as gr
 from fastapi import FastAPI
 
 from webui.errors import WebuiError
-from webui.generation.facts import trained_size
+from webui.generation.facts import find_sampling, trained_size
 from webui.library.history import History
 from webui.provenance.recover import Recovered, recover
+from webui.request import GenerationRequest
 from webui.ui.brought import BroughtIn
 from webui.ui.front import OWN_PATHS
 from webui.ui.page import build_page
@@ -21,6 +23,7 @@ from webui.ui.pictures import Pictures
 from webui.ui.routes.answers import answer_errors, answer_the_rest
 from webui.ui.routes.controlnets import add_controlnets_routes
 from webui.ui.routes.downloads import add_downloads_routes
+from webui.ui.routes.embeddings import add_embeddings_routes
 from webui.ui.routes.gate import add_gate_routes
 from webui.ui.routes.history import add_history_routes
 from webui.ui.routes.library import add_library_routes
@@ -40,6 +43,7 @@ from webui.ui.server import Backend
 from webui.ui.strips import Strips
 from webui.ui.texts import Catalogue
 from webui.ui.theme import make_theme
+from webui.ui.variants import draft_of
 
 _STYLES = (
     "base",
@@ -77,13 +81,14 @@ def build_app(backend: Backend) -> FastAPI:
     add_words_routes(app, backend.words)
     add_poses_routes(app)
     add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
-    add_looking_routes(app, backend.models, backend.wildcards, backend.loras)
+    add_looking_routes(app, backend.models, backend.wildcards, backend.loras, backend.embeddings)
     add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
     add_loras_routes(app, backend.loras)
+    add_embeddings_routes(app, backend.embeddings)
     add_library_routes(app, backend.library, backend.first)
     add_downloads_routes(app, backend.offers, backend.downloads)
-    add_strips_routes(app, Strips(backend.jobs, brought, lambda name: _trained(backend, name)))
-    add_reading_routes(app, backend.models.known_hashes)
+    add_strips_routes(app, Strips(backend.jobs, brought, partial(_draft, backend)))
+    add_reading_routes(app, backend.models.known_hashes, backend.embeddings.known_hashes)
     add_share_routes(app, backend.share)
     add_gate_routes(app, backend.ask)
     add_verify_routes(app, backend.trust)
@@ -120,8 +125,10 @@ def _remember(history: History, picture: Path) -> None:
         history.add(picture)
 
 
-def _trained(backend: Backend, model: str) -> int:
-    return trained_size(backend.models.folder(model))
+def _draft(backend: Backend, request: GenerationRequest) -> GenerationRequest:
+    model = backend.models.folder(request.model)
+    sampling = find_sampling(request, model, backend.loras)
+    return draft_of(request, trained_size(model), sampling)
 
 
 def _notices(picture: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from webui.generation.speed import GAINS
 from webui.request import GenerationRequest
 
 
@@ -22,6 +23,7 @@ class Schema:
         step: Distance between neighbouring values of a number.
         longest: Most characters of a string, most items of an array.
         parts: Fields of an array's items, where those are objects.
+        figures: Numbers that the words about a choice tell, by the choice, where they tell any.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Schema:
     step: float = 1
     longest: int | None = None
     parts: tuple[Schema, ...] = ()
+    figures: Mapping[str, Mapping[str, float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What the page's script gets."""
@@ -71,7 +74,12 @@ def _read(name: str, about: _About, shared: Mapping[str, _About]) -> Schema:
         step=about.get("step", 1),
         longest=typed.get("maxLength", typed.get("maxItems")),
         parts=() if isinstance(items, bool) else _parts(_resolved(items, shared), shared),
+        figures=_figures() if name == "speed" else None,
     )
+
+
+def _figures() -> Mapping[str, Mapping[str, float]]:
+    return {str(speed): gain._asdict() for speed, gain in GAINS.items()}
 
 
 def _parts(item: _About, shared: Mapping[str, _About]) -> tuple[Schema, ...]:

@@ -36,18 +36,15 @@ class FirstModels:
         self._lock = threading.Lock()
         self._known: tuple[int | None] | None = None
 
-    def offered(self, *, look_for_network: bool) -> tuple[Default, ...]:
-        """What would run well here, the best last; nothing without a graphics card.
-
-        Args:
-            look_for_network: Whether to find out if it could be fetched, and offer nothing if not.
-        """
+    def offered(self) -> tuple[Default, ...]:
+        """What would run well here, the best last; nothing without a graphics card."""
         if any(card.kind == "model" and card.name != self._built_in for card in self._cards()):
             return ()
-        found = fitting(self._memory_once())
-        if found and look_for_network and not self._outward.reaches(self._hub):
-            return ()
-        return found
+        return fitting(self._memory_once())
+
+    def within_reach(self) -> bool:
+        """Whether it could be fetched now: looks for the network."""
+        return self._outward.reaches(self._hub)
 
     def _memory_once(self) -> int | None:
         with self._lock:

@@ -96,7 +96,7 @@ OWN_PATHS = (
     *("page", "texts", "shelf", "look", "read"),
     *("pictures", "history", "presets", "words", "uploads"),
     *("poses", "loras", "controlnets", "strips", "share", "verify", "gate"),
-    *("library", "downloads"),
+    *("library", "downloads", "embeddings"),
 )
 """What our own routes (`webui.ui.routes`) begin with."""
 

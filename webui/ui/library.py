@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from webui.errors import NotFoundError, WebuiError
+from webui.errors import BadRequestError, NotFoundError, WebuiError
 from webui.library.catalogue import Card
 from webui.library.hashing import BackgroundHasher
-from webui.library.headers import WEIGHT_SUFFIXES, Header, read_header
+from webui.library.headers import read_header
 from webui.library.history import History
-from webui.library.history_index import Use, UsedAs
+from webui.library.history_index import USES, Use, UsedAs
 from webui.library.history_query import HistoryQuery
-from webui.library.kinds import Kind
-from webui.library.notes import Notes, picture_of, read_notes, set_note, set_picture, write_notes
-from webui.library.offers import Found
+from webui.library.notes import (
+    Beside,
+    Notes,
+    picture_of,
+    read_notes,
+    set_note,
+    set_picture,
+)
 from webui.library.presets import PresetShelf
-from webui.library.recognition import recognise
 from webui.library.thumbnails import Thumbnails
+
+_FIELDS: tuple[UsedAs, ...] = ("model", "refiner", "vae")
+"""Fields of requests that name one file."""
+
+_PROMPTS = ("prompt", "negative_prompt")
 
 MOST_PICTURES = 24
 """Shown of those that were made with something."""
 
-_USED_AS: Mapping[str, UsedAs] = MappingProxyType(
-    {"model": "model", "denoiser": "model", "lora": "lora", "controlnet": "controlnet"}
+_USED_AS: Mapping[str, tuple[UsedAs, ...]] = MappingProxyType(
+    {
+        "model": ("model", "refiner"),
+        "denoiser": ("model", "refiner"),
+        "vae": ("vae",),
+        "lora": ("lora",),
+        "controlnet": ("controlnet",),
+        "embedding": ("embedding",),
+    }
 )
 
 
@@ -38,11 +54,13 @@ class Uses:
 
     Attributes:
         pictures: By what they are used as, then by name.
-        presets: Names of presets, likewise.
+        presets: Names of presets, likewise; without embeddings.
+        prompts: Prompts of presets, with the preset's name.
     """
 
     pictures: Mapping[UsedAs, Mapping[str, Use]]
     presets: Mapping[tuple[UsedAs, str], tuple[str, ...]]
+    prompts: Sequence[tuple[str, str]]
 
     def count(self, card: Card) -> int:
         """Pictures that were made with it."""
@@ -50,22 +68,25 @@ class Uses:
 
     def newest(self, card: Card) -> str | None:
         """Id of the newest of them."""
-        return next((use.newest for use in self._found(card)), None)
+        found = max(self._found(card), key=lambda use: use.made, default=None)
+        return None if found is None else found.newest
 
     def presets_of(self, card: Card) -> tuple[str, ...]:
         """Presets that name it."""
-        used_as = _USED_AS.get(card.kind)
-        if used_as is None:
-            return ()
-        found = (self.presets.get((used_as, name), ()) for name in names_of(card))
+        found = [self.presets.get(named, ()) for named in _named_as(card)]
+        if card.kind == "embedding":
+            found.append(self._prompting(card))
         return tuple(dict.fromkeys(name for names in found for name in names))
 
+    def _prompting(self, card: Card) -> tuple[str, ...]:
+        """Presets with an embedding's name as a word of its own, in whatever case."""
+        words = "|".join(map(re.escape, card.names))
+        said = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)
+        return tuple(preset for preset, prompt in self.prompts if said.search(prompt))
+
     def _found(self, card: Card) -> list[Use]:
-        used_as = _USED_AS.get(card.kind)
-        if used_as is None:
-            return []
-        known = self.pictures[used_as]
-        return [known[name] for name in names_of(card) if name in known]
+        found = (self.pictures[used_as].get(name) for used_as, name in _named_as(card))
+        return [use for use in found if use is not None]
 
 
 class Library:
@@ -99,7 +120,8 @@ class Library:
         """A row for each card; their hashes are computed from now on."""
         self._hasher.start()
         uses = self._uses()
-        return [self._row(card, uses) for card in self._cards()]
+        beside = Beside()
+        return [self._row(card, uses, beside) for card in self._cards()]
 
     def about(self, id: str) -> dict[str, Any]:
         """All there is to say of one.
@@ -111,16 +133,17 @@ class Library:
         uses = self._uses()
         notes = read_notes(card.path)
         said = _said(card)
-        return self._row(card, uses) | {
+        return self._row(card, uses, Beside()) | {
             "path": str(card.path),
             "sha256": card.sha256,
             "auto_v3": card.auto_v3,
-            "hashable": not card.path.is_dir(),
+            "hashes_left": self._hasher.left,
             "lacks": card.lacks,
             "licence": notes.licence or said.get("modelspec.license"),
             "page": notes.page,
             "base": notes.base or said.get("modelspec.architecture"),
             "words": notes.words,
+            "terms": notes.terms,
             "title": notes.title or said.get("modelspec.title"),
             "note": notes.note,
             "own_picture": _has_own(card.path),
@@ -162,27 +185,41 @@ class Library:
 
         Raises:
             NotFoundError: It is not there any more.
+            BadRequestError: It lies where nothing is written.
             StorageError: It cannot be kept beside the file.
         """
-        return set_note(self.card(id).path, text)
+        return set_note(self._own(id).path, text)
 
     def choose_picture(self, id: str, picture: str | None) -> None:
         """Chooses a picture of the history to stand for it; `None` takes the choice back.
 
         Raises:
             NotFoundError: One of the two is not there any more.
+            BadRequestError: It lies where nothing is written.
             StorageError: It cannot be kept beside the file.
         """
-        path = self.card(id).path
+        path = self._own(id).path
         set_picture(path, None if picture is None else self._history.thumbnail(picture))
 
-    def _row(self, card: Card, uses: Uses) -> dict[str, Any]:
-        beside = picture_of(card.path)
-        newest = None if beside else uses.newest(card)
+    def _own(self, id: str) -> Card:
+        """A card that things may be written beside."""
+        card = self.card(id)
+        if card.in_hub:
+            raise BadRequestError(
+                f"{card.name} lies in the Hugging Face cache, which other programs use too: nothing"
+                " is written there."
+            )
+        return card
+
+    def _row(self, card: Card, uses: Uses, beside: Beside) -> dict[str, Any]:
+        picture = beside.picture(card.path)
+        newest = None if picture else uses.newest(card)
         return {
             "id": id_of(card.path),
             "name": card.name,
+            "names": card.names,
             "file": card.file,
+            "in_hub": card.in_hub,
             "kind": card.kind,
             "family": card.family,
             "size": card.size,
@@ -192,28 +229,27 @@ class Library:
             "auto_v2": card.auto_v2,
             "used": uses.count(card),
             # Another picture has another address, so that browsers may keep what they have.
-            "picture": beside.stat().st_mtime_ns if beside else newest,
-            "found_by": _words(card),
+            "picture": picture.stat().st_mtime_ns if picture else newest,
+            "found_by": _words(beside.notes(card.path)),
         }
 
     def _pictures(self, card: Card) -> list[str]:
-        used_as = _USED_AS.get(card.kind)
-        if used_as is None:
-            return []
-        found: dict[str, None] = {}
-        for name in names_of(card):
+        """Ids of pictures that were made with it, the newest first."""
+        found: dict[str, str] = {}
+        for used_as, name in _named_as(card):
             query = HistoryQuery(**cast(dict[str, Any], {used_as: name}))
             page = self._history.search(query, limit=MOST_PICTURES)
-            found |= {picture.id: None for picture in page.pictures if not picture.broken}
-        return [*found][:MOST_PICTURES]
+            found |= {picture.id: picture.made for picture in page.pictures if not picture.broken}
+        return sorted(found, key=found.__getitem__, reverse=True)[:MOST_PICTURES]
 
     def _uses(self) -> Uses:
-        kinds: tuple[UsedAs, ...] = ("model", "lora", "controlnet")
         presets: dict[tuple[UsedAs, str], tuple[str, ...]] = {}
+        prompts: list[tuple[str, str]] = []
         for preset in self._presets.listing().presets:
             for named in _named(preset.request):
                 presets[named] = (*presets.get(named, ()), preset.name)
-        return Uses({kind: self._history.uses(kind) for kind in kinds}, presets)
+            prompts += [(preset.name, str(preset.request.get(field, ""))) for field in _PROMPTS]
+        return Uses({kind: self._history.uses(kind) for kind in USES}, presets, prompts)
 
 
 def id_of(path: Path) -> str:
@@ -221,16 +257,15 @@ def id_of(path: Path) -> str:
     return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
-def names_of(card: Card) -> tuple[str, ...]:
-    """What requests may call it."""
-    stem = PurePosixPath(card.file)
-    whole = stem.with_suffix("").as_posix() if stem.suffix in WEIGHT_SUFFIXES else card.file
-    return tuple(dict.fromkeys((card.name, whole, PurePosixPath(whole).name)))
+def _named_as(card: Card) -> list[tuple[UsedAs, str]]:
+    """What it may be used as, with all names it has."""
+    return [(used_as, name) for used_as in _USED_AS.get(card.kind, ()) for name in card.names]
 
 
 def _named(request: Mapping[str, Any]) -> Iterable[tuple[UsedAs, str]]:
-    if isinstance(model := request.get("model"), str):
-        yield "model", model
+    for field in _FIELDS:
+        if isinstance(name := request.get(field), str):
+            yield field, name
     for lora in request.get("loras") or ():
         yield "lora", str(lora["name"])
     for control in request.get("controls") or ():
@@ -248,34 +283,10 @@ def _said(card: Card) -> Mapping[str, str]:
         return {}
 
 
-def _words(card: Card) -> str:
-    notes = read_notes(card.path)
+def _words(notes: Notes) -> str:
     return "\n".join((notes.title or "", notes.base or "", notes.note, *notes.words))
 
 
 def _has_own(path: Path) -> bool:
     picture = picture_of(path)
     return picture is not None and picture.name.endswith("easel.webp")
-
-
-def kind_and_family(header: Header, file: str) -> tuple[Kind, str, str | None]:
-    """Kind, family, and what is wrong, of a file that is to be downloaded."""
-    said = recognise(header, file=file)
-    if said.kind != "unknown":
-        return said.kind, said.family, said.problem
-    # Of what is not known here the owner may say what it is; a part of a whole is of no use.
-    return "", "unknown", said.problem if "-of-" in file else None
-
-
-def keep_origin(found: Found, path: Path) -> None:
-    """Writes beside something that was downloaded where it comes from."""
-    notes = Notes(
-        licence=found.licence,
-        page=found.page,
-        words=found.words,
-        base=found.base,
-        title=found.title if found.title != found.name else None,
-    )
-    # What was fetched is whole without it.
-    with suppress(WebuiError):
-        write_notes(path, notes)

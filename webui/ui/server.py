@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from webui.jobs import Jobs
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
 from webui.library.downloads import Downloads
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.history import History
 from webui.library.loras import LoraShelf
 from webui.library.offers import Offers
@@ -48,13 +48,10 @@ from webui.ui.listening import Listener, bind
 from webui.ui.share import Share, Tunnel, keep_shared
 from webui.ui.threads import in_daemon
 
-__all__ = ["Backend", "bind", "serve", "share_one_arena"]
+__all__ = ["Backend", "bind", "serve"]
 
 if TYPE_CHECKING:
     from webui.provenance.certificate import Trust
-
-_M_ARENA_MAX = -8
-"""Of glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,7 @@ class Backend:
     models: CheckpointShelf
     loras: LoraShelf
     controlnets: ControlNetShelf
+    embeddings: EmbeddingShelf
     wildcards: WildcardShelf
     annotators: tuple[Path, ...]
     history: History
@@ -159,17 +157,6 @@ async def _shared(
     if backend.share is not None:
         unknown = password if settings.password is None else None
         await keep_shared(backend.share, front, unknown, announce)
-
-
-def share_one_arena() -> None:
-    """Makes all threads take memory from one heap, where the C library is glibc.
-
-    To be called before the first thread is started. By default it gives threads heaps of their
-    own, which the short-lived ones that follow jobs leave behind in pieces: with 300 pictures the
-    process grew by some 3 % in place of 0.6 %.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import assert_never
 
 from webui.events import (
@@ -40,6 +41,12 @@ _STAGES: tuple[StageName, ...] = (
     "check",
     "save",
 )
+
+
+_REASONS = MappingProxyType(
+    {"asked": "memory.asked", "kept": "memory.kept", "ran out": "memory.ran_out"}
+)
+"""Of plans that were not chosen for the room there is, by the reason."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +182,11 @@ def memory_line(story: Story, say: Texts) -> str:
     line = say(f"memory.{plan.name}")
     if plan.tiled:
         line = say("memory.tiled", line=line)
-    if plan.retry:
-        return say("memory.retry", line=line)
+    if plan.reason != "room":
+        line = say(_REASONS[plan.reason], line=line)
     if plan.needs > plan.free:
         return say("memory.tight", line=line, **numbers)
-    if plan.name == "resident" and not plan.tiled:
+    if plan.reason != "room" or (plan.name == "resident" and not plan.tiled):
         return say("memory.enough", line=line, **numbers)
     return say("memory.lean", line=line, **numbers)
 

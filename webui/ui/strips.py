@@ -17,7 +17,7 @@ from webui.generator import Session
 from webui.jobs import Job, Jobs
 from webui.request import GenerationRequest
 from webui.ui.brought import BroughtIn
-from webui.ui.variants import Kind, Variant, draft_of, sweep, without
+from webui.ui.variants import Kind, Variant, sweep, without
 
 State = Literal["waiting", "making", "made", "withheld", "failed"]
 
@@ -119,8 +119,7 @@ class Strips:
 
     Args:
         brought: Which pictures a session may use.
-        trained: Side in pixels of the pictures that a model was trained on, by its name; raises
-            `BadRequestError`.
+        draft: `draft_of` a request, by its model; raises `BadRequestError`.
         most: Sessions whose strip is remembered.
         patience: Seconds that a strip goes on which nobody asks about.
     """
@@ -129,14 +128,14 @@ class Strips:
         self,
         jobs: Jobs,
         brought: BroughtIn,
-        trained: Callable[[str], int],
+        draft: Callable[[GenerationRequest], GenerationRequest],
         *,
         most: int = 1_000,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._jobs = jobs
         self._brought = brought
-        self._trained = trained
+        self._draft = draft
         self._most = most
         self._patience = patience
         self._lock = threading.Lock()
@@ -153,7 +152,7 @@ class Strips:
             NotFoundError: A picture of the request is not the session's.
         """
         self._brought.check_request(session, request)
-        draft = draft_of(request, self._trained(request.model))
+        draft = self._draft(request)
         variants = sweep(draft, row) if kind == "sweep" else without(draft)
         strip = Strip(variants, session, self._jobs, self._patience)
         with self._lock:

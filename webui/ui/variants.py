@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from webui.errors import BadRequestError
+from webui.generation.sampling import OPEN, Sampling
 from webui.request import DRAWN_SEEDS, GenerationRequest, parse_request
 
 Kind = Literal["sweep", "without"]
@@ -88,17 +89,20 @@ def without(request: GenerationRequest) -> tuple[Variant, ...]:
     return (whole, *(_variant(request, row, {"enabled": False}, current=False) for row in rows))
 
 
-def draft_of(request: GenerationRequest, trained: int) -> GenerationRequest:
+def draft_of(request: GenerationRequest, trained: int, sampling: Sampling) -> GenerationRequest:
     """One small picture of what the request asks for, with a seed.
 
     What starts from a picture keeps its size, since masks and margins are counted in its pixels.
 
     Args:
         trained: Side in pixels of the pictures that the model was trained on.
+        sampling: What the request is run with. All drafts are, even if one of them leaves out the
+            LoRA that asks for it, so that they differ in one thing.
     """
-    changes = {
+    changes: dict[str, Any] = {name: getattr(sampling, name) for name in OPEN}
+    changes |= {
         "seed": secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
-        "steps": min(request.steps, MOST_STEPS),
+        "steps": min(sampling.steps, MOST_STEPS),
         "count": 1,
         "batch": 1,
     }

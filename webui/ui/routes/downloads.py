@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import asdict, replace
-from typing import Annotated, Any, cast, get_args
+from dataclasses import asdict
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel, Field
 
-from webui.errors import BadRequestError, NotFoundError
-from webui.library.downloads import Download, Downloads
-from webui.library.kinds import Kind
-from webui.library.offers import Choices, Found, Offers
+from webui.errors import NotFoundError
+from webui.library.download_list import Download
+from webui.library.downloads import Downloads
+from webui.library.findings import Choices, Found
+from webui.library.headers import is_safetensors
+from webui.library.offers import Offers
 from webui.library.sources import MAX_PASTED
 from webui.ui.visitor import at_this_machine
 
@@ -30,16 +32,15 @@ class Pasted(BaseModel):
 
 
 class Wanted(BaseModel):
-    """Something that was looked at, and what it is where nobody could tell."""
+    """Something that was looked at."""
 
     found: Annotated[str, Field(max_length=64)]
-    kind: Annotated[str, Field(max_length=20)] = ""
 
 
 def add_downloads_routes(app: FastAPI, offers: Offers, downloads: Downloads) -> None:
     """Adds `/downloads` and what lies below it.
 
-    `POST /downloads/look` {source} answers {found} or {choices}; `POST /downloads` {found, kind}
+    `POST /downloads/look` {source} answers {found} or {choices}; `POST /downloads` {found}
     fetches, `GET /downloads` lists, `POST /downloads/ID/pause` and `/resume` and
     `DELETE /downloads/ID` answer the list, too.
     """
@@ -55,22 +56,14 @@ def add_downloads_routes(app: FastAPI, offers: Offers, downloads: Downloads) -> 
         found = offers.look(body.source)
         if isinstance(found, Choices):
             return {"found": None, "choices": asdict(found)}
-        about = _about(found) | {"id": looked.keep(found)}
-        if found.kind:
-            about["folder"] = downloads.place_of(found).parent.name
+        folder = downloads.place_of(found).parent.name
+        about = _about(found) | {"id": looked.keep(found), "folder": folder}
         return {"found": about, "choices": None}
 
     @router.post("")
     def fetch(body: Wanted) -> dict[str, Any]:
         """Puts it in the queue."""
-        found = looked.find(body.found)
-        if not found.kind and not body.kind:
-            raise BadRequestError("Say what it is: nothing in the file tells.", field="kind")
-        if body.kind:
-            if body.kind not in get_args(Kind):
-                raise BadRequestError(f"There is no kind {body.kind!r}.", field="kind")
-            found = replace(found, kind=cast(Kind, body.kind))
-        downloads.add(found)
+        downloads.add(looked.find(body.found))
         return listing()
 
     @router.get("")
@@ -119,6 +112,7 @@ class _Looked:
 
 
 def _about(found: Found) -> dict[str, Any]:
+    weights = [file for file in found.files if is_safetensors(file.path)]
     return {
         "title": found.title,
         "name": found.name,
@@ -126,16 +120,13 @@ def _about(found: Found) -> dict[str, Any]:
         "family": found.family,
         "size": found.size,
         "licence": found.licence,
+        "terms": found.terms,
         "page": found.page,
         "base": found.base,
         "is_folder": found.is_folder,
         "host": urlsplit(found.files[0].address).hostname,
-        "checked": all(file.sha256 for file in found.files if _is_weights(file.path)),
+        "checked": bool(weights) and all(file.sha256 for file in weights),
     }
-
-
-def _is_weights(path: str) -> bool:
-    return path.endswith(".safetensors")
 
 
 def _row(one: Download) -> dict[str, Any]:

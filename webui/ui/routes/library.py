@@ -34,7 +34,8 @@ class Chosen(BaseModel):
 def add_library_routes(app: FastAPI, library: Library, first: FirstModels) -> None:
     """Adds `/library` and what lies below it.
 
-    `GET /library` answers {cards, kinds}, `GET /library/first` {offered}. Below `/library/card/ID`:
+    `GET /library` answers {cards, kinds}, `GET /library/first`
+    {offered, reached}. Below `/library/card/ID`:
     `GET` it or its `picture.webp`, `PUT` a `note` {note} or a `picture` {picture}.
     """
     router = APIRouter(prefix="/library", dependencies=[Depends(at_this_machine)])
@@ -49,9 +50,11 @@ def add_library_routes(app: FastAPI, library: Library, first: FirstModels) -> No
     @router.get("/first")
     def offered(network: bool = False) -> dict[str, Any]:
         """Models to begin with; the network is looked for only when that is asked for."""
-        found = first.offered(look_for_network=network)
+        found = first.offered()
         best = found[-1] if found else None
-        return {"offered": [asdict(one) | {"recommended": one is best} for one in found]}
+        reached = first.within_reach() if found and network else None
+        rows = [asdict(one) | {"recommended": one is best} for one in found]
+        return {"offered": rows, "reached": reached}
 
     @router.get("/card/{id}")
     def about(id: str) -> dict[str, Any]:

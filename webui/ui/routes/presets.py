@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import BaseModel, FailFast
 
-from webui.comparison import apply, differences
-from webui.errors import BadRequestError
-from webui.interchange.styles import Styles, read_styles
+from webui.comparison import PLACE, TEXTS, apply, differences
+from webui.errors import BadRequestError, NotFoundError
+from webui.interchange.sparse import listed
+from webui.interchange.styles import Style, Styles, read_styles, write_styles
+from webui.library.lines import is_plain_line
 from webui.library.presetfile import Draft, make_draft
 from webui.library.presets import Preset, PresetShelf, file_name
 from webui.request import GROUPS, group_of, parse_request
@@ -80,6 +83,13 @@ def add_presets_routes(app: FastAPI, shelf: PresetShelf) -> None:
     def delete(id: str) -> dict[str, Any]:
         return _json(shelf.delete(id))
 
+    @app.get("/presets/styles")
+    def styles() -> dict[str, Any]:
+        found, report = _styles(shelf.listing().presets)
+        if not found:
+            raise NotFoundError("None of your presets has a prompt that could be written.")
+        return {"file": write_styles(found).decode(), "count": len(found), "report": report}
+
     @app.get("/presets/{id}/file")
     def download(id: str) -> Response:
         name = file_name(shelf.find(id).name)
@@ -124,8 +134,35 @@ def _drafts(found: Styles) -> tuple[list[Draft], list[str]]:
     report = list(found.report)
     for style in found.styles:
         texts = {"prompt": style.prompt, "negative_prompt": style.negative_prompt}
+        about = style.section if is_plain_line(style.section) else ""
         try:
-            drafts.append(make_draft(style.name, "", {k: v for k, v in texts.items() if v}))
+            drafts.append(make_draft(style.name, about, {k: v for k, v in texts.items() if v}))
         except BadRequestError as error:
             report.append(f"The style {style.name[:80]!r} was left out: {error.message}")
     return drafts, report
+
+
+def _styles(presets: Iterable[Preset]) -> tuple[list[Style], list[str]]:
+    """The user's own presets as styles, and what of them a `styles.csv` cannot hold."""
+    styles: list[Style] = []
+    left_out: list[str] = []
+    shortened: list[str] = []
+    following: list[str] = []
+    for preset in presets:
+        texts = [str(preset.request.get(field, "")) for field in TEXTS]
+        if not preset.own:
+            continue
+        if not any(texts) or preset.name.startswith("#"):
+            left_out.append(preset.name)
+            continue
+        if not set(preset.request) <= {*TEXTS}:
+            shortened.append(preset.name)
+        if any(text and PLACE not in text for text in texts):
+            following.append(preset.name)
+        styles.append(Style(preset.name, *texts, section=preset.about))
+    report = (
+        ("Left out, since a style is a prompt with a name", left_out),
+        ("Only the prompts were written of", shortened),
+        ("As styles these follow the prompt that is there instead of replacing it", following),
+    )
+    return styles, [f"{sentence}: {listed(names)}." for sentence, names in report if names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
@@ -17,6 +17,9 @@ from webui.provenance.recover import Recovered, recover, recover_text
 
 Models = Callable[[], Sequence[tuple[str, str]]]
 """Name and SHA-256 (hex) of each model on the shelf."""
+
+Embeddings = Callable[[], Sequence[tuple[str, str]]]
+"""The same of each embedding, asked for only where a recipe names some."""
 
 _MAX_IN_MEMORY_BYTES = 1024**2
 """Larger files go to disk while they are read."""
@@ -36,7 +39,7 @@ class LinkedRecipe(BaseModel):
     request: dict[str, Any]
 
 
-def add_reading_routes(app: FastAPI, models: Models) -> None:
+def add_reading_routes(app: FastAPI, models: Models, embeddings: Embeddings = tuple) -> None:
     """Adds `POST /read` (a picture's file as the body), `POST /read/text` and `POST /read/link`.
 
     All answer {source, request, report, width, height}: a sparse request for this machine's shelf,
@@ -49,20 +52,23 @@ def add_reading_routes(app: FastAPI, models: Models) -> None:
             async for piece in request.stream():
                 file.write(piece)
             recovered = await run_in_threadpool(recover, cast(BinaryIO, file))
-        return await run_in_threadpool(_answer, recovered, models)
+        return await run_in_threadpool(_answer, recovered, models, embeddings)
 
     @app.post("/read/text")
     def read_pasted(pasted: PastedText) -> dict[str, Any]:
-        return _answer(recover_text(pasted.text), models)
+        return _answer(recover_text(pasted.text), models, embeddings)
 
     @app.post("/read/link")
     def read_linked(linked: LinkedRecipe) -> dict[str, Any]:
         read = read_link(linked.request)
-        return _answer(Recovered("easel", read.request, read.report, None, None, None), models)
+        recovered = Recovered("easel", read.request, read.report, None, None, None)
+        return _answer(recovered, models, embeddings)
 
 
-def _answer(recovered: Recovered, models: Models) -> dict[str, Any]:
+def _answer(recovered: Recovered, models: Models, embeddings: Embeddings) -> dict[str, Any]:
     request, report = _on_this_shelf(recovered, models())
+    if recovered.embeddings:
+        report += tuple(_other_embeddings(recovered.embeddings, embeddings()))
     return {
         "source": recovered.source,
         "request": request,
@@ -94,6 +100,27 @@ def _on_this_shelf(
     if recovered.source == "easel" and digits is not None and (found, digits) not in shelf:
         return request, (f"The model {called} here is not the one it was made with.",)
     return request, ()
+
+
+def _other_embeddings(
+    made_with: Sequence[tuple[str, str]], shelf: Sequence[tuple[str, str]]
+) -> Iterator[str]:
+    """Sentences about embeddings that are not here as the picture was made with them.
+
+    A prompt goes by names alone; names in a recipe of another tool lack some signs.
+    """
+    for name, digits in made_with:
+        here = [sha256 for known, sha256 in shelf if known.casefold() == name.casefold()]
+        if any(sha256.startswith(digits) for sha256 in here):
+            continue
+        same = next((known for known, sha256 in shelf if sha256.startswith(digits)), None)
+        called = repr(shortened(name))
+        if same is not None:
+            yield f"The embedding {called} is called {same!r} here: write that in its place."
+        elif here:
+            yield f"The embedding {called} here is not the one it was made with."
+        else:
+            yield f"The embedding {called} is not here: its name is read as plain text."
 
 
 def _named(name: str, shelf: Sequence[tuple[str, str]]) -> str | None:

@@ -27,6 +27,7 @@ export class ControlFold {
   /** Shows a unit; `size` is the shorter side of the picture to be made, in pixels. */
   update(unit, size) {
     const drawer = this.shelf.drawnBy(unit);
+    for (const [name, row] of [["model", this.net], ["start", this.begin], ["end", this.end]]) row.element.hidden = !this.shelf.uses(name) && unit[name] === this.parts[name].default;
     this.begin.set(unit.start);
     this.end.set(unit.end);
     this.resize.select.value = unit.resize;

@@ -17,6 +17,7 @@ export class ControlStack {
   #hinted = new Set();
   #wasBusy = false;
   #replacing = null;
+  #wanted = {};
 
   /** Fills `root`, a section of page.html; `viewer` has the picture that poses are drawn over, `init` is the one to start from. */
   constructor(root, { desk, look, job, viewer, init }) {
@@ -24,9 +25,9 @@ export class ControlStack {
     this.units = [];
     this.shelf = new ControlShelf();
     this.parts = Object.fromEntries(desk.fields.find(({ name }) => name === "controls").parts.map((part) => [part.name, part]));
-    this.chooser = fileChooser((file) => this.addPicture("", file));
-    this.addPose = this.#deed("controls.pose", () => this.#newPose());
-    this.addFile = this.#deed("controls.picture", () => { this.#replacing = null; this.chooser.click(); });
+    this.chooser = fileChooser((file) => this.addPicture("", file, this.#wanted));
+    this.addPose = this.#deed("controls.pose", () => this.#newPose({}));
+    this.addFile = this.#deed("controls.picture", () => this.#choosePicture({}));
     this.list = panel(root, say("controls"), [this.addPose, this.addFile]);
     this.nothing = el("p", { class: "control-none", hidden: true });
     root.append(this.nothing, this.chooser);
@@ -41,18 +42,29 @@ export class ControlStack {
     return this.shelf.refresh(this.desk.value("model"));
   }
 
-  /** Adds a picture, or has it take the place of a unit's; `source` is a path below `uploads`, with a body for a file. */
-  async addPicture(source, body = undefined) {
+  /** Adds a picture, or has it take the place of a unit's; `source` is a path below `uploads`, with a body for a file; `values` are the new unit's. */
+  async addPicture(source, body = undefined, values = {}) {
     const replaced = this.units.includes(this.#replacing) ? this.#replacing : null;
     this.#replacing = null;
     try {
       const { id } = await bringIn(source, body);
       if (replaced) return this.set(replaced, { picture: id });
-      this.#add({ picture: id, kind: this.shelf.kindOfPicture });
+      this.#add({ picture: id, kind: this.shelf.kindOfPicture, ...values });
       toast(say("control.added"), { words: say("diff.undo"), act: () => this.#drop(id) });
     } catch (problem) {
       toast(problem.message);
     }
+  }
+
+  /** Has a net of the shelf steer: in a unit of its kind, else in a new one, whose pose or picture is asked for. */
+  use({ name, kinds }) {
+    const unit = this.units.find(({ value }) => kinds.includes(value.kind));
+    if (unit) {
+      this.set(unit, { model: name });
+      return unit.focus();
+    }
+    if (kinds.includes("pose")) return this.#newPose({ model: name });
+    return this.#choosePicture({ model: name, ...(kinds.length && { kind: kinds[0] }) });
   }
 
   set(unit, values) {
@@ -95,6 +107,12 @@ export class ControlStack {
     light.showModal();
   }
 
+  /** Whether a part of a picture is painted anew. */
+  get masked() {
+    const { init, mask, outpaint } = this.desk.request;
+    return Boolean(init && (mask || outpaint?.some(Boolean)));
+  }
+
   get #values() {
     return this.desk.value("controls");
   }
@@ -105,9 +123,15 @@ export class ControlStack {
     return deed;
   }
 
-  async #newPose() {
+  #choosePicture(values) {
+    this.#replacing = null;
+    this.#wanted = values;
+    this.chooser.click();
+  }
+
+  async #newPose(values) {
     const pose = await editPose({ ...this.#size, backdrop: this.viewer.picture?.url ?? null });
-    if (pose) this.#add({ pose, kind: "pose" });
+    if (pose) this.#add({ pose, kind: "pose", ...values });
     else this.addPose.focus();
   }
 
@@ -141,7 +165,7 @@ export class ControlStack {
     const draw = () => this.#draw();
     this.desk.addEventListener("change", ({ detail: { names } }) => {
       if (names.includes("model")) this.refresh();
-      if (["controls", "model", "width", "height"].some((name) => names.includes(name))) draw();
+      if (["controls", "model", "width", "height", "init", "mask", "outpaint"].some((name) => names.includes(name))) draw();
     });
     this.shelf.addEventListener("change", draw);
     this.look.addEventListener("models", draw);
@@ -192,10 +216,20 @@ export class ControlStack {
     arrange(this.list, this.units.map(({ element }) => element));
     const size = Math.min(this.#size.width, this.#size.height);
     for (const [index, unit] of this.units.entries()) unit.update({ value: values[index], index, size, problem: this.#problem?.unit === unit ? this.#problem.message : "" });
-    this.nothing.hidden = !this.shelf.known || this.shelf.any;
-    this.nothing.textContent = say("controls.none", { model: this.desk.value("model"), place: this.shelf.place });
+    this.#drawNothing(values);
     // Units that are there can be removed, even where the model has no use for any.
     this.root.hidden = this.look.hidden.has("controls") && !values.length;
+  }
+
+  /** What there is to add, and why not more. */
+  #drawNothing(values) {
+    const { own, known, any, place } = this.shelf;
+    const model = this.desk.value("model");
+    const acting = values.filter(({ weight }) => weight).length;
+    this.addPose.hidden = Boolean(own);
+    this.addFile.disabled = Boolean(own) && acting > 0;
+    this.nothing.hidden = own ? acting === 1 : !known || any;
+    this.nothing.textContent = own ? say(acting ? "controls.own.more" : "controls.own", { model, kinds: own.map(kindName).join(", ") }) : say("controls.none", { model, place });
   }
 
   #paste(event) {

@@ -5,11 +5,11 @@ import { ask } from "./dom.js";
 export class ControlShelf extends EventTarget {
   #asking = null;
 
-  /** `place` is the folder for ControlNets; the rest is empty until it is known. */
+  /** `place` is the folder for ControlNets, `own` the kinds of hints that the model reads itself, if it does; the rest is empty until it is known. */
   constructor() {
     super();
     this.known = false;
-    Object.assign(this, { place: "", nets: [], kinds: {}, preprocessors: {} });
+    Object.assign(this, { place: "", own: null, nets: [], kinds: {}, preprocessors: {} });
   }
 
   /** Asks what there is for a model now. */
@@ -25,14 +25,19 @@ export class ControlShelf extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Whether any ControlNet steers the model. */
+  /** Whether anything steers the model: a ControlNet, or the model itself. */
   get any() {
-    return this.nets.some((net) => !net.problem);
+    return this.nets.some((net) => !net.problem) || Object.values(this.kinds).some(({ net }) => net);
   }
 
   /** The ControlNet that is taken for a kind by itself, if there is one. */
   usual(kind) {
     return this.kinds[kind]?.net ?? null;
+  }
+
+  /** Whether a unit's value has an effect: a model that reads its hint itself follows it whole, in every step. */
+  uses(name) {
+    return !this.own || !["model", "weight", "start", "end"].includes(name);
   }
 
   /** Names of the preprocessors of a kind, the usual one first. */

@@ -14,7 +14,7 @@ export class ControlUnit {
   #weight;
   #gone = false;
 
-  /** `stack` is what a unit can ask for: `set`, `remove`, `edit`, `replace` and `enlarge`, each with this unit. */
+  /** `stack` is what a unit can ask for: `set`, `remove`, `edit`, `replace` and `enlarge`, each with this unit, and whether the picture is `masked`. */
   constructor(parts, shelf, stack) {
     Object.assign(this, { parts, shelf, stack, hint: null });
     this.#weight = parts.weight.default;
@@ -48,7 +48,10 @@ export class ControlUnit {
     this.mute.replaceChildren(icon(value.weight ? "eye" : "closed"));
     this.kind.hidden = Boolean(value.pose);
     this.kindOfPose.hidden = !value.pose;
-    fill(this.kind, this.parts.kind.choices.map((kind) => [kind, kindName(kind)]), value.kind);
+    const { own } = this.shelf;
+    const kinds = this.parts.kind.choices.filter((kind) => !own || own.includes(kind) || kind === value.kind);
+    fill(this.kind, kinds.map((kind) => [kind, kindName(kind)]), value.kind);
+    this.mute.hidden = this.weight.element.hidden = !this.shelf.uses("weight") && value.weight === this.parts.weight.default;
     this.weight.set(value.weight);
     this.#drawSource(value);
     this.#drawHint();
@@ -63,7 +66,7 @@ export class ControlUnit {
   }
 
   focus() {
-    this.element.querySelector("input[type=range]").focus();
+    (this.weight.element.hidden ? this.source : this.weight.element.querySelector("input[type=range]")).focus();
   }
 
   /** Takes the hint that the engine made; `key` is what it was made of. */
@@ -108,7 +111,8 @@ export class ControlUnit {
   #advice(value) {
     if (this.#gone) return [note(say("control.gone"))];
     if (!this.shelf.known || !value.weight) return [];
-    const notes = [];
+    const notes = this.shelf.own ? [el("p", { class: "quietly" }, say("control.own"))] : [];
+    if (value.kind === "inpaint" && !this.stack.masked) notes.push(note(say("control.inpaint")));
     const missing = this.shelf.missing(this.shelf.drawnBy(value));
     if (missing) notes.push(note(missing, button(say("control.as.it.is"), () => this.stack.set(this, withPreprocessor("none")), { class: "link" })));
     if (!value.model && !this.shelf.usual(value.kind)) {

@@ -42,7 +42,8 @@ export class Differences extends EventTarget {
     this.clear();
     this.#asking = new AbortController();
     const { signal } = this.#asking;
-    const { differences } = await compared(this.desk, { then, literal }, signal);
+    // What has no use is told by the models' facts, for which a picture may be dropped too early.
+    const [{ differences }] = await Promise.all([compared(this.desk, { then, literal }, signal), this.look.known]);
     if (signal.aborted) return;
     Object.assign(this, { then, literal });
     this.table.show(differences.map((row) => ({ ...row, ...this.#wish(row) })));

@@ -173,3 +173,11 @@ export function download(href, name) {
   anchor.click();
   anchor.remove();
 }
+
+/** Saves a text of that media type as a file. */
+export function downloadText(text, type, name) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  download(address, name);
+  // The browser has taken it up by then.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}

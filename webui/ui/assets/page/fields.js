@@ -2,6 +2,7 @@
 
 import { button, choices, el, icon } from "./dom.js";
 import { placed } from "./fitting.js";
+import { missingWords } from "./missing.js";
 import { OF_THE_START } from "./picturefield.js";
 import { range } from "./slider.js";
 import { say, sayable } from "./texts.js";
@@ -11,7 +12,9 @@ const AT_HAND = ["size", "steps", "cfg", "seed", "amount"];
 const AMOUNT = ["count", "batch"];
 const ELSEWHERE = new Set(["prompt", "negative_prompt", "loras", "controls", ...OF_THE_START]);
 const IN_A_ROW = new Set(["width", "height", ...AMOUNT]);
-const MODELS = ["model", "refiner"]; // What is on the shelf is told by the server.
+const MODELS = ["model", "refiner", "vae"]; // What is on the shelf is told by the server.
+const OWN = ["steps", "cfg", "sampler", "schedule", "guidance"]; // Left open, these are what the model needs.
+const WITH_ANOTHER = new Set(["refiner_start"]); // Goes without saying where the refiner does.
 const SHAPES = [[1, 1], [4, 5], [3, 4], [2, 3], [9, 16], [5, 4], [4, 3], [3, 2], [16, 9]];
 
 /** Builds the widgets into the side; `start` is the picture to start from (see brought.js). */
@@ -31,8 +34,10 @@ export function buildFields(desk, look, start) {
   for (const [name, row] of rows) {
     if (!AT_HAND.includes(name) && !IN_A_ROW.has(name)) document.getElementById("more-fields").append(row);
   }
+  document.getElementById("more-fields").append(uselessFields(look));
   follow(desk, widgets);
   watchModel(look, widgets, desk, start);
+  watchOwn(look, widgets, desk);
 }
 
 /** Keeps widgets, by name, as the recipe is. */
@@ -53,18 +58,19 @@ export function makeWidget(desk, field) {
   if (field.kind !== "integer" && field.kind !== "number") throw new TypeError(`No widget is known for the field ${field.name} (${field.kind}).`);
   const steps = (field.high - field.low) / field.step;
   if (field.group === "size" && field.optional) return sideWidget(field, set);
-  return field.optional || steps > LONGEST_SLIDER ? numberWidget(field, set) : sliderWidget(field, set);
+  if (steps > LONGEST_SLIDER) return numberWidget(field, set);
+  return field.optional ? ownWidget(field, set) : sliderWidget(field, set);
 }
 
 /** The row of a field: its name with its help, the control, and room for advice. */
 function row(field, control) {
   const help = el("span", { class: "help", id: `help-${field.name}`, role: "tooltip" }, say(`field.${field.name}.help`));
   const label = el("label", { for: `input-${field.name}`, id: `label-${field.name}` }, say(`field.${field.name}`));
-  return el("div", { class: "field", id: `field-${field.name}` }, el("div", { class: "name" }, label, help), control, el("p", { class: "advice", hidden: true }));
+  return el("div", { class: "field", id: `field-${field.name}` }, el("div", { class: "name" }, label, help), control, el("p", { class: "field-note", id: `note-${field.name}`, hidden: true }), el("p", { class: "advice", hidden: true }));
 }
 
 function common(field) {
-  return { id: `input-${field.name}`, name: field.name, "aria-describedby": `help-${field.name}` };
+  return { id: `input-${field.name}`, name: field.name, "aria-describedby": `help-${field.name} note-${field.name}` };
 }
 
 function switchWidget(field, changed) {
@@ -77,21 +83,32 @@ function switchWidget(field, changed) {
 function selectWidget(field, changed) {
   const select = el("select", { ...common(field), onchange: () => changed(select.value === "" && field.optional ? null : select.value) });
   const open = field.optional ? [["", say(`field.${field.name}.empty`)]] : [];
-  const offer = (pairs) => choices(select, [...open, ...pairs]);
-  offer(field.choices.map((choice) => [choice, nameOf(field, choice)]));
+  /** What can be chosen, and behind it what cannot, under the reason. */
+  const offer = (pairs, unable = [], why = "") => {
+    const { value } = select;
+    choices(select, [...open, ...pairs]);
+    if (unable.length) select.append(el("optgroup", { label: why, disabled: true }, ...unable.map(([name, words]) => el("option", { value: name }, words))));
+    set(value);
+  };
   const set = (asked) => {
     const value = asked ?? "";
     // A name that is not on the list (a model that is gone) is shown, not replaced in silence.
     if (![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, value));
     select.value = value;
   };
-  return { row: row(field, el("div", { class: "control" }, select)), set, offer };
+  const own = (value) => {
+    if (!field.optional) return;
+    open[0][1] = value ? say("own.choice", { value: nameOf(field, value) }) : say(`field.${field.name}.empty`);
+    select.options[0].textContent = open[0][1];
+  };
+  offer(field.choices.map((choice) => [choice, nameOf(field, choice)]));
+  return { row: row(field, el("div", { class: "control" }, select)), set, offer, own };
 }
 
 /** Names that are the same in every language, such as a sampler's, have no words of their own. */
 function nameOf(field, choice) {
   const key = `choice.${field.name}.${choice}`;
-  return sayable(key) ? say(key) : choice;
+  return sayable(key) ? say(key, field.figures?.[choice]) : choice;
 }
 
 function numberBox(field, changed) {
@@ -126,6 +143,32 @@ function sliderWidget(field, changed) {
   made.querySelector(".name").append(box);
   const set = (value) => { box.value = shownNumber(value); slider.set(value); };
   return { row: made, set };
+}
+
+/** A number that may be left open; the slider then stands, and the box says, what the model needs. */
+function ownWidget(field, changed) {
+  const put = (value) => { follow(value); changed(value); };
+  const box = numberBox(field, put);
+  const slider = range({ low: field.low, high: field.high, step: field.step, "aria-labelledby": `label-${field.name}` }, (value) => { box.value = String(value); put(value); });
+  const words = say("own.back", { field: say(`field.${field.name}`) });
+  const back = button(icon("undo"), () => { box.value = ""; put(null); box.focus(); }, { class: "icon", "aria-label": words, title: words });
+  const tag = el("span", { class: "own", id: `own-${field.name}` }, say(`field.${field.name}.empty`));
+  const made = row(field, el("div", { class: "control" }, slider.element));
+  made.querySelector(".name").append(el("span", { class: "value" }, tag, back, box));
+  box.setAttribute("aria-describedby", `help-${field.name} own-${field.name} note-${field.name}`);
+  const follow = (value) => {
+    const open = value === null || value === undefined;
+    slider.set(open ? Number(box.placeholder) || field.low : value);
+    made.classList.toggle("open", open);
+    tag.hidden = !open;
+    back.hidden = open;
+  };
+  // Arrows count from what the model needs, not from nothing.
+  box.addEventListener("keydown", ({ key }) => { if (box.value === "" && ["ArrowUp", "ArrowDown"].includes(key)) box.value = box.placeholder; });
+  const set = (value) => { box.value = shownNumber(value); follow(value); };
+  const own = (value) => { box.placeholder = shownNumber(value); follow(numberIn(box, field)); };
+  own(null);
+  return { row: made, set, own };
 }
 
 /** A side of the picture: a number box that may be empty, and a slider that then stands at the model's own. */
@@ -193,12 +236,17 @@ function watchModel(look, widgets, desk, start) {
     const refiners = look.models.filter(({ name, family }) => look.model?.refiners?.includes(family) && name !== look.model.name);
     widgets.get("model").offer(look.models.map(named));
     widgets.get("refiner").offer(refiners.map(named));
+    const vaes = look.model?.vaes ?? [];
+    widgets.get("vae").offer(vaes.map((name) => [name, name]));
     for (const name of MODELS) widgets.get(name).set(desk.value(name));
-    for (const [name, { row }] of widgets) row.hidden = look.hidden.has(name);
+    // What is set is shown, with the reason, so that it can be taken out.
+    for (const [name, { row }] of widgets) row.hidden = look.hidden.has(name) && !isSet(desk, name);
     // One that is set is shown whatever the model is, so that it can be taken out.
     const refined = desk.value("refiner") !== null;
     if (refined) widgets.get("refiner").row.hidden = false;
     widgets.get("refiner_start").row.hidden = !refined;
+    // Nothing to choose from is no choice.
+    widgets.get("vae").row.hidden = !vaes.length && desk.value("vae") === null;
   };
   const drawSides = () => {
     const own = ownSize(desk, look, start);
@@ -207,7 +255,62 @@ function watchModel(look, widgets, desk, start) {
   look.addEventListener("models", () => { draw(); drawSides(); });
   start.addEventListener("change", drawSides);
   desk.addEventListener("change", ({ detail }) => {
-    if (MODELS.some((name) => detail.names.includes(name))) draw();
+    if (detail.names.some((name) => MODELS.includes(name) || look.hidden.has(name))) draw();
     if (["model", "width", "height", "outpaint"].some((name) => detail.names.includes(name))) drawSides();
   });
+}
+
+/** Keeps what is said of fields that are left open, idle or of no use, and which choices there are. */
+function watchOwn(look, widgets, desk) {
+  const remark = (name, words) => {
+    const line = widgets.get(name).row.querySelector(".field-note");
+    line.hidden = !words;
+    line.textContent = words;
+  };
+  look.addEventListener("seen", () => {
+    const { own, idle, samplers, unable, advice, missing } = look.seen;
+    const words = new Map(idle.map(({ field, kind }) => [field, say(`idle.${kind}`)]));
+    if (missing.length) words.set("model", missingWords(missing));
+    for (const name of look.hidden) if (isSet(desk, name)) words.set(name, reasonOf(look, name));
+    const advised = advice.some(({ kind }) => kind === "few_steps");
+    if (own?.made_for && desk.value("steps") === null && !advised) words.set("steps", say("own.made_for", { name: own.made_for }));
+    for (const name of widgets.keys()) remark(name, words.get(name) ?? "");
+    if (!own) return;
+    for (const name of OWN) widgets.get(name).own(own[name]);
+    offerAble(widgets, desk, "sampler", (name) => name in samplers, unable ? say(`unable.${unable}`) : "");
+    const sampler = desk.value("sampler") ?? own.sampler;
+    offerAble(widgets, desk, "schedule", (name) => !samplers[sampler] || samplers[sampler].includes(name), say("unable.schedule", { sampler }));
+  });
+}
+
+function offerAble(widgets, desk, name, isAble, why) {
+  const field = desk.schema(name);
+  const pairs = field.choices.map((choice) => [choice, nameOf(field, choice)]);
+  widgets.get(name).offer(pairs.filter(([choice]) => isAble(choice)), pairs.filter(([choice]) => !isAble(choice)), why);
+}
+
+function isSet(desk, name) {
+  return JSON.stringify(desk.value(name) ?? null) !== JSON.stringify(desk.defaults[name]);
+}
+
+/** The fields that the chosen model has no use for, folded, each with the reason. */
+function uselessFields(look) {
+  const title = el("summary", {});
+  const list = el("dl", {});
+  const fold = el("details", { class: "useless", id: "useless" }, title, list);
+  const draw = () => {
+    const names = [...look.hidden].filter((name) => !WITH_ANOTHER.has(name));
+    fold.hidden = !names.length;
+    title.textContent = say("useless", { family: look.model?.family ?? "" });
+    list.replaceChildren(...names.map((name) => el("div", {}, el("dt", {}, say(`field.${name}`)), el("dd", {}, reasonOf(look, name)))));
+  };
+  look.addEventListener("models", draw);
+  look.desk.addEventListener("change", ({ detail }) => detail.names.includes("model") && draw());
+  draw();
+  return fold;
+}
+
+function reasonOf(look, name) {
+  const key = `useless.${look.model.reasons?.[name]}`;
+  return say(sayable(key) ? key : "useless.other");
 }

@@ -1,12 +1,11 @@
 // The sheet in which something is fetched: one box to paste into, what lies there, and one button.
 
-import { ask, button, choices, el, icon } from "./dom.js";
+import { ask, button, el, icon } from "./dom.js";
 import { kindOf } from "./librarytile.js";
 import { sizeOf } from "./lorashelf.js";
 import { Sheet } from "./sheet.js";
+import { termsOf } from "./terms.js";
 import { say } from "./texts.js";
-
-const KINDS = ["model", "lora", "controlnet", "embedding", "vae", "text encoder", "upscaler", "denoiser"];
 
 export class GetSheet {
   #looking = 0;
@@ -58,27 +57,21 @@ export class GetSheet {
   }
 
   #offer(found) {
-    const kind = found.kind ? null : this.#kindChoice();
-    const facts = [kindOf({ kind: found.kind || "unknown" }), found.family === "unknown" ? "" : found.family, sizeOf(found), found.host].filter(Boolean).join(" · ");
-    const lines = [
-      el("h3", {}, found.title), el("p", { class: "facts" }, facts), el("p", { class: "licence" }, licenceLine(found.licence, found.page)),
-      el("p", { class: "quietly" }, say(found.checked ? "get.checked" : "get.unchecked", { name: found.name, folder: found.folder ?? "" })),
-    ];
-    this.found.replaceChildren(...lines, kind && el("div", { class: "field" }, el("label", { for: kind.id }, say("get.kind")), kind) || "");
-    const fetch = button(icon("get"), () => this.#fetch(found, kind), { class: "primary get" });
+    const facts = [kindOf(found), found.family === "unknown" ? "" : found.family, sizeOf(found), found.host].filter(Boolean).join(" · ");
+    const terms = termsOf(found.terms);
+    const licence = found.licence || !terms.length ? el("p", { class: "licence" }, licenceLine(found.licence, found.page)) : "";
+    const allowed = terms.length ? el("section", { class: "terms" }, el("h4", {}, say("get.terms")), el("ul", {}, ...terms.map((term) => el("li", {}, term)))) : "";
+    this.found.replaceChildren(
+      el("h3", {}, found.title), el("p", { class: "facts" }, facts), licence, allowed,
+      el("p", { class: "quietly" }, say(found.checked ? "get.checked" : "get.unchecked", { name: found.name, folder: found.folder })));
+    const fetch = button(icon("get"), () => this.#fetch(found), { class: "primary get" });
     fetch.append(say("get.fetch", { size: sizeOf(found) }));
     this.sheet.footer.replaceChildren(...[found.page && el("a", { href: found.page, target: "_blank", rel: "noopener noreferrer", class: "link" }, say("library.page", { host: new URL(found.page).hostname })), fetch].filter(Boolean));
-    (kind ?? fetch).focus();
+    fetch.focus();
   }
 
-  #kindChoice() {
-    const select = el("select", { id: "get-kind" });
-    choices(select, [["", say("get.kind.choose")], ...KINDS.map((kind) => [kind, kindOf({ kind })])]);
-    return select;
-  }
-
-  async #fetch(found, kind) {
-    const done = await this.sheet.attempt(async () => { await this.downloads.fetch(found.id, kind?.value ?? ""); return true; });
+  async #fetch(found) {
+    const done = await this.sheet.attempt(async () => { await this.downloads.fetch(found.id); return true; });
     if (done) this.sheet.close();
   }
 }

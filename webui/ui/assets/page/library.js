@@ -12,7 +12,7 @@ import { folded, say } from "./texts.js";
 
 const PAGE = 120; // Tiles drawn at once: each brings a picture.
 const PAUSE = 150;
-const GROUPS = { model: ["model", "denoiser"], lora: ["lora"], controlnet: ["controlnet"], embedding: ["embedding"], vae: ["vae"], other: ["text encoder", "upscaler", "unknown"] };
+const GROUPS = { model: ["model", "denoiser"], lora: ["lora"], controlnet: ["controlnet"], embedding: ["embedding"], vae: ["vae"], other: ["text encoder", "unknown"] };
 const SORTS = {
   "used": (one, other) => other.used - one.used || other.modified - one.modified,
   "name": (one, other) => one.name.localeCompare(other.name),
@@ -63,6 +63,7 @@ class LibraryPlace {
       this.problem = problem;
     }
     this.known = true;
+    this.#drawFamilies();
     this.#draw(PAGE);
   }
 
@@ -72,10 +73,11 @@ class LibraryPlace {
     this.sort = el("select", { "aria-label": say("library.sort"), onchange: () => this.#draw(PAGE) });
     choices(this.sort, Object.keys(SORTS).map((name) => [name, say(`library.sort.${name}`)]));
     this.kinds = el("div", { class: "kinds", role: "group", "aria-label": say("library.kinds") });
+    this.families = el("select", { class: "families", "aria-label": say("library.family"), hidden: true, onchange: () => this.#draw(PAGE) });
     const get = button(icon("get"), () => this.get.open(), { class: "primary get", "aria-haspopup": "dialog" });
     get.append(say("library.get"));
     this.count = el("p", { class: "count", role: "status" });
-    this.bar = el("div", { class: "library-bar" }, el("div", { class: "seek", role: "search" }, this.search, this.sort, get), this.kinds);
+    this.bar = el("div", { class: "library-bar" }, el("div", { class: "seek", role: "search" }, this.search, this.sort, get), el("div", { class: "sieve" }, this.kinds, this.families));
     this.grid = el("ul", { class: "shelf", "aria-label": say("library.shelf") });
     this.more = button("", () => this.#draw(this.shown + PAGE), { class: "more" });
     this.words = el("p", { class: "nothing" });
@@ -84,7 +86,7 @@ class LibraryPlace {
 
   #draw(count) {
     const words = folded(this.search.value).split(/\s+/);
-    const found = this.cards.filter((card) => words.every((word) => folded([card.name, card.file, card.family, card.found_by].join("\n")).includes(word)));
+    const found = this.cards.filter((card) => words.every((word) => folded([card.name, card.file, card.family, card.found_by].join("\n")).includes(word)) && (!this.families.value || card.family === this.families.value));
     this.#drawKinds(found);
     const shown = found.filter((card) => !this.group || GROUPS[this.group].includes(card.kind)).sort(SORTS[this.sort.value]);
     // What is broken is told of, after all that works.
@@ -95,6 +97,13 @@ class LibraryPlace {
     this.more.hidden = shown.length <= count;
     this.more.textContent = say("library.more", { n: number(shown.length - count) });
     this.#drawWords(shown.length);
+  }
+
+  /** Families are told apart where there are several; what is chosen stays so. */
+  #drawFamilies() {
+    const names = [...new Set(this.cards.map(({ family }) => family))].filter((family) => family !== "unknown").sort();
+    choices(this.families, [["", say("library.family.all")], ...names.map((name) => [name, name])]);
+    this.families.hidden = names.length < 2;
   }
 
   #drawKinds(found) {

@@ -5,7 +5,7 @@ import { usable } from "./libraryuse.js";
 import { sizeOf } from "./lorashelf.js";
 import { say, sayable } from "./texts.js";
 
-const ICONS = { model: "model", denoiser: "model", lora: "layers", controlnet: "bone", embedding: "text", vae: "eye", "text encoder": "text", upscaler: "fit" };
+const ICONS = { model: "model", denoiser: "model", lora: "layers", controlnet: "bone", embedding: "text", vae: "eye", "text encoder": "text" };
 
 export class Tile {
   /** `deeds` has `open(card, tile)` and `use(card)`. */
@@ -36,9 +36,9 @@ export function addressOf(card) {
   return `library/card/${card.id}/picture.webp?of=${encodeURIComponent(card.picture)}`;
 }
 
-/** Kind, family, precision and size as a short line. */
+/** Kind, family, precision, size and a place that is not Easel's own as a short line. */
 export function factsOf(card) {
-  return [kindOf(card), card.family === "unknown" ? "" : card.family, card.precision, sizeOf(card)].filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
+  return [kindOf(card), card.family === "unknown" ? "" : card.family, card.precision, sizeOf(card), card.in_hub ? say("library.hub") : ""].filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
 }
 
 /** What it is, in words. */

@@ -15,7 +15,9 @@ export class Look extends EventTarget {
     this.desk = desk;
     const soon = settled(() => this.#look(), PAUSE);
     desk.addEventListener("change", () => { this.#stale = true; soon(); });
-    this.refresh().then(() => this.#look());
+    /** Resolves once it has been asked for the first time what is on the shelf. */
+    this.known = this.refresh();
+    this.known.then(() => this.#look());
   }
 
   /** Facts of the chosen model, once they are known. */
@@ -36,6 +38,8 @@ export class Look extends EventTarget {
       return; // The line about the engine tells of a server that does not answer.
     }
     this.dispatchEvent(new Event("models"));
+    // What came may be what the chosen model lacked.
+    if (this.seen) this.#look();
   }
 
   /** What there is to say of the recipe as it is now. */

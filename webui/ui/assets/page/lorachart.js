@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { locale, say } from "./texts.js";
 
 const STRONG = 0.3; // From this cosine on two LoRAs get into each other's way.
+const ROWS = ["noise", "context", "layer", "double", "joint", "single"]; // Blocks of transformers, of which there are dozens.
 const OFTEN_NONE = ["in", "out"]; // Hardly any LoRA changes these blocks: not shown where it does not.
 
 export class LoraMeasures extends EventTarget {
@@ -40,7 +41,7 @@ export class LoraMeasures extends EventTarget {
     const others = [...this.#sizes.keys()].filter((other) => this.#overlap(name, other) !== null);
     const overlaps = others.map((other) => overlapRow(other, this.#overlap(name, other)));
     return [
-      el("section", { class: "chart" }, el("h3", {}, say("stack.sizes")), bars(this.#sizes.get(name))),
+      el("section", { class: "chart" }, el("h3", {}, say("stack.sizes")), ...charts(this.#sizes.get(name))),
       ...(overlaps.length ? [el("section", {}, el("h3", {}, say("stack.overlaps")), el("ul", { class: "overlap-rows" }, ...overlaps))] : []),
     ];
   }
@@ -80,15 +81,31 @@ function overlapRow(name, cosine) {
   return el("li", {}, el("span", { class: "name" }, name), bar, el("span", { class: "value" }, percent(cosine)));
 }
 
-/** A bar for each block, the largest as high as there is room. */
-function bars(sizes) {
+/** A bar for each block, the largest as high as there is room; a row for each kind there are many of. */
+function charts(sizes) {
   const blocks = Object.entries(sizes).filter(([block, size]) => size > 0 || !OFTEN_NONE.includes(block));
   const largest = Math.max(...blocks.map(([, size]) => size));
-  return el("ul", { class: "bars" }, ...blocks.map(([block, size]) => {
-    const bar = el("i", { "aria-hidden": "true" });
-    bar.style.setProperty("--share", largest ? size / largest : 0);
-    return el("li", { title: `${blockName(block)}: ${percent(size, 2)}` }, el("span", { class: "column" }, el("span", { class: "value" }, number(100 * size)), bar), el("span", { class: "name" }, blockName(block)));
-  }));
+  const inRow = (block) => ROWS.includes(block.split(" ")[0]);
+  const few = blocks.filter(([block]) => !inRow(block));
+  const rows = ROWS.map((kind) => [kind, blocks.filter(([block]) => block.split(" ")[0] === kind)]).filter(([, row]) => row.length);
+  return [
+    ...(few.length ? [el("ul", { class: rows.length ? "bars few" : "bars" }, ...few.map(([block, size]) => bar(block, size, largest, [el("span", { class: "value" }, number(100 * size))], blockName(block))))] : []),
+    ...rows.flatMap(([kind, row]) => [
+      el("h4", {}, say(`stack.blocks.${kind}`), el("span", {}, say("stack.most", { share: percent(Math.max(...row.map(([, size]) => size)), 2) }))),
+      el("ul", { class: "bars many", "aria-label": say(`stack.blocks.${kind}`) }, ...row.map(([block, size], at) => bar(block, size, largest, [el("span", { class: "unseen" }, percent(size, 2))], isTick(at) ? String(at + 1) : ""))),
+    ]),
+  ];
+}
+
+function bar(block, size, largest, value, name) {
+  const filled = el("i", { "aria-hidden": "true" });
+  filled.style.setProperty("--share", largest ? size / largest : 0);
+  return el("li", { title: `${blockName(block)}: ${percent(size, 2)}` }, el("span", { class: "column" }, ...value, filled), el("span", { class: "name" }, name));
+}
+
+/** Of many blocks the first and every tenth are numbered. */
+function isTick(at) {
+  return at === 0 || (at + 1) % 10 === 0;
 }
 
 function number(value) {

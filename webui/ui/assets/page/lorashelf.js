@@ -63,7 +63,7 @@ export function partsOf({ parts }) {
 
 /** The size of its file, in the language's own way. */
 export function sizeOf({ size }) {
-  const [unit, bytes] = size < 1e6 ? ["kilobyte", 1e3] : size < 1e9 ? ["megabyte", 1e6] : ["gigabyte", 1e9];
+  const [unit, bytes] = size < 1e3 ? ["byte", 1] : size < 1e6 ? ["kilobyte", 1e3] : size < 1e9 ? ["megabyte", 1e6] : ["gigabyte", 1e9];
   return new Intl.NumberFormat(locale(), { style: "unit", unit, maximumSignificantDigits: 3 }).format(size / bytes);
 }
 

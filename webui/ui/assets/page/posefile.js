@@ -1,6 +1,6 @@
 // Poses as files: OpenPose's JSON, which the server reads and writes.
 
-import { ask, download } from "./dom.js";
+import { ask, downloadText } from "./dom.js";
 import { fitted, unfolded } from "./posebody.js";
 import { standing } from "./posestock.js";
 
@@ -14,8 +14,5 @@ export async function readPose(file, size) {
 /** Saves a pose as a file. */
 export async function writePose(pose) {
   const written = await ask("poses/write", { method: "POST", json: pose });
-  const address = URL.createObjectURL(new Blob([JSON.stringify(written)], { type: "application/json" }));
-  download(address, `pose-${pose.width}x${pose.height}.json`);
-  // The browser has taken it up by then.
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  downloadText(JSON.stringify(written), "application/json", `pose-${pose.width}x${pose.height}.json`);
 }

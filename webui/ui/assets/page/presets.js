@@ -1,6 +1,6 @@
 // Presets: the button that names the one in use, and the sheet with all of them.
 
-import { ask, button, download, el, icon, settled, toast } from "./dom.js";
+import { ask, button, download, downloadText, el, icon, settled, toast } from "./dom.js";
 import { compared, Differences, labelApply } from "./differences.js";
 import { copyLink } from "./link.js";
 import { PresetList } from "./presetlist.js";
@@ -67,6 +67,8 @@ export class Presets {
     this.detail = el("div", { hidden: true }, el("div", { class: "named" }, this.name, el("span", { class: "owned" }, this.export, this.delete)), this.about, this.differences.element);
     this.report = el("div", { class: "report", role: "status", tabindex: "0", hidden: true });
     this.sheet.body.append(this.report, el("div", { class: "columns" }, this.list.element, el("section", { class: "detail" }, this.choose, this.detail)));
+    const styles = button(say("preset.styles"), () => this.#writeStyles(), { class: "link", title: say("preset.styles.about") });
+    this.list.element.append(styles);
     this.sheet.footer.append(files, button(say("preset.import"), () => files.click()), button(say("preset.save"), () => this.saveAs.open(this.list.chosen)), el("span", { class: "gap" }), this.apply);
     this.differences.addEventListener("change", () => labelApply(this.apply, this.differences));
     labelApply(this.apply, this.differences);
@@ -100,6 +102,14 @@ export class Presets {
     const { id } = this.list.chosen;
     // Asked for first, so that a file that is gone is told of here and not saved as an error.
     if (await this.sheet.attempt(() => ask(`presets/${id}/file`))) download(`presets/${id}/file`, "");
+  }
+
+  /** The user's own presets for other tools; what a style cannot hold is told. */
+  async #writeStyles() {
+    const found = await this.sheet.attempt(() => ask("presets/styles"));
+    if (!found) return;
+    downloadText(found.file, "text/csv", "styles.csv");
+    this.#report([say(found.count === 1 ? "preset.written.one" : "preset.written.many", { n: found.count }), ...found.report]);
   }
 
   async #delete() {

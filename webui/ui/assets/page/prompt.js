@@ -1,6 +1,6 @@
 // The two prompt boxes: tokens with the cuts shown, brackets that do not match, weights by keys.
 
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
 import { say } from "./texts.js";
 
 const STEP = 0.1;
@@ -12,6 +12,10 @@ export function buildPrompts(desk, look) {
   const negative = promptBox(desk, look, "negative_prompt", 1);
   const fold = el("details", { class: "fold", open: Boolean(desk.value("negative_prompt")) }, el("summary", {}, say("field.negative_prompt")), negative);
   desk.addEventListener("change", () => { if (desk.value("negative_prompt") && !fold.open && !fold.matches(":focus-within")) fold.open = true; });
+  // One that is set is shown whatever the model is, so that it can be taken out.
+  const draw = () => { fold.hidden = look.hidden.has("negative_prompt") && !desk.value("negative_prompt"); };
+  look.addEventListener("models", draw);
+  desk.addEventListener("change", draw);
   root.append(promptBox(desk, look, "prompt", 2), fold);
 }
 
@@ -22,7 +26,7 @@ function promptBox(desk, look, name, rows) {
     placeholder: say(`${name}.placeholder`),
     oninput: () => { desk.change({ [name]: text.value }, name); grow(text); draw(); },
     onscroll: () => { mirror.scrollTop = text.scrollTop; },
-    onkeydown: (event) => weigh(event, text),
+    onkeydown: (event) => weigh(event, text, look.model),
   });
   const count = el("p", { class: "tokens", id: `tokens-${name}` });
   const box = el("div", { class: "field prompt", id: `field-${name}` },
@@ -41,7 +45,7 @@ function promptBox(desk, look, name, rows) {
     const tokens = look.seen[name];
     seen = { ...tokens, text: text.value };
     const idle = look.seen.idle.find(({ field }) => field === name);
-    count.textContent = counted(tokens, idle);
+    count.textContent = counted(tokens, idle, look.model);
     box.classList.toggle("idle", Boolean(idle));
     draw();
   });
@@ -50,10 +54,13 @@ function promptBox(desk, look, name, rows) {
   return box;
 }
 
-function counted({ encoders, brackets, problem, drawn }, idle) {
+function counted({ encoders, brackets, problem, drawn, unread, embeddings, remarks }, idle, model) {
   const words = encoders.flatMap((encoder) => ofEncoder(encoder, encoders.length > 1, problem));
   if (drawn && words.length) words.push(say("tokens.drawn"));
   if (brackets.length) words.push(say("tokens.brackets"));
+  if (unread && model) words.push(say("tokens.unread", { family: model.family }));
+  if (embeddings.length) words.push(say("tokens.embeddings", { names: embeddings.map((one) => say("tokens.embedding", one)).join(", ") }));
+  for (const { kind, name, why } of remarks) words.push(say(`embedding.${kind}`, { name, why }));
   if (problem) words.push(problem);
   if (idle) words.push(say(`idle.${idle.kind}`));
   return words.join(" · ");
@@ -92,9 +99,13 @@ function grow(text) {
 }
 
 /** Ctrl+Up and Ctrl+Down change the weight of the selected words, or of the word at the cursor. */
-function weigh(event, text) {
+function weigh(event, text, model) {
   if (!(event.ctrlKey || event.metaKey) || (event.key !== "ArrowUp" && event.key !== "ArrowDown")) return;
   event.preventDefault();
+  if (model?.weighs === false) {
+    toast(say("prompt.unweighed", { family: model.family }));
+    return;
+  }
   const [start, end] = selected(text);
   if (start === end) return;
   const weighted = reweighted(text.value.slice(start, end), event.key === "ArrowUp" ? STEP : -STEP);

@@ -40,7 +40,7 @@ export function usable(request, desk, look) {
   const left = [];
   for (const [name, value] of Object.entries(request)) {
     if (name in desk.defaults && !useless.has(name)) values[name] = value;
-    else if (!isEmpty(value) && JSON.stringify(value) !== JSON.stringify(desk.defaults[name])) left.push(name);
+    else if (!isEmpty(value) && !isOff(name, value) && JSON.stringify(value) !== JSON.stringify(desk.defaults[name])) left.push(name);
   }
   for (const name of useless) delete values[name];
   return { values, left };
@@ -52,6 +52,11 @@ function idle(request) {
   const margins = [request.outpaint].flat().some(Boolean);
   const whole = !request.mask && !margins ? OF_A_MASK : [];
   return [...whole, ...(margins ? [] : ["outpaint"]), ...(request.soft_mask ? [] : ["soft_mask"])];
+}
+
+/** CFG at 1 is none, as recipes of models without it say. */
+function isOff(name, value) {
+  return name === "cfg" && value === 1;
 }
 
 function fieldName(name) {
