@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,16 +33,24 @@ from webui.events import (
 )
 from webui.generation.poses import draw_pose
 from webui.generator import Cancel, Session
+from webui.library.contents import Content
 from webui.library.controlnets import ControlNetShelf
 from webui.library.files import write_atomically
+from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.request import GenerationRequest
+
+NO_CONTENT = Content({}, Path(), HashBook(Path("nowhere")), threading.Lock())
+"""Of models in tests that nobody asks for their content hash."""
 
 FAKE_SIZE = 256
 """Pixels of a side where the request leaves the size open."""
 
 LAYERS = 264
 """Of every LoRA."""
+
+DEEP = "grand"
+"""A LoRA that is measured as on a transformer."""
 
 BLOCKS: tuple[str, ...] = ("text encoder", "in", "down 1", "mid", "up 1", "out")
 OVERLAP = 0.62
@@ -104,7 +113,7 @@ class FakeGenerator:
             model=request.model,
             width=request.width or FAKE_SIZE,
             height=request.height or FAKE_SIZE,
-            steps=request.steps,
+            steps=_steps(request),
             seeds=tuple(range(first, first + request.count * request.batch)),
             device="cpu",
             dtype="float32",
@@ -121,7 +130,7 @@ class FakeGenerator:
             return
         yield _stage("text", 0.01, 0)
         for batch in range(request.count):
-            for step in range(1, request.steps + 1):
+            for step in range(1, started.steps + 1):
                 if cancel.wait(self.seconds_per_step):
                     yield Cancelled(saved=saved, seconds=time.perf_counter() - began)
                     return
@@ -132,7 +141,7 @@ class FakeGenerator:
                 if session.previews and step % 5 == 0:
                     small = gradient(64, 64 * started.height // started.width, first)
                     yield Preview(jpeg=jpeg(small), step=step)
-            yield _stage("denoise", self.seconds_per_step * request.steps, batch)
+            yield _stage("denoise", self.seconds_per_step * started.steps, batch)
             yield _stage("decode", 0.02, batch)
             mine = started.seeds[batch * request.batch :][: request.batch]
             for seed in mine:
@@ -176,10 +185,10 @@ class FakeGenerator:
             yield HintMade(control=place, jpeg=jpeg(drawn))
 
     def _step(self, request: GenerationRequest, batch: int, step: int) -> Step:
-        left = request.steps * (request.count - batch) - step
+        left = _steps(request) * (request.count - batch) - step
         return Step(
             step=step,
-            steps=request.steps,
+            steps=_steps(request),
             batch=batch,
             batches=request.count,
             seconds_per_step=self.seconds_per_step,
@@ -209,9 +218,18 @@ def _measured(request: GenerationRequest) -> Iterator[StackMeasured]:
         name: dict(zip(BLOCKS, [0.01 * n for n in range(6)][:: -1 if at % 2 else 1], strict=True))
         for at, name in enumerate(names)
     }
+    if DEEP in sizes:
+        doubles = {f"double {n}": 0.002 * n for n in range(1, 20)}
+        singles = {f"single {n}": 0.001 * n for n in range(1, 39)}
+        sizes[DEEP] = {"in": 0.0, **doubles, **singles, "out": 0.01}
     if names:
         pairs = tuple((*pair, OVERLAP) for pair in itertools.combinations(names, 2))
         yield StackMeasured(sizes=sizes, overlaps=pairs)
+
+
+def _steps(request: GenerationRequest) -> int:
+    """As the embedded model has them where they are left open."""
+    return 20 if request.steps is None else request.steps
 
 
 def _stage(name: StageName, seconds: float, batch: int, *, reused: bool = False) -> StageDone:

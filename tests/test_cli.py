@@ -201,7 +201,7 @@ def test_a_signal_in_mid_generation_ends_cleanly(tmp_path: Path, number: signal.
         if json.loads(line)["event"] == "step":
             break
     process.send_signal(number)
-    output, errors = process.communicate(timeout=5)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert errors == ""
     assert events_of(output)[-1]["event"] == "cancelled"

@@ -10,7 +10,7 @@ from webui.comparison import PLACE, Difference, apply, differences
 from webui.errors import BadRequestError
 from webui.request import GenerationRequest, field_names
 
-NOW = GenerationRequest(prompt="a harbour", negative_prompt="fog", steps=20, width=512)
+NOW = GenerationRequest(prompt="a harbour", negative_prompt="fog", steps=20, cfg=5, width=512)
 
 
 def test_what_differs_is_named_in_the_order_of_the_fields():
@@ -28,7 +28,7 @@ def test_what_is_equal_or_not_named_is_left_out():
 
 
 def test_a_whole_recipe_shows_where_the_page_stands_elsewhere():
-    recipe = GenerationRequest(prompt="a harbour", negative_prompt="fog", steps=20, seed=7)
+    recipe = GenerationRequest(prompt="a harbour", negative_prompt="fog", steps=20, cfg=5, seed=7)
     assert [d.field for d in differences(NOW, recipe.model_dump())] == ["width", "seed"]
 
 

@@ -39,7 +39,8 @@ from webui.settings import Settings
 
 SESSION = Session(id="tests", previews=False)
 PROMPT = "a person in a red shirt on a beach at sunset"
-QUICK = GenerationRequest(prompt=PROMPT, seed=7, steps=4)
+STEPS = 4
+QUICK = GenerationRequest(prompt=PROMPT, seed=7, steps=STEPS)
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,9 @@ def test_the_file_carries_the_whole_recipe(studio: Studio):
     texts = read_text(Path(picture.path).read_bytes())
     recipe = json.loads(texts["easel"])
     request = parse_request_json(json.dumps(recipe["request"]), source="easel")
-    assert request == with_(QUICK, width=256, height=256)
+    # What was left open stands there as it was decided, so that it can be made again.
+    decided = {"cfg": 5.0, "sampler": "DPM++ 2M", "schedule": "normal"}
+    assert request == with_(QUICK, width=256, height=256, **decided)
     assert recipe["model"]["name"] == "postcard"
     assert len(recipe["model"]["sha256"]) == 64
     assert {"easel", "torch", "diffusers"} <= set(recipe["versions"])

@@ -35,8 +35,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     (folder / "lists").mkdir()
     (folder / "lists" / "colour.txt").write_text("red\nblue\n", encoding="utf-8")
     (folder / "lists" / "loop.txt").write_text("__loop__\n", encoding="utf-8")
+    # What a CPU's bf16 units round away depends on the CPU and on how many pictures there are.
     settings = Settings(
-        outputs=folder / "outputs", state=folder / "state", wildcards=folder / "lists"
+        outputs=folder / "outputs",
+        state=folder / "state",
+        wildcards=folder / "lists",
+        dtype="float32",
     )
     engine = build_engine(settings, silent)
     yield engine

@@ -28,7 +28,7 @@ MAY_WRITE_OTHER_BYTES = (
     "library/files.py",  # the one way to write a file whole; who calls it is looked at
     "library/hashes.py",  # content hashes as JSON
     "library/facts_cache.py",  # what headers of weight files say, as JSON
-    "library/downloads.py",  # what is to be downloaded, as JSON
+    "library/download_list.py",  # what is to be downloaded, as JSON
     "library/transfers.py",  # files with weights as they come
     "library/notes.py",  # notes on models, and a small copy of a picture that is saved already
     "library/presets.py",  # presets as JSON

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from webui.errors import BadRequestError
 from webui.request import (
@@ -182,12 +182,13 @@ def test_a_control_that_makes_no_sense_is_refused(control: dict[str, Any], says:
     assert error.value.field == "controls.0"
 
 
-def test_a_pose_full_of_mistakes_costs_no_time() -> None:
+def test_of_a_pose_full_of_mistakes_only_the_first_are_looked_at() -> None:
     people = [["x"]] * 300_000
-    began = time.perf_counter()
-    with pytest.raises(BadRequestError):
+    with pytest.raises(BadRequestError) as error:
         parse_request({"controls": [{"pose": POSE | {"people": people}}]})
-    assert time.perf_counter() - began < 1
+    found = error.value.__context__
+    assert isinstance(found, ValidationError)
+    assert found.error_count() < 10
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.7, 0.3), (1.0, 1.0)])

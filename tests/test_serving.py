@@ -35,11 +35,13 @@ def test_the_engine_knows_whether_others_can_reach_the_page(
         raise Stopped
 
     monkeypatch.setattr("webui.process.EngineProcess", process)
+    shared: list[bool] = []
     # It would hold for the process of the tests.
-    monkeypatch.setattr("webui.ui.server.share_one_arena", lambda: None)
+    monkeypatch.setattr("webui.process.heap.share_one_arena", lambda: shared.append(True))
     with pytest.raises(Stopped):
         main(["serve", "--port", "0", "--no-browser", "--outputs", str(tmp_path), *flags])
     assert told[0].exposed is exposed
+    assert shared == [True]
 
 
 def test_the_flag_holds_the_level_lower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,7 +53,7 @@ def test_the_flag_holds_the_level_lower(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr("webui.process.EngineProcess", process)
     # It would hold for the process of the tests.
-    monkeypatch.setattr("webui.ui.server.share_one_arena", lambda: None)
+    monkeypatch.setattr("webui.process.heap.share_one_arena", lambda: None)
     for flag in ([], ["--max-level", "1"]):
         with pytest.raises(Stopped):
             main(["serve", "--port", "0", "--no-browser", "--outputs", str(tmp_path), *flag])

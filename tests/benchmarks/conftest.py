@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.models import ModelShape, write_random_model
+from benchmarks.random_models import ModelShape, write_random_model
 from benchmarks.workbench import Effort, Workbench
 
 UNET_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")

@@ -1,11 +1,27 @@
 from __future__ import annotations
 
-from benchmarks import safety
+import pytest
+
+from benchmarks import guarding, prompts, safety
+from benchmarks.figures import Figure
 from benchmarks.workbench import Workbench
 
 
-def test_marks_are_measured_by_what_they_survive_and_cost(bench: Workbench):
+def test_marks_are_measured_by_what_they_survive_and_cost(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+):
+    # What these measure has a test of its own, and takes long.
+    read = [Figure("prompts", 1.0, "", "")]
+
+    def run(bench: Workbench) -> list[Figure]:
+        return read
+
+    monkeypatch.setattr(prompts, "run", run)
+    monkeypatch.setattr(guarding, "SIDES", (64, 128))
+    monkeypatch.setattr(guarding, "LOOKS", 1)
     figures = safety.run(bench)
+    assert read[0] in figures
+    assert sum("picture guard" in figure.what for figure in figures) == 2
     quality, *rest = figures
     assert quality.met
     survival = rest[: len(safety.CHANGES)]

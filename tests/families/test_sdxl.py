@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,30 +17,13 @@ from diffusers.pipelines.controlnet.pipeline_controlnet_union_sd_xl import (
 from tests.families import kit
 from tests.families.kit import Bench
 from tests.families.tiny_sdxl import write_controlnet, write_sdxl
-from webui.generation.samplers import make_scheduler
+from webui.generation.schedulers import make_scheduler
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with kit.bench_of(tmp_path_factory.mktemp("sdxl"), write_sdxl, sampler="Euler") as made:
         yield made
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        kit.check_repeats,
-        kit.check_batch,
-        kit.check_prompt_acts,
-        kit.check_cancel,
-        kit.check_previews,
-        kit.check_reuse,
-        kit.check_starts_from_picture,
-        kit.check_inpaints,
-    ],
-)
-def test_it_does_what_every_family_does(bench: Bench, check: Callable[[Bench], None]) -> None:
-    check(bench)
 
 
 @pytest.mark.parametrize("negative_prompt", ["", "a blue lake"])

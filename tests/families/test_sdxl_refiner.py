@@ -13,7 +13,7 @@ from webui.errors import BadRequestError
 from webui.events import Saved, StageDone, Step
 from webui.generation.families import SDXL, SDXL_REFINER, family_of
 from webui.generation.pipelines import Loaded
-from webui.generation.samplers import make_scheduler
+from webui.generation.schedulers import make_scheduler
 from webui.library.checkpoints import Model
 from webui.provenance.pngtext import read_text
 from webui.settings import ROOT
@@ -79,12 +79,6 @@ def _ensemble(base: Any, refiner: Any) -> torch.Tensor:
     ).images
     second = plain(refiner, force_zeros_for_empty_prompt=False, requires_aesthetics_score=True)
     return second(**common, image=first, denoising_start=0.5).images
-
-
-def test_it_repeats_and_a_batch_equals_its_singles(bench: Bench) -> None:
-    refined = Bench(bench.engine, bench.settings, {**bench.base, **REFINED})
-    kit.check_repeats(refined)
-    kit.check_batch(refined)
 
 
 def test_the_later_it_comes_the_less_it_changes(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
 from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
+from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
 from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
@@ -30,6 +31,7 @@ from transformers import (
 )
 
 from tests.families import tiny
+from webui.generation.mistral_tokenizers import MISTRAL_TEMPLATE
 
 WIDTH = 16
 """Of the language models."""
@@ -43,11 +45,6 @@ QWEN_TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
     "{% endif %}{% endif %}"
 )
-MISTRAL_TEMPLATE = (
-    "{% for message in messages %}{{ message.role }}:"
-    "{% for part in message.content %}{{ part.text }}{% endfor %}\n{% endfor %}"
-)
-
 # diffusers and transformers declare neither tuples of one entry nor all keyword arguments.
 FLUX2: Any = Flux2Transformer2DModel
 FLUX2_VAE: Any = AutoencoderKLFlux2
@@ -70,7 +67,7 @@ def byte_tokenizer(template: str = QWEN_TEMPLATE) -> Qwen2Tokenizer:
     )
 
 
-def qwen3(layers: int, kind: Any = Qwen3Model) -> Any:
+def qwen3(layers: int, kind: Any = Qwen3Model, **options: Any) -> Any:
     return kind(
         Qwen3Config(
             vocab_size=VOCABULARY,
@@ -80,6 +77,7 @@ def qwen3(layers: int, kind: Any = Qwen3Model) -> Any:
             num_attention_heads=2,
             num_key_value_heads=1,
             head_dim=8,
+            **options,
         )
     )
 
@@ -174,7 +172,7 @@ def write_flux2_dev(folder: Path) -> None:
         parts = {
             "transformer": flux2_transformer(guidance=True),
             "vae": _flux2_vae(),
-            "text_encoder": mistral3(30),
+            "text_encoder": mistral3(32),
             "tokenizer": byte_tokenizer(MISTRAL_TEMPLATE),
             "scheduler": _dynamic_scheduler(),
         }
@@ -190,7 +188,7 @@ def write_flux2_klein(folder: Path, *, distilled: bool) -> None:
         parts = {
             "transformer": flux2_transformer(guidance=False),
             "vae": _flux2_vae(),
-            "text_encoder": qwen3(27, Qwen3ForCausalLM),
+            "text_encoder": qwen3(29, Qwen3ForCausalLM),
             "tokenizer": byte_tokenizer(),
             "scheduler": _dynamic_scheduler(),
         }
@@ -198,10 +196,10 @@ def write_flux2_klein(folder: Path, *, distilled: bool) -> None:
 
 
 def z_image_transformer() -> Any:
-    return Z_IMAGE(
+    made = Z_IMAGE(
         in_channels=16,
         dim=32,
-        n_layers=1,
+        n_layers=2,
         n_refiner_layers=1,
         n_heads=2,
         n_kv_heads=2,
@@ -209,6 +207,10 @@ def z_image_transformer() -> Any:
         axes_dims=[4, 6, 6],
         axes_lens=[1024, 64, 64],
     )
+    # What it says at random would drown the picture that it starts from.
+    for weights in made.all_final_layer["2-1"].linear.parameters():
+        weights.data.mul_(0.3)
+    return made
 
 
 def write_z_image(folder: Path, *, shift: float) -> None:
@@ -223,6 +225,32 @@ def write_z_image(folder: Path, *, shift: float) -> None:
     tiny.write_model(folder, "ZImagePipeline", parts)
 
 
+def write_z_controlnet(folder: Path, version: str) -> None:
+    """One of a single block, built as those of that version by Alibaba PAI."""
+    untyped: Any = ZImageControlNetModel
+    refined = {"1.0": None, "2.0": "control_layers", "2.1": "control_noise_refiner"}[version]
+    with tiny.same_weights(7):
+        net = untyped(
+            control_layers_places=[0],
+            control_refiner_layers_places=None if refined is None else [0],
+            control_in_dim=16 if refined is None else 33,
+            # Of 2.0 the file brings the refiner of 2.1 along.
+            add_control_noise_refiner=refined and "control_noise_refiner",
+            dim=32,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+        )
+        for layer in (*net.control_layers, *(net.control_noise_refiner if refined else ())):
+            layer.before_proj.weight.data.normal_(std=0.3)
+            layer.after_proj.weight.data.normal_(std=0.3)
+        if version == "2.0":
+            net.control_noise_refiner[0].before_proj.weight.data.zero_()
+    net.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"add_control_noise_refiner": refined}))
+
+
 def qwen_image_transformer() -> Any:
     return QWEN_IMAGE(
         in_channels=64,
@@ -235,7 +263,7 @@ def qwen_image_transformer() -> Any:
     )
 
 
-def write_qwen_controlnet(folder: Path) -> None:
+def write_qwen_controlnet(folder: Path, **options: Any) -> None:
     """One of a single block, for hints of any kind, that does something."""
     untyped: Any = QwenImageControlNetModel
     with tiny.same_weights(7):
@@ -247,6 +275,7 @@ def write_qwen_controlnet(folder: Path) -> None:
             num_attention_heads=2,
             joint_attention_dim=WIDTH,
             axes_dims_rope=(4, 6, 6),
+            **options,
         )
         for layer in (net.controlnet_x_embedder, *net.controlnet_blocks):
             layer.weight.data.normal_(std=0.3)

@@ -18,8 +18,11 @@ WIDTH = tiny.TEXT_WIDTH
 UNET: Any = UNet2DConditionModel
 
 
-def sdxl_unet(text_width: int = 2 * WIDTH, *, time_ids: int = 6, channels: int = 4) -> Any:
+def sdxl_unet(
+    text_width: int = 2 * WIDTH, *, time_ids: int = 6, channels: int = 4, **options: Any
+) -> Any:
     return UNET(
+        **options,
         in_channels=channels,
         out_channels=4,
         block_out_channels=(16, 32),
@@ -42,10 +45,10 @@ def scheduler() -> EulerDiscreteScheduler:
     return EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
 
-def write_sdxl(folder: Path, *, channels: int = 4) -> None:
+def write_sdxl(folder: Path, **unet: Any) -> None:
     with tiny.same_weights():
         parts = {
-            "unet": sdxl_unet(channels=channels),
+            "unet": sdxl_unet(**unet),
             "vae": tiny.tiny_vae(scaling_factor=0.13025),
             "text_encoder": tiny.clip_encoder(),
             "text_encoder_2": tiny.projecting_clip_encoder(),

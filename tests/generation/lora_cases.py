@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from benchmarks.models import parts
+from benchmarks.random_models import parts
 from tests.benchmarks.conftest import TINY
 from webui.library.hashes import HashBook
 from webui.library.lora_facts import LoraPart
@@ -109,6 +109,8 @@ def product(scale: float, width: int = 32, out: int = 16) -> Callable[[torch.Ten
 
 KOHYA = f"lora_unet_{mangled(LINEAR)}"
 SGM = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
+COMFY = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"
+COMFY_TEXT = f"text_encoders.clip_l.transformer.text_model.{TEXT}"
 KOHYA_CONV = f"lora_unet_{mangled(CONV)}"
 KOHYA_TEXT = f"lora_te_text_model_{mangled(TEXT)}"
 TWO = torch.tensor(2.0)
@@ -272,6 +274,26 @@ CASES: dict[str, Case] = {
         text_lora(f"{KOHYA_TEXT}.lora_down.weight", f"{KOHYA_TEXT}.lora_up.weight"),
         product(1, 32, 32),
         "text_encoder",
+    ),
+    "ComfyUI": Case(LINEAR, kohya(COMFY, alpha=TWO), product(2 / 3)),
+    "ComfyUI, convolution": Case(
+        CONV,
+        lambda: {"diffusion_model.input_blocks.1.0.in_layers.2.diff": normal(16, 16, 3, 3)},
+        lambda weight: normal(16, 16, 3, 3),
+    ),
+    "ComfyUI, text encoder": Case(
+        TEXT,
+        text_lora(f"{COMFY_TEXT}.lora_down.weight", f"{COMFY_TEXT}.lora_up.weight"),
+        product(1, 32, 32),
+        "text_encoder",
+    ),
+    "SimpleTuner": Case(
+        LINEAR,
+        lambda: {
+            f"lycoris_{mangled(LINEAR)}.{key.rpartition('.')[2]}": value
+            for key, value in lokr().items()
+        },
+        lokr_delta,
     ),
     "diffusers": Case(
         LINEAR, named(f"unet.{LINEAR}.lora_A.weight", f"unet.{LINEAR}.lora_B.weight"), product(1)

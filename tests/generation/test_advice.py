@@ -20,8 +20,9 @@ from webui.generation.advice import (
     idle_fields,
 )
 from webui.generation.facts import ModelFacts
-from webui.generation.families import SD1
+from webui.generation.families import FLUX, FLUX_SCHNELL, SD1, Family
 from webui.generation.prompts import ParsedPrompt, parse_prompt
+from webui.generation.sampling import sampling_of
 from webui.library.distilled import Distilled
 from webui.request import SAMPLERS, GenerationRequest, parse_request
 from webui.settings import ROOT
@@ -33,6 +34,7 @@ FACTS = ModelFacts(
     family=SD1,
     width=512,
     height=512,
+    own=SD1.own,
     useful_cfg=(3.0, 12.0),
     useful_steps=(12, 40),
     text_layers=12,
@@ -176,8 +178,21 @@ def test_without_guidance_the_negative_prompt_is_idle_and_not_advised_on() -> No
     both: dict[str, Any] = {"prompt": "red", "negative_prompt": "red"}
     assert kinds(**both) == ["phrase_in_both"]
     assert kinds(**both, cfg=1) == ["cfg_off"]
-    assert idle_fields(parse_request({"cfg": 1})) == (Idle("negative_prompt", "guidance_off"),)
-    assert idle_fields(parse_request({"cfg": 1.1})) == ()
+    assert idle(SD1, cfg=1) == [Idle("negative_prompt", "guidance_off")]
+    assert idle(SD1, cfg=1.1) == idle(SD1) == []
+
+
+def test_where_guidance_is_asked_for_by_a_negative_prompt_cfg_is_idle_without_one() -> None:
+    assert idle(FLUX) == idle(FLUX, cfg=3) == [Idle("cfg", "no_negative_prompt")]
+    assert idle(FLUX, negative_prompt="grey") == [Idle("negative_prompt", "guidance_off")]
+    assert idle(FLUX, negative_prompt="grey", cfg=3) == []
+    assert idle(FLUX_SCHNELL) == []
+
+
+def idle(family: Family, **fields: Any) -> list[Idle]:
+    facts = replace(FACTS, family=family, own=family.own)
+    request = parse_request(fields)
+    return [*idle_fields(request, facts, sampling_of(request, facts.own))]
 
 
 @pytest.mark.parametrize(
@@ -217,9 +232,9 @@ REQUESTS = st.fixed_dictionaries(
         "negative_prompt": TEXT,
         "width": SIDES,
         "height": SIDES,
-        "steps": st.integers(1, 150),
-        "cfg": st.floats(1, 30),
-        "sampler": st.sampled_from(SAMPLERS),
+        "steps": st.none() | st.integers(1, 150),
+        "cfg": st.none() | st.floats(1, 30),
+        "sampler": st.none() | st.sampled_from(SAMPLERS),
         "batch": st.integers(1, 16),
         "count": st.integers(1, 100),
     }
@@ -230,6 +245,7 @@ MODELS = st.builds(
     family=st.just(SD1),
     width=(side := st.shared(st.sampled_from([256, 512, 768, 1024]))),
     height=side,
+    own=st.just(SD1.own),
     useful_cfg=st.sampled_from([(1.0, 2.0), (1.0, 10.0), (3.0, 12.0)]),
     useful_steps=st.sampled_from([(4, 8), (8, 30), (12, 40)]),
     text_layers=st.just(12),
@@ -296,7 +312,7 @@ EXAMPLES: dict[AdviceKind, dict[str, Any]] = {
     "cfg_high": {"cfg": 20},
     "cfg_low": {"cfg": 2},
     "cfg_off": {"cfg": 1},
-    "few_steps": {},
+    "few_steps": {"steps": 30},
     "steps_high": {"steps": 90},
     "steps_low": {"steps": 5},
     "size_large": {"width": 1024, "height": 1024},

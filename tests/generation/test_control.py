@@ -55,13 +55,17 @@ def choice(**values: Any) -> ControlChoice:
 
 def resolved(values: ControlChoice, model: Model, shelf: ControlNetShelf) -> Control:
     brought = {"0" * 64: Brought("1" * 64, Image.new("RGB", (8, 8)))}
-    return resolve_control(0, values, model, shelf, brought, 64, 48)
+    return resolve_control(0, values, model, shelf, brought, 64, 48, masked=True)
+
+
+def name_of(control: Control) -> str | None:
+    return None if control.net is None else control.net.name
 
 
 def test_every_kind_and_every_preprocessor_has_its_row() -> None:
     assert set(KINDS) == set(CONTROL_KINDS)
     named = {name for kind in KINDS.values() for name in kind.preprocessors}
-    assert named == set(PREPROCESSORS) == {"none", "canny", *NETWORKS}
+    assert named == set(PREPROCESSORS) == {"none", "canny", "blur", "gray", *NETWORKS}
     assert set(THRESHOLDS) <= named
 
 
@@ -77,6 +81,8 @@ def test_every_kind_and_every_preprocessor_has_its_row() -> None:
         ("control_v11p_sd15_normalbae", "normal"),
         ("control_v11p_sd15_mlsd", "lines"),
         ("control_v11p_sd15_seg", "segment"),
+        ("control_v11f1e_sd15_tile", "tile"),
+        ("control_v11p_sd15_inpaint", "inpaint"),
     ],
 )
 def test_the_controlnet_left_open_is_the_one_of_that_kind(
@@ -85,7 +91,7 @@ def test_the_controlnet_left_open_is_the_one_of_that_kind(
     put(shelf, "a_other_thing")
     put(shelf, "control_large_" + name, cross_attention_dim=99)
     put(shelf, name)
-    assert resolved(choice(kind=kind), model, shelf).net.name == name
+    assert name_of(resolved(choice(kind=kind), model, shelf)) == name
 
 
 def test_what_is_left_open_is_filled_in(model: Model, shelf: ControlNetShelf) -> None:
@@ -140,7 +146,7 @@ def test_a_union_model_is_told_what_the_hint_is(
 ) -> None:
     put(shelf, "all_in_one", _class_name="ControlNetUnionModel")
     found = resolved(choice(kind=kind), model, shelf)
-    assert (found.net.name, found.union_type) == ("all_in_one", place)
+    assert (name_of(found), found.union_type) == ("all_in_one", place)
 
 
 def test_a_controlnet_of_one_kind_goes_before_a_union_model(
@@ -149,7 +155,7 @@ def test_a_controlnet_of_one_kind_goes_before_a_union_model(
     put(shelf, "all_in_one", _class_name="ControlNetModel_Union", num_control_type=8)
     put(shelf, "canny")
     taken = [resolved(choice(kind=kind), model, shelf) for kind in ("canny", "depth")]
-    assert [(each.net.name, each.union_type) for each in taken] == [
+    assert [(name_of(each), each.union_type) for each in taken] == [
         ("canny", None),
         ("all_in_one", 1),
     ]
@@ -160,4 +166,4 @@ def test_one_that_cannot_be_served_is_not_taken_by_itself(
 ) -> None:
     put(shelf, "a_pose_adapter", _class_name="T2IAdapter")
     put(shelf, "pose", in_channels="many")
-    assert resolved(choice(), model, shelf).net.name == "pose"
+    assert name_of(resolved(choice(), model, shelf)) == "pose"

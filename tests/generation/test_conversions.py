@@ -21,7 +21,7 @@ from tests.generation.ldm_names import (
     mmdit,
     open_clip,
 )
-from webui.generation.conversions import convert_network, convert_text_encoder
+from webui.generation.conversions import convert_network, convert_text_encoder, fitted_config
 from webui.settings import ROOT
 
 CONFIGS = ROOT / "webui" / "generation" / "configs"
@@ -77,6 +77,21 @@ def test_a_real_files_names_and_shapes_become_the_networks(name: str, part: str)
     parameters = {n for n in expected if not n.endswith("num_batches_tracked")}
     assert parameters <= found.keys()
     assert {n: found[n].shape for n in parameters} == {n: expected[n].shape for n in parameters}
+
+
+def test_a_narrow_decoders_widths_are_those_of_the_published_one() -> None:
+    config = config_of("flux2-dev", "vae")
+    narrow = {**config, "decoder_block_out_channels": [96, 192, 384, 384]}
+    kind: Any = getattr(diffusers, config["_class_name"])
+    with torch.device("meta"):
+        expected: Tensors = kind.from_config(narrow).state_dict()
+    tensors = FILES["flux2-dev", "vae"](dict(expected))
+    assert fitted_config("AutoencoderKLFlux2", config, tensors) == narrow
+    found = convert_network(tensors, "AutoencoderKLFlux2", narrow, expected)
+    parameters = {n for n in expected if not n.endswith("num_batches_tracked")}
+    assert {n: found[n].shape for n in parameters} == {n: expected[n].shape for n in parameters}
+    whole = FILES["flux2-dev", "vae"](network("flux2-dev", "vae")[1])
+    assert fitted_config("AutoencoderKLFlux2", config, whole) == config
 
 
 @pytest.mark.parametrize(("name", "part"), [("sdxl", "text_encoder_2"), ("sd2", "text_encoder")])

@@ -1,18 +1,35 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
+from tests.generation.folders import write_json, write_sd1
 from webui.generation.advice import Advice, advise
-from webui.generation.facts import ModelFacts
-from webui.generation.families import SD1, SDXL, Family
+from webui.generation.facts import ModelFacts, Own, find_sampling, own_of
+from webui.generation.families import (
+    FLUX,
+    FLUX2_KLEIN,
+    FLUX_SCHNELL,
+    QWEN_IMAGE,
+    SD1,
+    SD3,
+    SDXL,
+    Z_IMAGE_TURBO,
+    Family,
+)
 from webui.generation.few_steps import few_steps
-from webui.generation.samplers import check_sampler, make_scheduler
+from webui.generation.samplers import check_sampler
+from webui.generation.sampling import Sampling, sampling_of
+from webui.generation.schedulers import make_scheduler
+from webui.library.checkpoints import Model
 from webui.library.distilled import Distilled, DistilledName, read_distilled
-from webui.library.lora_facts import LoraFamily
+from webui.library.hashes import HashBook
+from webui.library.loras import LoraShelf
+from webui.library.recognition import Recognised
 from webui.request import parse_request
 
 PLAIN = ModelFacts(
@@ -20,6 +37,7 @@ PLAIN = ModelFacts(
     family=SDXL,
     width=1024,
     height=1024,
+    own=SDXL.own,
     useful_cfg=(3.0, 10.0),
     useful_steps=(15, 40),
     text_layers=12,
@@ -40,33 +58,47 @@ def distilled(stem: str, family: Family = SDXL) -> ModelFacts:
     return dataclasses.replace(PLAIN, name=stem, family=family, distilled=read_distilled({}, stem))
 
 
+def own(facts: ModelFacts, *loras: str) -> Own:
+    known = {name: read_distilled({}, name, is_lora=True) for name in loras}
+    return own_of(facts, {name: found for name, found in known.items() if found is not None})
+
+
 @pytest.mark.parametrize(
-    ("stem", "sampler", "schedule", "cfg", "steps"),
+    ("stem", "family", "expected"),
     [
-        ("sdxl_lightning_2step", "Euler", "sgm uniform", 1.0, 2),
-        ("sdxl_lightning_4step", "Euler", "sgm uniform", 1.0, 4),
-        ("juggernautXL_v9Rdphoto2Lightning_8step", "Euler", "sgm uniform", 1.0, 8),
-        ("sd_xl_turbo_1.0_fp16", "Euler a", "sgm uniform", 1.0, 4),
-        ("DreamShaperXL_Turbo_v2", "DPM++ SDE", "karras", 2.0, 16),
-        ("RealVisXL_V4.0_Turbo", "DPM++ SDE", "karras", 2.0, 16),
-        ("Hyper-SDXL-8steps", "DDIM", "sgm uniform", 1.0, 8),
-        ("LCM_Dreamshaper_v7", "LCM", "normal", 1.0, 6),
+        ("sdxl_lightning_2step", SDXL, (2, 1.0, "Euler", "sgm uniform")),
+        ("sdxl_lightning_4step", SDXL, (4, 1.0, "Euler", "sgm uniform")),
+        ("juggernautXL_v9Rdphoto2Lightning_8step", SDXL, (8, 1.0, "Euler", "sgm uniform")),
+        ("sd_xl_turbo_1.0_fp16", SDXL, (4, 1.0, "Euler a", "sgm uniform")),
+        ("DreamShaperXL_Turbo_v2", SDXL, (16, 2.0, "DPM++ SDE", "karras")),
+        ("RealVisXL_V4.0_Turbo", SDXL, (16, 2.0, "DPM++ SDE", "karras")),
+        ("Hyper-SDXL-8steps", SDXL, (8, 1.0, "DDIM", "sgm uniform")),
+        ("dreamshaper_8LCM", SD1, (6, 1.0, "LCM", "normal")),
+        ("sd3.5_large_turbo", SD3, (4, 1.0, "Euler", "normal")),
+        ("sd3.5_large", SD3, (28, 4.5, "Euler", "normal")),
+        ("flux1-dev-Hyper8", FLUX, (8, 1.0, "Euler", "normal")),
     ],
 )
-def test_a_distilled_model_is_offered_what_suits_it(
-    stem: str, sampler: str, schedule: str, cfg: float, steps: int
+def test_a_distilled_model_is_run_as_suits_it_and_what_else_is_set_gets_advice(
+    stem: str, family: Family, expected: tuple[Any, ...], tmp_path: Path
 ) -> None:
-    facts = distilled(stem)
-    offered = advice(facts)
-    assert offered is not None
-    wanted = {"steps": steps, "cfg": cfg, "sampler": sampler, "schedule": schedule}
-    assert dict(offered.fix) == wanted
-    assert dict(offered.values) == wanted | {"name": stem}
-    assert offered.field == "steps"
-    taken = parse_request(wanted)
-    check_sampler(taken.sampler, taken.schedule, taken.steps)
-    assert advice(facts, **wanted) is None
-    assert [one.kind for one in advise(taken, facts)] == []
+    folder = write_sd1(tmp_path, stem).path
+    write_json(folder / "transformer" / "config.json", {"guidance_embeds": True})
+    known = Recognised(distilled=read_distilled({}, stem))
+    nothing = LoraShelf((), HashBook(tmp_path / "hashes.json"))
+    model = Model(stem, folder, family.pipeline, facts=known)
+    run = find_sampling(parse_request({}), model, nothing)
+    assert (run.steps, run.cfg, run.sampler, run.schedule) == expected
+    assert run.guidance == family.own.guidance
+    check_sampler(run.sampler, run.schedule, run.steps, flow=family.flow)
+    facts = dataclasses.replace(distilled(stem, family), own=run)
+    assert advise(parse_request({}), facts) == ()
+    if facts.distilled is not None:
+        found = advice(facts, steps=40, cfg=7)
+        assert found is not None
+        assert dict(found.fix) == dict.fromkeys(("steps", "cfg", "sampler", "schedule"))
+        assert tuple(found.values.values()) == (stem, *expected)
+        assert advice(facts, **dict(found.fix)) is None
 
 
 @pytest.mark.parametrize(
@@ -77,21 +109,37 @@ def test_a_distilled_model_is_offered_what_suits_it(
         ("lcm-lora-sdv1-5", SD1, "LCM", 6),
         ("Hyper-SDXL-8steps-lora", SDXL, "DDIM", 8),
         ("Hyper-SD15-4steps-lora", SD1, "DDIM", 4),
+        ("Qwen-Image-Lightning-8steps-lora", QWEN_IMAGE, "Euler", 8),
     ],
 )
 def test_so_is_a_model_with_a_distilled_lora(
     lora: str, family: Family, sampler: str, steps: int
 ) -> None:
-    offered = advice(dataclasses.replace(PLAIN, family=family), lora)
-    assert offered is not None
-    assert (offered.fix["sampler"], offered.fix["steps"]) == (sampler, steps)
-    assert offered.values["name"] == lora
+    found = own(dataclasses.replace(PLAIN, family=family, own=family.own), lora)
+    assert (found.sampling.sampler, found.sampling.steps) == (sampler, steps)
+    assert (found.sampling.cfg, found.made_for) == (1.0, lora)
+
+
+def test_a_merged_turbo_down_to_pure_noise_has_a_sampler_that_can_run_it() -> None:
+    merged, noisy = Distilled("turbo", 8), {"rescale_betas_zero_snr": True}
+    found = [few_steps(merged, SDXL, trained) for trained in ({}, noisy)]
+    run = [suited.sampling for suited in found if suited is not None]
+    assert run == [Sampling(16, 2.0, name, "karras") for name in ("DPM++ SDE", "Euler a")]
+
+
+@pytest.mark.parametrize("steps", [8, 12])
+def test_hyper_with_cfg_is_guided(steps: int) -> None:
+    name = f"Hyper-SDXL-{steps}steps-CFG-lora"
+    found = own(PLAIN, name)
+    assert found.sampling == Sampling(steps, 5.0, "DDIM", "sgm uniform")
+    assert advice(PLAIN, name, cfg=8.0) is None
+    assert advice(PLAIN, name, cfg=1.0) is not None
 
 
 def test_the_lora_counts_before_the_model() -> None:
-    offered = advice(distilled("sdxl_lightning_4step"), "lcm-lora-sdxl")
-    assert offered is not None
-    assert offered.values["name"] == "lcm-lora-sdxl"
+    assert own(distilled("sdxl_lightning_4step"), "lcm-lora-sdxl").made_for == "lcm-lora-sdxl"
+    assert own(distilled("sdxl_lightning_4step")).made_for == "sdxl_lightning_4step"
+    assert own(PLAIN).made_for is None
 
 
 @pytest.mark.parametrize(
@@ -119,13 +167,22 @@ def test_others_are_judged_as_ever(stem: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "family"), [("schnell", "SDXL"), ("klein", "SDXL"), ("turbo", "Z-Image")]
-)
-def test_families_with_samplers_of_their_own_are_left_out(
-    name: DistilledName, family: LoraFamily
-) -> None:
-    assert few_steps(Distilled(name, 4), family) is None
+@pytest.mark.parametrize("family", [FLUX_SCHNELL, FLUX2_KLEIN, Z_IMAGE_TURBO])
+@pytest.mark.parametrize("name", ["schnell", "klein", "turbo"])
+def test_families_that_are_distilled_are_run_as_ever(name: DistilledName, family: Family) -> None:
+    assert few_steps(Distilled(name, 8), family) is None
+    assert family.own.steps <= 8
+
+
+def test_a_schedule_that_is_left_open_is_one_that_the_sampler_can_run() -> None:
+    suited = few_steps(Distilled("turbo", 8), SDXL)
+    assert suited is not None
+    merged = suited.sampling
+    assert sampling_of(parse_request({"sampler": "LMS"}), merged).schedule == "karras"
+    assert sampling_of(parse_request({"sampler": "LCM"}), merged).schedule == "normal"
+    asked = {"steps": 3, "cfg": 9, "sampler": "Heun", "schedule": "beta"}
+    run = sampling_of(parse_request(asked), merged)
+    assert (run.steps, run.cfg, run.sampler, run.schedule) == (3, 9, "Heun", "beta")
 
 
 @pytest.mark.parametrize("steps", [2, 4, 8])

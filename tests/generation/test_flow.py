@@ -21,11 +21,12 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
 
 from tests.generation.test_samplers import MEAN, SPREAD
 from webui.errors import BadRequestError
-from webui.generation.flow import FLOW_TABLE, make_flow_scheduler
+from webui.generation.flow import make_flow_scheduler
+from webui.generation.flow_samplers import FLOW_TABLE
 from webui.generation.previews import predicted_original
-from webui.generation.samplers import check_sampler
+from webui.generation.samplers import check_sampler, check_trained, samplers_for
 from webui.generation.strength import ends_a_step, flows, noise_level, noised
-from webui.request import SAMPLERS, SCHEDULES, GenerationRequest, SamplerName, ScheduleName
+from webui.request import SAMPLERS, SCHEDULES, SamplerName, ScheduleName
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
@@ -240,15 +241,26 @@ def test_a_sampler_that_cannot_says_which_can(name: SamplerName) -> None:
         assert "Euler" in caught.value.message
 
 
-def test_the_default_sampler_runs_every_kind_of_model() -> None:
-    default = GenerationRequest()
-    for flow in (False, True):
-        check_sampler(default.sampler, default.schedule, default.steps, flow=flow)
+def test_what_is_offered_runs() -> None:
+    assert set(samplers_for({}, flow=True)) == set(FLOW_TABLE)
+    zero_snr = {"rescale_betas_zero_snr": True}
+    for flow, config in ((True, {}), (False, {}), (False, zero_snr)):
+        for name in SAMPLERS:
+            schedules = samplers_for(config, flow=flow).get(name, ())
+            for schedule in SCHEDULES:
+                try:
+                    check_sampler(name, schedule, 20, flow=flow)
+                    if not flow:
+                        check_trained(name, config)
+                    runs = True
+                except BadRequestError:
+                    runs = False
+                assert runs == (schedule in schedules), (name, schedule, flow)
 
 
 def test_checking_needs_no_diffusers() -> None:
     code = (
-        "import sys; from webui.generation.flow import check_flow_sampler;"
+        "import sys; from webui.generation.flow_samplers import check_flow_sampler;"
         "check_flow_sampler('Euler'); assert not {'torch', 'diffusers'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

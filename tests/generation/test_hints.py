@@ -95,6 +95,23 @@ def test_an_area_is_seen_at_the_size_it_is_worked_on() -> None:
     assert [rows.mean(), columns.mean()] == pytest.approx([63.5, 63.5], abs=1)
 
 
+def test_a_picture_is_blurred_or_made_grey_at_the_resolution_asked_for() -> None:
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
+    plain = dataclasses.replace(CANNY, preprocessor="none", options=None, width=64, height=64)
+    own = hint_of(plain, picture).astype(float)
+
+    def drawn(preprocessor: Any, resolution: int) -> np.ndarray:
+        options = Options(resolution, 0, 0)
+        asked = dataclasses.replace(plain, preprocessor=preprocessor, options=options)
+        return hint_of(asked, picture).astype(float)
+
+    assert drawn("blur", 64).std() < drawn("blur", 1024).std() < own.std()
+    grey = drawn("gray", 64)
+    assert np.ptp(grey, axis=-1 if grey.shape[-1] == 3 else 0).max() == 0
+    assert abs(grey.mean() - own.mean()) < 3
+    assert drawn("gray", 16).std() < grey.std()
+
+
 def test_a_network_that_is_not_here_says_what_belongs_where(tmp_path: Path) -> None:
     hint = dataclasses.replace(CANNY, preprocessor="depth")
     with pytest.raises(NotFoundError, match=f"put depth into {tmp_path}") as error:

@@ -13,11 +13,16 @@ import torch
 import transformers
 from safetensors import torch as safetensors
 
+from tests.fakes import NO_CONTENT
 from tests.generation.ldm_names import Tensors, ldm_unet, ldm_vae, open_clip
+from tests.library import weights
+from webui.cli.building import CONFIGS
 from webui.errors import BrokenFileError, NotFoundError
 from webui.generation.clip_tokenizers import PAD_ZERO, clip_tokenizer
 from webui.generation.loading import load_pipe
-from webui.library.checkpoints import Checkpoint
+from webui.generation.schedulers import make_scheduler
+from webui.library.checkpoints import Checkpoint, CheckpointShelf
+from webui.library.hashes import HashBook
 
 D: Any = diffusers
 T: Any = transformers
@@ -157,7 +162,9 @@ def single(
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file)
     index = json.loads((config / "model_index.json").read_text())
-    return Checkpoint(file.stem, config, index["_class_name"], file, said or {}, sha256=file.stem)
+    return Checkpoint(
+        file.stem, config, index["_class_name"], file, said or {}, key=file.stem, content=NO_CONTENT
+    )
 
 
 def load(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, **others: Path) -> Any:
@@ -202,7 +209,9 @@ def test_a_single_file_of_sgm_gives_the_folders_pictures(tmp_path: Path) -> None
 
 def test_a_folder_gives_its_pictures(sd1: Any, tmp_path: Path) -> None:
     sd1.save_pretrained(tmp_path / "folder")
-    folder = Checkpoint("folder", tmp_path / "folder", "StableDiffusionPipeline", sha256="f")
+    folder = Checkpoint(
+        "folder", tmp_path / "folder", "StableDiffusionPipeline", key="f", content=NO_CONTENT
+    )
     assert torch.equal(picture(load(folder)), picture(sd1))
 
 
@@ -236,6 +245,21 @@ def test_names_without_a_prefix_and_diffusers_own_names_are_read(sd1: Any, tmp_p
         assert torch.equal(picture(load(checkpoint)), picture(sd1))
 
 
+@pytest.mark.parametrize("name", ["time_embedding.cond_proj", "time_embed.cond_proj"])
+def test_what_takes_guidance_in_is_not_lost(name: str, sd1_file: Checkpoint) -> None:
+    assert sd1_file.file is not None
+    tensors = cast(Any, safetensors).load_file(sd1_file.file)
+    layer = torch.randn(32, 256)
+    said = {"unet": {"time_cond_proj_dim": 256}}
+    distilled = single(
+        sd1_file.file.with_name("distilled.safetensors"),
+        sd1_file.path,
+        {**tensors, f"model.diffusion_model.{name}.weight": layer},
+        said,
+    )
+    assert torch.equal(state(load(distilled), "unet")["time_embedding.cond_proj.weight"], layer)
+
+
 def test_what_the_file_says_reaches_the_scheduler(sd1_file: Checkpoint) -> None:
     said = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     checkpoint = replace(sd1_file, said={"scheduler": {"prediction_type": "v_prediction"}})
@@ -247,6 +271,33 @@ def test_what_the_file_says_reaches_the_scheduler(sd1_file: Checkpoint) -> None:
     pipe = load(replace(checkpoint, said={"scheduler": said}))
     assert pipe.scheduler.config.rescale_betas_zero_snr
     assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_noobais_marks_in_a_single_file_have_it_run_as_diffusers_is_told_to(
+    tmp_path: Path,
+) -> None:
+    name = "NoobAI-XL-Vpred-v1.0"
+    marks = dict.fromkeys(("v_pred", "ztsnr"), (0,))
+    weights.put(tmp_path / "models" / f"{name}.safetensors", weights.sdxl() | marks)
+    shelf = CheckpointShelf((tmp_path / "models",), HashBook(tmp_path / "hashes.json"), CONFIGS)
+    said = {part: dict(values) for part, values in shelf.folder(name).said.items()}
+    pipe = sdxl_pipe()
+    config = write_config(pipe, tmp_path / "config")
+    tensors = sdxl_tensors(pipe) | {mark: torch.zeros(0) for mark in marks}
+    checkpoint = single(tmp_path / "tiny.safetensors", config, tensors, said)
+    own, scheduler = load(checkpoint), checkpoint.config("scheduler")
+    own.scheduler = make_scheduler(scheduler, "Euler", "sgm uniform")
+    pipe.scheduler = D.EulerDiscreteScheduler(
+        **ALPHAS,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    made = picture(own, guidance_scale=5.0)
+    # Ours is at timesteps with fractions, diffusers' is not.
+    assert (made - picture(pipe, guidance_scale=5.0)).abs().mean() < 2e-3
+    pipe.scheduler = D.EulerDiscreteScheduler(**ALPHAS, timestep_spacing="trailing")
+    assert (made - picture(pipe, guidance_scale=5.0)).abs().mean() > 1e-2
 
 
 def test_weights_come_in_the_format_that_is_asked_for(sd1_file: Checkpoint) -> None:
@@ -305,6 +356,6 @@ def test_what_is_missing_is_named_with_where_to_put_it(sd1: Any, sd1_file: Check
         load(sd1_file)
     folder = sd1_file.file.parent
     assert caught.value.message == (
-        f"The file a.safetensors needs a CLIP text encoder and a VAE beside it: put files into"
-        f" {folder / 'text_encoders'} and {folder / 'vae'}."
+        f"The file a.safetensors needs more: put a CLIP text encoder into"
+        f" {folder / 'text_encoders'} and a VAE into {folder / 'vae'}."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +16,15 @@ import torch
 import transformers
 from safetensors import torch as safetensors
 
-from webui.errors import BrokenFileError, NotFoundError
+from tests.fakes import NO_CONTENT
+from tests.families.tiny_modern import byte_tokenizer, write_flux2_dev
+from webui.errors import NotFoundError
 from webui.generation.clip_tokenizers import PAD_ZERO, clip_tokenizer
+from webui.generation.devices import Device, held_by
 from webui.generation.file_parts import load_part
 from webui.generation.loading import load_pipe
+from webui.generation.mistral_tokenizers import MISTRAL_TEMPLATE
+from webui.generation.rereading import Rereader
 from webui.library.checkpoints import Checkpoint
 
 D: Any = diffusers
@@ -55,7 +61,7 @@ def clip(width: int = 32, *, projects: bool = False, act: str = "quick_gelu") ->
 
 def t5(width: int = 32) -> Any:
     return T.T5EncoderModel(
-        T.T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+        T.T5Config(vocab_size=112, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     )
 
 
@@ -65,7 +71,12 @@ def words(cls: str) -> Any:
         pieces = ["<pad>", "</s>", "<unk>", "\u2581a", "\u2581cat"]
         return T.T5Tokenizer(vocab=[(piece, -float(at)) for at, piece in enumerate(pieces)])
     tokens = ["a", "c", "t", "<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    return T.Qwen2Tokenizer(vocab={token: at for at, token in enumerate(tokens)}, merges=[])
+    tokens += (f"<{at}>" for at in range(len(tokens), 64))
+    return T.Qwen2Tokenizer(
+        vocab={token: at for at, token in enumerate(tokens)},
+        merges=[],
+        chat_template="{% if enable_thinking %}{% endif %}{{ messages[0].content }}",
+    )
 
 
 def kl(latent: int = 4) -> Any:
@@ -195,7 +206,9 @@ def write_words(folder: Path, cls: str) -> Path:
 
 def checkpoint_of(file: Path, config: Path) -> Checkpoint:
     index = json.loads((config / "model_index.json").read_text())
-    return Checkpoint(file.stem, config, index["_class_name"], file, {}, sha256=file.stem)
+    return Checkpoint(
+        file.stem, config, index["_class_name"], file, {}, key=file.stem, content=NO_CONTENT
+    )
 
 
 def load(checkpoint: Checkpoint, others: dict[str, Path] | None = None) -> Any:
@@ -282,9 +295,15 @@ def test_what_a_flux_lacks_is_named(flux: FluxFiles) -> None:
         load(checkpoint, others)
     folder = flux.models / "text_encoders"
     assert caught.value.message == (
-        "The file flux.safetensors needs a CLIP text encoder, the T5 text encoder (t5xxl) and the"
-        f" T5 tokenizer beside it: put files into {folder} and the folder tokenizer_2 of the"
-        f" model's repository into {folder}."
+        "The file flux.safetensors needs more: put a CLIP text encoder, the T5 text encoder (t5xxl)"
+        " and the T5 tokenizer (which the Library downloads from"
+        f" PixArt-alpha/PixArt-XL-2-1024-MS/tokenizer) into {folder}."
+    )
+    with pytest.raises(NotFoundError) as caught:
+        load(checkpoint, {part: flux.others[part] for part in ("text_encoder_2", "tokenizer_2")})
+    assert caught.value.message == (
+        f"The file flux.safetensors needs more: put a CLIP text encoder into {folder} and a VAE"
+        f" into {flux.models / 'vae'}."
     )
 
 
@@ -307,7 +326,7 @@ def test_a_part_of_another_size_is_not_taken(flux: FluxFiles) -> None:
     other = D.FluxPipeline(**{**flux.pipe.components, "text_encoder": clip(64)})
     other.save_pretrained(flux.models / "another")
     shutil.copy(flux.config / "model_index.json", flux.models / "another")
-    with pytest.raises(NotFoundError, match="needs a CLIP text encoder beside it"):
+    with pytest.raises(NotFoundError, match="needs more: put a CLIP text encoder into"):
         load(checkpoint)
 
 
@@ -322,6 +341,7 @@ def test_fp8_stays_as_it_is_stored_and_is_computed_with_in_the_asked_format(
     weights = dict(pipe.transformer.named_parameters())
     assert weights["transformer_blocks.0.attn.to_q.weight"].dtype is fp8
     assert weights["transformer_blocks.0.attn.norm_q.weight"].dtype is torch.float32
+    assert pipe.transformer.dtype is torch.float32, "as what it computes in"
     full = D.FluxTransformer2DModel.from_config(flux.pipe.transformer.config)
     full.load_state_dict({name: tensor.to(torch.float32) for name, tensor in stored.items()})
     expected = D.FluxPipeline(**{**flux.pipe.components, "transformer": full})
@@ -374,23 +394,41 @@ def test_a_gguf_stays_packed_and_gives_nearly_the_same_pictures(flux: FluxFiles)
     assert torch.allclose(picture(pipe), expected, atol=0.03)
 
 
-def test_an_nf4_file_is_refused_with_what_to_take(flux: FluxFiles) -> None:
-    whole = state(flux.pipe, "transformer")
-    whole["x_embedder.weight.quant_state.bitsandbytes__nf4"] = torch.zeros(4, dtype=torch.uint8)
-    with pytest.raises(BrokenFileError, match="take its fp8 or GGUF version"):
-        load(flux.write(whole), flux.others)
-
-
-def test_a_folder_packed_by_bitsandbytes_says_what_it_needs(
-    flux: FluxFiles, tmp_path: Path
+@pytest.mark.parametrize("packed", [False, True])
+def test_parts_of_single_files_are_read_again_as_they_were(
+    flux: FluxFiles, *, packed: bool
 ) -> None:
-    folder = tmp_path / "packed"
-    flux.pipe.save_pretrained(folder)
-    file = folder / "transformer" / "config.json"
-    packed = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    file.write_text(json.dumps(json.loads(file.read_text()) | packed))
-    with pytest.raises(BrokenFileError, match="install that package"):
-        load(Checkpoint("packed", folder, "FluxPipeline", sha256="p"))
+    weights = state(flux.pipe, "transformer")
+    checkpoint = flux.write(weights)
+    if packed:
+        write_gguf(flux.models / "flux-Q8_0.gguf", weights)
+        checkpoint = checkpoint_of(flux.models / "flux-Q8_0.gguf", flux.config)
+    expected = picture(load(checkpoint, flux.others))
+    rereader = Rereader(Device("cpu", torch.float32, "contiguous", ""))
+    pipe: Any = load_pipe(
+        checkpoint, checkpoint.pipeline, torch.float32, others=flux.others, aside=rereader.add
+    )
+    assert rereader.names == {"transformer", "text_encoder", "text_encoder_2"}
+    assert held_by(pipe.transformer.x_embedder.weight) <= 4
+    for _ in range(2):
+        assert torch.equal(picture(pipe), expected)
+        rereader.bring("text_encoder")
+        assert held_by(pipe.transformer.x_embedder.weight) <= 4
+
+
+def test_a_denoiser_is_rounded_to_8_bits_as_it_is_read(flux: FluxFiles) -> None:
+    checkpoint = flux.write(state(flux.pipe, "transformer"))
+    pipe: Any = load_pipe(
+        checkpoint, checkpoint.pipeline, torch.float32, others=flux.others, in_fp8=True
+    )
+    weights = dict(pipe.transformer.named_parameters())
+    in_8_bits = {name for name, weight in weights.items() if weight.dtype is torch.float8_e4m3fn}
+    assert "single_transformer_blocks.0.norm.linear.weight" in in_8_bits
+    assert in_8_bits.isdisjoint({"proj_out.weight", "transformer_blocks.0.attn.to_q.bias"})
+    numbers = sum(weight.numel() for weight in weights.values())
+    assert sum(weights[name].numel() for name in in_8_bits) > 0.9 * numbers
+    made, expected = picture(pipe), picture(flux.pipe)
+    assert 0 < (made - expected).abs().max() < 0.1
 
 
 def test_a_whole_sd3_file_works_with_and_without_its_t5(tmp_path: Path) -> None:
@@ -437,6 +475,41 @@ def test_a_z_image_takes_its_language_model_from_a_file(tmp_path: Path) -> None:
     assert ours.scheduler.config.shift == 3.0
 
 
+def test_a_flux2_dev_loads_once_its_tokenizer_is_put_where_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    whole, models = tmp_path / "whole", tmp_path / "models"
+    write_flux2_dev(whole)
+    config = tmp_path / "configs" / "flux2-dev"
+    left_out = shutil.ignore_patterns("*.safetensors", "tokenizer*")
+    shutil.copytree(whole, config, ignore=left_out)
+    models.mkdir()
+    file = models / "dev.safetensors"
+    shutil.copy(whole / "transformer" / "diffusion_pytorch_model.safetensors", file)
+    checkpoint = replace(checkpoint_of(file, config), folders=(models,))
+    others = {
+        part: shutil.copytree(whole / part, tmp_path / "parts" / part)
+        for part in ("text_encoder", "vae")
+    }
+    with pytest.raises(NotFoundError) as caught:
+        load(checkpoint, others)
+    assert caught.value.message == (
+        "The file dev.safetensors needs more: put the Mistral tokenizer (which the Library"
+        " downloads from black-forest-labs/FLUX.2-dev/tokenizer) into"
+        f" {models / 'text_encoders'}."
+    )
+    folder = models / "text_encoders" / "tokenizer"
+    shutil.copytree(whole / "tokenizer", folder)
+    settings = folder / "tokenizer_config.json"
+    said = json.loads(settings.read_text()) | {"processor_class": "PixtralProcessor"}
+    settings.write_text(json.dumps(said))
+    told = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    ours, theirs = load(checkpoint, others).tokenizer, byte_tokenizer(MISTRAL_TEMPLATE)
+    asked: dict[str, Any] = {"tokenize": True, "return_dict": True}
+    expected = cast(Any, theirs).apply_chat_template(told, **asked)
+    assert ours.apply_chat_template(told, **asked) == expected
+
+
 def test_a_language_model_without_eyes_and_mouth_is_whole(tmp_path: Path) -> None:
     text = {**qwen3().to_dict(), "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}}
     text |= {"model_type": "qwen2_5_vl_text"}
@@ -454,7 +527,9 @@ def test_a_language_model_without_eyes_and_mouth_is_whole(tmp_path: Path) -> Non
     save_file(blind, tmp_path / "qwen.safetensors")
     config = tmp_path / "qwen-image"
     model.config.save_pretrained(config / "text_encoder")
-    checkpoint = Checkpoint("q", config, "QwenImagePipeline", tmp_path / "no", {}, sha256="q")
+    checkpoint = Checkpoint(
+        "q", config, "QwenImagePipeline", tmp_path / "no", {}, key="q", content=NO_CONTENT
+    )
     named = ("transformers", "Qwen2_5_VLForConditionalGeneration")
     ours = load_part(
         tmp_path / "qwen.safetensors", named, checkpoint, "text_encoder", torch.float32

@@ -21,8 +21,8 @@ from tests.generation.lora_cases import (
 )
 from webui.generation import lora_measures
 from webui.generation.lora_deltas import Delta, LowRank
-from webui.generation.lora_files import Weight
-from webui.generation.lora_measures import block_of
+from webui.generation.lora_files import ReadLora, Weight
+from webui.generation.lora_measures import Measures, block_of
 from webui.generation.loras import Loras, Strength
 from webui.library.lora_facts import LoraPart
 from webui.library.loras import LoraCard
@@ -164,7 +164,25 @@ def test_numbers_beyond_all_measure_stay_numbers(model: Model, tmp_path: Path):
         ("mid_block.attentions.0.proj_in.weight", "mid"),
         ("up_blocks.0.resnets.0.conv1.weight", "up 1"),
         ("conv_norm_out.weight", "out"),
+        ("transformer_blocks.37.attn.to_q.weight", "joint 38"),
+        ("layers.0.attention.to_q.weight", "layer 1"),
+        ("noise_refiner.1.attention.to_q.weight", "noise 2"),
+        ("context_refiner.0.attention.to_q.weight", "context 1"),
+        ("proj_out.weight", "out"),
     ],
 )
-def test_weights_belong_to_the_blocks_of_a_unet(name: str, block: str):
+def test_weights_belong_to_the_blocks_of_a_model(name: str, block: str):
     assert block_of(Weight("unet", name)) == block
+
+
+def test_the_blocks_of_a_transformer_are_told_apart_and_stand_in_their_order():
+    doubles = [f"transformer_blocks.{n}.attn.to_q.weight" for n in range(11)]
+    names = ("norm_out.weight", "single_transformer_blocks.0.weight", *doubles, "x_embedder.weight")
+    measures = Measures([Weight("transformer", name) for name in names], lambda _: torch.ones(1, 1))
+    delta = LowRank(torch.ones(1, 1), torch.ones(1, 1), 1.0)
+    read = ReadLora({Weight("transformer", doubles[1]): delta}, 1, 1, {})
+    measures.take({"a": read})
+    sizes = measures.sizes("a")
+    numbers = [f"double {n}" for n in range(1, 12)]
+    assert list(sizes) == ["in", *numbers, "single 1", "out"]
+    assert [block for block, size in sizes.items() if size] == ["double 2"]

@@ -9,13 +9,11 @@ from webui.generation.devices import Device
 from webui.generation.memory import (
     LADDER,
     MemoryPlan,
-    Sizes,
     leaner,
     plan_memory,
-    retried,
-    sizes_of,
 )
-from webui.settings import GIB
+from webui.generation.sizes import Sizes, lora_sizes, sizes_of
+from webui.settings import GIB, PlanName
 
 CUDA = Device("cuda:0", torch.bfloat16, "channels_last", "", "CUDA")
 CPU = Device("cpu", torch.bfloat16, "channels_last", "", "CPU")
@@ -106,11 +104,15 @@ def test_more_memory_never_gives_a_leaner_plan(model: Sizes, side: int):
     assert steps[-1] == 0
 
 
-def test_the_cpu_has_two_plans_and_mps_one():
+def test_where_parts_cannot_wait_elsewhere_they_are_dropped_before_weights_are_rounded():
     assert plan_memory(SDXL, 20 * GIB, CPU, 1024, 1024, 1).name == "resident"
-    assert plan_memory(SDXL, 6 * GIB, CPU, 1024, 1024, 1).name == "fp8"
-    assert plan_memory(SDXL, 6 * GIB, MPS, 1024, 1024, 1).name == "resident"
-    assert not plan_memory(SDXL, 6 * GIB, MPS, 1024, 1024, 1).fits
+    for device in (CPU, MPS):
+        dropped = plan_memory(FLUX, 28 * GIB, device, 1024, 1024, 1)
+        assert (dropped.name, dropped.fits) == ("drop", True)
+        assert dropped.whole > 28 * GIB
+    assert plan_memory(SDXL, 4 * GIB, CPU, 1024, 1024, 1).name == "fp8"
+    assert plan_memory(SDXL, 5 * GIB, MPS, 1024, 1024, 1).name == "drop"
+    assert not plan_memory(SDXL, 5 * GIB, MPS, 1024, 1024, 1).fits
 
 
 def test_a_machine_with_too_little_memory_for_waiting_parts_keeps_8_bits():
@@ -121,7 +123,9 @@ def test_a_machine_with_too_little_memory_for_waiting_parts_keeps_8_bits():
 
 
 def test_numbers_of_4_bytes_need_about_twice_as_much():
-    single = replace(SD15, itemsize=4, denoiser=2 * SD15.denoiser, text=2 * SD15.text)
+    single = replace(
+        SD15, itemsize=4, vae_itemsize=4, denoiser=2 * SD15.denoiser, text=2 * SD15.text
+    )
     half = plan_memory(SD15, 99 * GIB, CPU, 768, 768, 2).needs
     assert 1.6 < plan_memory(single, 99 * GIB, CPU, 768, 768, 2).needs / half < 2
 
@@ -137,8 +141,14 @@ def test_the_reason_is_one_sentence_with_the_numbers():
     assert tight.why.endswith("only 0.5 GiB are free: it may not be enough.")
     whole = plan_memory(SD15, free, CUDA, 512, 512, 1)
     assert whole.why.startswith("The whole model stays in the device's memory, which takes 3.")
-    assert plan_memory(SD15, free, CUDA, 512, 512, 1, asked="stream").why.endswith(
-        "as asked; 7.4 GiB are free."
+    asked = plan_memory(SD15, free, CUDA, 512, 512, 1, asked="stream").why
+    assert asked.startswith("The model's layers are brought into the device's memory in groups,")
+    assert ", as asked, which takes " in asked
+    assert asked.endswith("; 7.4 GiB are free.")
+    ran_out = plan_memory(SD15, free, CUDA, 512, 512, 1, after="turns").why
+    assert "decoded in tiles, since memory ran out, which takes 2." in ran_out
+    assert ", as it was loaded before, which takes " in (
+        plan_memory(SD15, free, CUDA, 512, 512, 1, kept="stream").why
     )
 
 
@@ -158,21 +168,84 @@ def test_a_plan_that_was_asked_for_is_taken_and_only_tiles_are_planned():
         ("sequential", False, CUDA, "sequential"),
         ("sequential", True, CUDA, None),
         ("resident", False, CPU, "resident"),
-        ("resident", True, CPU, "fp8"),
+        ("resident", True, CPU, "drop"),
+        ("drop", True, CPU, "fp8"),
         ("fp8", True, CPU, None),
         ("resident", False, MPS, "resident"),
-        ("resident", True, MPS, None),
+        ("resident", True, MPS, "drop"),
+        ("drop", True, MPS, None),
     ],
 )
 def test_what_comes_after_a_plan_that_ran_out_of_memory(
-    name: str, tiled: bool, device: Device, expected: str | None
+    name: PlanName, tiled: bool, device: Device, expected: PlanName | None
 ):
-    plan = MemoryPlan(name, tiled, 1, 1, 1)  # pyright: ignore[reportArgumentType]
-    after = leaner(plan, device)
+    plan = planned_so(name, device, tiled=tiled)
+    after = leaner(plan)
     assert after == expected
     if after is not None:
-        assert retried(plan, after).tiled
-        assert retried(plan, after) != plan
+        again = plan_memory(SD15, 99 * GIB, device, 1024, 1024, 1, after=after)
+        assert (again.name, again.tiled, again.reason) == (after, True, "ran out")
+        assert again.needs < plan.needs
+
+
+def planned_so(name: PlanName, device: Device, *, tiled: bool) -> MemoryPlan:
+    """The plan of that name for SD 1.5, in tiles where nothing fits."""
+    free = 1 if tiled else 99 * GIB
+    plan = plan_memory(SD15, free, device, 1024, 1024, 1, asked=name)
+    assert plan.tiled == tiled
+    return plan
+
+
+def test_plans_that_were_ruled_out_are_not_what_comes_next():
+    """Where the machine has too little memory for waiting parts, none of them wait there."""
+
+    def planned(host: int, after: PlanName | None = None) -> MemoryPlan:
+        return plan_memory(SDXL, 9 * GIB, CUDA, 1024, 1024, 1, host=host, after=after)
+
+    assert leaner(planned(4 * GIB)) == "turns"
+    assert leaner(planned(4 * GIB, after="turns")) == "fp8"
+    assert leaner(planned(GIB)) == "resident"
+    assert leaner(planned(GIB, after="resident")) == "fp8"
+    assert leaner(planned(GIB, after="fp8")) is None
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_what_lies_beside_a_model_is_counted_in_every_plan(name: PlanName):
+    """A ControlNet and a refiner as they lie by that plan themselves, LoRAs where they act."""
+    net = sizes("", 1251, 0, group=15, leaf=63)
+    refiner = sizes("SDXL", 2256, 695, group=15, leaf=63)
+    loras = lora_sizes({"denoiser", "text"}, 100, SDXL)
+    alone = plan_memory(SDXL, 99 * GIB, CUDA, 1024, 1024, 1, asked=name)
+    for beside, weights in ((net, 1251), (refiner, 2256), (loras, 2567)):
+        together = plan_memory(SDXL, 99 * GIB, CUDA, 1024, 1024, 1, asked=name, beside=(beside,))
+        more = together.needs - alone.needs
+        assert together.whole - alone.whole == beside.weights
+        match name:
+            case "resident":
+                assert more == beside.weights
+            case "turns" | "drop":
+                assert more >= weights * 2_000_000
+            case "fp8":
+                assert weights * 1_000_000 <= more < beside.weights
+            case _:
+                assert 0 <= more < beside.weights / 4
+
+
+def test_a_refiner_is_not_planned_as_if_it_were_alone():
+    refiner = sizes("SDXL", 2256, 695, group=15, leaf=63)
+    free = 9 * GIB
+    alone = plan_memory(refiner, free, CUDA, 1024, 1024, 1)
+    together = plan_memory(refiner, free, CUDA, 1024, 1024, 1, beside=(SDXL,))
+    assert (alone.name, together.name) == ("resident", "stream")
+    assert together.fits
+
+
+def test_what_is_packed_by_now_gains_nothing_by_8_bits():
+    packed = replace(FLUX, denoiser=FLUX.denoiser // 2, packed=FLUX.denoiser // 2)
+    needs = [
+        plan_memory(one, 99 * GIB, CPU, 1024, 1024, 1, asked="fp8").needs for one in (FLUX, packed)
+    ]
+    assert needs[0] == needs[1]
 
 
 def test_sizes_are_counted_from_headers():

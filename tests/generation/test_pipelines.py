@@ -4,13 +4,13 @@ import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
 
+from benchmarks.activations_child import most_bytes
+from tests.work import models_loaded
 from webui.errors import BrokenFileError
 from webui.generation import pipelines as pipelines_module
 from webui.generation.devices import Device
@@ -55,7 +55,7 @@ def test_there_is_one_copy_of_the_weights_and_it_is_not_the_file(checkpoint: Che
 
 def named(checkpoint: Checkpoint, name: str) -> Checkpoint:
     """The same files as a model of another content."""
-    return replace(checkpoint, name=name, sha256=name * 8)
+    return replace(checkpoint, name=name, key=name * 8)
 
 
 def test_the_model_in_memory_is_used_again(checkpoint: Checkpoint):
@@ -78,9 +78,12 @@ def test_without_a_budget_for_others_the_old_model_leaves_memory(checkpoint: Che
     assert pipelines.kept == ("other",)
 
 
-def test_as_many_models_are_kept_as_the_budget_allows_the_newest_first(checkpoint: Checkpoint):
+def test_as_many_models_are_kept_as_the_budget_allows_the_newest_first(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
     size = Pipelines(CPU).get(checkpoint, SD1).nbytes
     pipelines = Pipelines(CPU, keep_bytes=2 * size)
+    read = models_loaded(monkeypatch)
     models = {name: named(checkpoint, name) for name in "abcd"}
     loaded = {name: pipelines.get(models[name], SD1) for name in "abc"}
     assert pipelines.kept == ("a", "b", "c")
@@ -88,9 +91,8 @@ def test_as_many_models_are_kept_as_the_budget_allows_the_newest_first(checkpoin
     assert pipelines.kept == ("b", "c", "a")
     assert pipelines.get(models["d"], SD1) is not loaded["a"]
     assert pipelines.kept == ("c", "a", "d")
-    before = perf_counter()
     assert pipelines.get(models["c"], SD1) is loaded["c"]
-    assert perf_counter() - before < 0.2
+    assert read == ["a", "b", "c", "d"]
 
 
 def test_a_kept_model_goes_before_the_new_one_has_to_lie_leaner(
@@ -139,11 +141,30 @@ def test_a_model_is_laid_out_anew_where_pictures_need_more(
     second = pipelines.get(checkpoint, SD1, PictureSize(2048, 2048, 4))
     assert second is not first
     assert pipelines.plan.layout.startswith("fp8")
+    assert pipelines.plan.reason == "room"
     assert second.bytes_on("cpu") < own
+    room = 99 * GIB
+    assert pipelines.get(checkpoint, SD1) is second, "changing costs a loading"
+    assert (pipelines.plan.layout, pipelines.plan.reason) == ("fp8", "kept")
+    assert pipelines.plan.needs < pipelines.plan.whole
+
+
+def test_8_bits_are_read_as_such_so_that_no_more_is_held_than_the_plan_says(
+    checkpoint: Checkpoint,
+):
+    # The files' format is another one, so that none of them can stay mapped.
+    pipelines = Pipelines(replace(CPU, dtype=torch.float32), memory="fp8")
+    most = most_bytes(lambda: pipelines.get(checkpoint, SD1))
+    sizes = sizes_for(checkpoint, "SD 1", torch.float32)
+    fp8 = sizes.denoiser // 4 + sizes.leaf
+    # The file that is mapped counts as held, though the system can take its pages back.
+    (mapped,) = (file.stat().st_size for file in checkpoint.path.glob("unet/*.safetensors"))
+    assert most <= fp8 + max(mapped, sizes.text + sizes.vae)
+    assert pipelines.plan.needs > most
 
 
 def test_sizes_are_read_from_the_headers(checkpoint: Checkpoint):
-    sizes = sizes_for(checkpoint, "SD 1", itemsize=2)
+    sizes = sizes_for(checkpoint, "SD 1", torch.bfloat16)
     loaded = Pipelines(CPU).get(checkpoint, SD1)
     weights = {
         name: sum(parameter.nbytes for parameter in part.parameters())
@@ -152,20 +173,6 @@ def test_sizes_are_read_from_the_headers(checkpoint: Checkpoint):
     assert sizes.denoiser == weights["unet"]
     assert sizes.vae == weights["vae"]
     assert abs(sizes.text - weights["text_encoder"]) <= 2 * 77 * 8
-
-
-def test_sizes_of_a_single_file_go_by_the_names_in_it(tmp_path: Path):
-    file = tmp_path / "model.safetensors"
-    names = {
-        "model.diffusion_model.input_blocks.0.0.weight": 100,
-        "first_stage_model.decoder.conv_in.weight": 30,
-        "cond_stage_model.transformer.text_model.embeddings.weight": 20,
-        "conditioner.embedders.1.model.ln_final.weight": 7,
-    }
-    file.write_bytes(save({name: torch.zeros(number) for name, number in names.items()}))
-    single = Checkpoint("m", tmp_path, "StableDiffusionPipeline", file, sha256="0" * 64)
-    sizes = sizes_for(single, "SD 1", itemsize=2)
-    assert (sizes.denoiser, sizes.vae, sizes.text) == (200, 60, 54)
 
 
 def test_weights_that_do_not_fit_their_configuration_are_one_sentence(checkpoint: Checkpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import pytest
@@ -11,9 +12,11 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors import torch as safetensors
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.generation.test_attention import flux_output, tiny_flux, tiny_unet
+from webui.generation import placement
 from webui.generation.devices import Device
 from webui.generation.placement import decode_in_tiles, kind_of, own, place
 from webui.settings import PlanName
@@ -99,8 +102,9 @@ def test_exact_plans_change_no_bit_of_a_picture(plan: PlanName):
     assert not any(hooks(part) for part in resident.values())
     parts = tiny_parts()
     place(parts, plan, APART)
-    assert torch.equal(painted(parts), painted(resident))
-    assert torch.equal(painted(parts), painted(resident)), "and so the second time"
+    plain = painted(resident)
+    assert torch.equal(painted(parts), plain)
+    assert torch.equal(painted(parts), plain), "and so the second time"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,19 @@ def test_weights_in_8_bits_take_less_and_give_nearly_the_same_picture():
     alike = psnr(painted(parts), painted(plain))
     assert 25 < alike < math.inf
     assert torch.equal(painted(parts), painted(parts)), "nothing drifts from run to run"
+
+
+def test_weights_in_8_bits_come_to_the_device_as_such(monkeypatch: pytest.MonkeyPatch):
+    came: list[int] = []
+
+    def brought(module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        came.append(weight_bytes(module))
+        own(module, *args, **kwargs)
+
+    monkeypatch.setattr(placement, "own", brought)
+    parts = tiny_parts()
+    place(parts, "fp8", APART)
+    assert came == [weight_bytes(part) for part in parts.values()]
 
 
 def weight_bytes(module: torch.nn.Module) -> int:
@@ -196,3 +213,23 @@ def test_own_weights_are_copies_in_the_devices_layout():
     assert unet.conv_in.weight.data_ptr() != before
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert not unet.conv_in.weight.requires_grad
+
+
+def test_a_mapped_weight_is_copied_and_one_that_lies_as_it_shall_is_not(tmp_path: Path):
+    conv = torch.nn.Conv2d(4, 4, 3, bias=False)
+    untyped: Any = safetensors
+    untyped.save_file({"weight": conv.weight.detach().half()}, tmp_path / "a.safetensors")
+    mapped = untyped.load_file(tmp_path / "a.safetensors")["weight"]
+    half = torch.nn.Conv2d(4, 4, 3, bias=False, dtype=torch.float16)
+    half.weight.data = mapped
+    device = Device("cpu", torch.float16, "channels_last", "")
+    own(half, device, convolves=True)
+    assert half.weight.data_ptr() != mapped.data_ptr()
+    assert torch.equal(half.weight, mapped)
+    before = half.weight.data_ptr()
+    own(half, device, convolves=True)
+    assert half.weight.data_ptr() == before
+    # A piece of a larger whole would keep all of that.
+    half.weight.data = torch.zeros(8, 4, 3, 3, dtype=torch.float16)[:4]
+    own(half, device, convolves=True)
+    assert half.weight.untyped_storage().nbytes() == half.weight.nbytes

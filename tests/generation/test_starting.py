@@ -20,7 +20,7 @@ from tests.guards import use_guard
 from tests.test_engine import SESSION, Scripted, saved, silent
 from tests.test_starting_pictures import Desk, disc
 from webui.cli.building import build_engine
-from webui.generation.samplers import make_scheduler
+from webui.generation.schedulers import make_scheduler
 from webui.generation.starting import Keeper, Start, first_latents
 from webui.generation.strength import noise_level
 from webui.generator import Cancel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +21,17 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 )
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-from webui.errors import BrokenFileError
+from webui.errors import BrokenFileError, OutOfMemoryError
+from webui.generation import steering as steering_module
+from webui.generation.backbones.base import Conditioning, Encoding
 from webui.generation.control import Control
 from webui.generation.devices import Device
 from webui.generation.hints import Hint
+from webui.generation.masked import Masked
+from webui.generation.speed import Call
+from webui.generation.speeding import sped
 from webui.generation.steering import ControlNets, Steering, as_input, steered, steers
+from webui.generation.timeline import Moment, Timeline, followed
 from webui.library.controlnets import ControlNetFolder
 
 CPU = Device("cpu", torch.float32, "contiguous", "for tests")
@@ -123,7 +130,7 @@ def steering(
 
 def latents(pipe: Any, *steerings: Steering, scale: float = 3.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    with steered(pipe, steerings):
+    with steered(pipe, steerings, pictures=1):
         return pipe(
             prompt_embeds=torch.ones(1, 4, 12),
             negative_prompt_embeds=torch.zeros(1, 4, 12),
@@ -166,6 +173,88 @@ def test_it_equals_the_pipeline_of_diffusers(pipe: Any, nets: tuple[Any, Any]) -
     assert distance(latents(pipe, *ours), expected) < 1e-5
 
 
+@pytest.fixture(scope="module")
+def pooled() -> Any:
+    """As ControlNet 1.1's for shuffled pictures is."""
+    net = controlnet(2)
+    net.register_to_config(global_pool_conditions=True)
+    return net
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0])
+def test_one_of_shuffled_pictures_equals_the_pipeline_of_diffusers(
+    pipe: Any, nets: tuple[Any, Any], pooled: Any, scale: float
+) -> None:
+    kind: Any = StableDiffusionControlNetPipeline
+    ours = steering(pooled, weight=0.7)
+    theirs = kind(**pipe.components, controlnet=pooled, requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        image=ours.hint,
+        prompt_embeds=torch.ones(1, 4, 12),
+        negative_prompt_embeds=torch.zeros(1, 4, 12),
+        num_inference_steps=STEPS,
+        guidance_scale=scale,
+        controlnet_conditioning_scale=0.7,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    assert distance(latents(pipe, ours, scale=scale), expected) < 1e-5
+    alike = steering(nets[0], weight=0.7)
+    assert distance(latents(pipe, alike, scale=scale), expected) > 1e-3
+
+
+def encoding(value: float) -> Encoding:
+    return Encoding(torch.full((4, 12), value), None)
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_one_of_shuffled_pictures_steers_every_prompt_and_no_negative_one(
+    pipe: Any, pooled: Any, pictures: int, prompts: int
+) -> None:
+    """Also where guidance is skipped, as here in the second call."""
+    seen: list[list[bool]] = []
+
+    def look(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+        rows = kwargs["mid_block_additional_residual"]
+        seen.append([not row.any() for row in rows])
+
+    calls = [Call(guided=number != 1, reused=False) for number in range(STEPS)]
+    several = [Conditioning(encoding(n + 1), encoding(0)) for n in range(prompts)]
+    timeline = Timeline((Moment(STEPS, tuple((one, 1.0) for one in several)),))
+    with (
+        followed(pipe, pipe.unet, timeline, steps=STEPS, pictures=pictures),
+        steered(pipe, [steering(pooled)], pictures=pictures),
+        sped(pipe.unet, calls, pictures=pictures, guided=True),
+    ):
+        handle = pipe.unet.register_forward_pre_hook(look, with_kwargs=True)
+        try:
+            pipe(
+                prompt_embeds=torch.ones(pictures, 4, 12),
+                negative_prompt_embeds=torch.zeros(pictures, 4, 12),
+                width=64,
+                height=64,
+                num_inference_steps=STEPS,
+                guidance_scale=3.0,
+                output_type="latent",
+            )
+        finally:
+            handle.remove()
+    whole = [True] * pictures + [False] * pictures * prompts
+    assert seen == [whole, whole[pictures:], *[whole] * (STEPS - 2)]
+    assert not pipe.unet._forward_pre_hooks
+
+
+def test_one_of_shuffled_pictures_steers_beside_another(
+    pipe: Any, pooled: Any, nets: tuple[Any, Any]
+) -> None:
+    alone = [latents(pipe, steering(net)) for net in (pooled, nets[1])]
+    together = latents(pipe, steering(pooled), steering(nets[1]))
+    assert all(distance(together, one) > 1e-3 for one in alone)
+
+
 POOLED: dict[str, Any] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 4,
@@ -203,7 +292,7 @@ def test_a_union_model_equals_the_pipeline_of_diffusers(kinds: tuple[int, ...]) 
         controlnet_conditioning_scale=[*weights],
     )
     plain = made(ours)
-    with steered(ours, units):
+    with steered(ours, units, pictures=1):
         steered_one = made(ours)
     assert distance(steered_one, expected) < 1e-5
     assert distance(plain, expected) > 1e-3
@@ -265,6 +354,18 @@ def test_weight_moves_the_picture_and_nothing_stays_behind(
     assert not pipe.unet._forward_pre_hooks
 
 
+def test_a_hint_for_inpainting_says_where_all_is_to_be_new(nets: tuple[Any, Any]) -> None:
+    plain = steering(nets[0])
+    mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    mask[..., 20:40, 8:24] = True
+    inpainting = replace(plain.control, kind="inpaint")
+    own = Steering.of(inpainting, nets[0], plain.drawn, Masked(torch.zeros(1, 3, 64, 64), mask))
+    # As `make_inpaint_condition` in the card of control_v11p_sd15_inpaint has it.
+    assert torch.equal(own.hint, torch.where(mask, -1.0, plain.hint))
+    assert own.frame[30, 10].tolist() == [0, 0, 0]
+    assert (own.frame[0] == plain.frame[0]).all()
+
+
 def test_another_hint_makes_another_picture(pipe: Any, nets: tuple[Any, Any]) -> None:
     one, other = (latents(pipe, steering(nets[0], hint=hint)) for hint in (5, 6))
     assert distance(one, other) > 1e-4
@@ -314,7 +415,7 @@ def test_a_unet_for_inpainting_shows_its_latents_alone(nets: tuple[Any, Any]) ->
     pipe = pipe_of(network)
     pipe._num_timesteps = 1
     apart = network(sample, 5, encoder_hidden_states=text).sample
-    with steered(pipe, [steering(nets[0])]):
+    with steered(pipe, [steering(nets[0])], pictures=1):
         together = network(sample, 5, encoder_hidden_states=text).sample
     assert distance(apart, together) > 1e-4
 
@@ -339,13 +440,15 @@ def folder(path: Path, seed: int) -> ControlNetFolder:
 def test_they_stay_in_memory_while_they_are_used(tmp_path: Path) -> None:
     one, other = folder(tmp_path, 2), folder(tmp_path, 3)
     kept = ControlNets(CPU)
-    assert not kept.holds([one])
+    assert not kept.holds([one], "resident")
     first = kept.get([one])
     both = kept.get([other, one, one])
     assert both[1] is both[2] is first[0]
-    assert kept.holds([one, other])
+    assert kept.holds([one, other], "turns")
+    assert not kept.holds([one, other], "stream")
     assert kept.get([other]) == (both[0],)
-    assert not kept.holds([one])
+    assert not kept.holds([one], "resident")
+    assert kept.bytes_on("cpu") == sum(weight.nbytes for weight in both[0].parameters())
     assert not any(parameter.requires_grad for parameter in both[0].parameters())
 
 
@@ -366,3 +469,14 @@ def test_one_that_does_not_load_says_so(tmp_path: Path) -> None:
     with pytest.raises(BrokenFileError, match="'2' could not be loaded") as error:
         ControlNets(CPU).get([found])
     assert error.value.field == "controls"
+
+
+def test_one_there_is_no_memory_for_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(steering_module, "place", no_room)
+    with pytest.raises(OutOfMemoryError, match="not enough memory for the ControlNet '2'"):
+        ControlNets(CPU).get([folder(tmp_path, 2)])

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.generation.test_samplers import MEAN, MODEL, NOISY, PAIRS, SPREAD, level_at
-from webui.generation.samplers import SAMPLER_TABLE, make_scheduler
+from webui.generation.samplers import SAMPLER_TABLE
+from webui.generation.schedulers import make_scheduler
 from webui.generation.strength import ends_a_step, grows, noise_level, noised, steps_left
 from webui.request import SAMPLERS, SamplerName, ScheduleName
 

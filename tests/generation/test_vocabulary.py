@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
 from tests.generation.folders import MERGES, toy_vocabulary, write_json, write_sd1
 from webui.errors import BrokenFileError
-from webui.generation.vocabulary import PromptTokenizer, read_tokenizer
+from webui.generation.vocabulary import PromptTokenizer, read_own_tokenizer, read_tokenizer
 from webui.library.checkpoints import Model
 from webui.settings import ROOT
 
@@ -126,3 +128,36 @@ def test_the_settings_are_not_needed(tmp_path: Path) -> None:
     (model.path / "tokenizer" / "tokenizer_config.json").unlink()
     vocabulary = json.loads((model.path / "tokenizer" / "vocab.json").read_text())
     assert [n for n, _ in read_tokenizer(model).encode("Red")] == [vocabulary["red</w>"]]
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> tuple[PromptTokenizer, Any]:
+    """Our reading and transformers' of Qwen's as Qwen-Image has it, without a `tokenizer.json`."""
+    folder = tmp_path_factory.mktemp("qwen")
+    merges = ["r e", "re d", "\u0120 red", "\u0120 \u0120", "1 2"]
+    words = [*sorted(ByteLevel.alphabet()), *(pair.replace(" ", "") for pair in merges)]
+    write_json(folder / "vocab.json", {word: number for number, word in enumerate(words)})
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    added = {str(n): {"content": mark, "special": True} for n, mark in enumerate(marks, 300)}
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added},
+    )
+    untyped: Any = importlib.import_module("transformers").Qwen2Tokenizer
+    reference = untyped.from_pretrained(str(folder), local_files_only=True)
+    return read_own_tokenizer(folder), reference
+
+
+QWENS = st.lists(st.sampled_from([*" \n'rd12.\u0301e", "red", "<|im_end|>"])).map("".join)
+
+
+@settings(max_examples=50)
+@given(st.one_of(st.text(), QWENS))
+@example("a red  12\n\nre\u0301d <|im_end|>it's RED")
+def test_qwens_tokenizer_is_built_as_transformers_builds_it(
+    qwen: tuple[PromptTokenizer, Any], text: str
+) -> None:
+    ours, theirs = qwen
+    read = [number for number, _ in ours.encode(text)]
+    assert len(read) == len(theirs(text, add_special_tokens=False)["input_ids"])

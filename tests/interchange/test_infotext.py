@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.work import finite
 from webui.errors import BadRequestError
 from webui.interchange.infotext import MAX_TEXT_CHARACTERS, read_infotext, write_infotext
 from webui.interchange.samplernames import SAMPLERS_RENAMED, SCHEDULE_TYPES
@@ -19,7 +19,9 @@ FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 def written(**values: object) -> str:
-    request = GenerationRequest.model_validate({"seed": 7, "width": 256, "height": 320} | values)
+    sampling = {"steps": 20, "cfg": 5, "sampler": "DPM++ 2M", "schedule": "normal"}
+    filled = {"seed": 7, "width": 256, "height": 320} | sampling | values
+    request = GenerationRequest.model_validate(filled)
     return write_infotext(request, model_hash="0123456789", version="easel 0.1.0")
 
 
@@ -97,6 +99,7 @@ def test_clip_skip_is_written_only_where_it_is_not_1() -> None:
 def test_what_is_left_open_is_left_out() -> None:
     text = write_infotext(GenerationRequest(), model_hash="0123456789", version="easel 0.1.0")
     assert "Seed" not in text
+    assert read_infotext(text).request.keys().isdisjoint(("steps", "cfg", "sampler", "schedule"))
     assert "Size" not in text
 
 
@@ -225,14 +228,13 @@ def test_the_length_is_bounded() -> None:
     "unit",
     ["a: a: ", "Steps: 1, ", "<lora:a:1>", "\nNegative prompt:", "aa: [", 'aa: "', "9", ", ", "\n"],
 )
-def test_a_hostile_text_is_read_at_once_and_reported_shortly(unit: str) -> None:
+def test_a_hostile_text_comes_to_an_end_and_is_reported_shortly(unit: str) -> None:
     text = f"x{unit * (1_000_000 // len(unit))}\nSteps: {'9' * 5000}, Sampler: x, CFG scale: 7"
-    start = time.perf_counter()
     for each in (text, text.replace("\n", " ")):
-        report = read_infotext(each).report
+        with finite():
+            report = read_infotext(each).report
         assert len(report) < 12
         assert max(map(len, report)) < 1200
-    assert time.perf_counter() - start < 8
 
 
 def test_loras_are_tags_behind_the_prompt_and_hashes_by_name() -> None:

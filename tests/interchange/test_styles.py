@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from webui.errors import BrokenFileError
-from webui.interchange.styles import MAX_BYTES, MAX_STYLES, Style, read_styles
+from webui.interchange.styles import MAX_BYTES, MAX_STYLES, Style, Styles, read_styles, write_styles
 
 HEADER = "name,prompt,negative_prompt\n"
 
@@ -35,11 +40,88 @@ def test_other_headers(header: str, encoding: str) -> None:
 
 
 def test_comments_blank_rows_and_columns_more_or_less() -> None:
-    rows = "# --- light ---,,\n#x,text\n\n,,\na,one,two,three\nb,one\n"
+    rows = "#x,text\n\n,,\na,one,two,three\nb,one\n"
     assert read(rows) == (
         Style("a", "{prompt}, one", "{prompt}, two"),
         Style("b", "{prompt}, one", ""),
     )
+
+
+def test_dividers_are_sections() -> None:
+    light = "z,none,\n# --- light ---,,\n#x,text\na,one,\n"
+    sea = "---- By the sea! ----,,\nb,two,\n#,,\nc,three,\n"
+    sections = [(style.name, style.section) for style in read(light + sea)]
+    assert sections == [("z", ""), ("a", "light"), ("b", "By the sea!"), ("c", "")]
+
+
+def test_what_is_written_is_read_as_the_same_and_by_a1111_too() -> None:
+    styles = (
+        Style("film", '{prompt}, film, "old" grain\nsoft', "blur, {prompt}", "light"),
+        Style("sea", "{prompt}, by the sea", ""),
+        Style("é, a", "", "{prompt}, 海", "light"),
+        Style("both", "{prompt}, a {prompt}", "{prompt}", "By the sea!"),
+    )
+    data = write_styles(styles)
+    again = read_styles(data)
+    assert again.report == ()
+    assert set(again.styles) == {*styles}
+    # As A1111 has it: a byte order mark, its columns, and no place where a text only follows.
+    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+    assert data.startswith(b"\xef\xbb\xbfname,prompt,negative_prompt\r\n")
+    assert rows[0] == {"name": "sea", "prompt": "by the sea", "negative_prompt": ""}
+    assert [row["name"] for row in rows] == [
+        "sea",
+        "# light",
+        "film",
+        "é, a",
+        "# By the sea!",
+        "both",
+    ]
+    assert write_styles(again.styles) == data
+
+
+CELLS = st.lists(
+    st.sampled_from(["{prompt}", "{prompt}, ", "<lora:a:1>", "# ", "---", *"ab\"',{} \n\ré="]),
+    max_size=6,
+).map("".join)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(CELLS, max_size=4), max_size=5))
+@example([["# --a", ""], ["x", "y"]])
+@example([["a", "b\rc", "{prompt},  d"]])
+def test_what_is_read_of_any_file_is_read_again_when_it_is_written(rows: list[list[str]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([["name", "prompt", "negative_prompt"], *rows])
+    styles = read_styles(file.getvalue().encode()).styles
+    assert len({style.name for style in styles}) == len(styles)
+    for style in styles:
+        assert style.name == style.name.strip() != ""
+        assert style.prompt or style.negative_prompt
+        assert all("{prompt}" in text or not text for text in (style.prompt, style.negative_prompt))
+        assert "<lora" not in style.prompt + style.negative_prompt
+    again = read_styles(write_styles(styles))
+    assert again.report == ()
+    assert set(again.styles) == set(styles)
+
+
+def attempt(data: bytes) -> Styles | BrokenFileError:
+    try:
+        return read_styles(data)
+    except BrokenFileError as error:
+        return error
+
+
+@given(st.one_of(st.binary(), st.text().map(str.encode)))
+@example(b"name,prompt\n\x81,\xff\n")
+def test_any_file_is_read_or_refused_in_one_sentence(data: bytes) -> None:
+    for head in (b"", b"name,prompt\n"):
+        found = attempt(head + data)
+        if isinstance(found, BrokenFileError):
+            assert found.message.endswith(".")
+            assert "\n" not in found.message
+        else:
+            assert all(style.prompt for style in found.styles)
 
 
 @pytest.mark.parametrize(

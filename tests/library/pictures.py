@@ -23,12 +23,15 @@ def write_picture(
     *,
     size: tuple[int, int] = (64, 48),
     made: datetime | None = None,
+    embeddings: tuple[str, ...] = (),
 ) -> Path:
     """A grey PNG file, with a recipe if there is a request."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (120, 120, 120)).save(path, "PNG")
     if request is not None:
-        path.write_bytes(insert_text(path.read_bytes(), {"recipe": json.dumps(request)}))
+        path.write_bytes(
+            insert_text(path.read_bytes(), {"recipe": json.dumps([request, embeddings])})
+        )
     if made is not None:
         os.utime(path, (made.timestamp(), made.timestamp()))
     return path
@@ -46,5 +49,6 @@ class Reader:
         if not data.startswith(b"\x89PNG"):
             raise BrokenFileError(f"{path.name} is not a picture.")
         recipe = read_text(data).get("recipe")
+        request, embeddings = (None, ()) if recipe is None else json.loads(recipe)
         with Image.open(path) as picture:
-            return Indexed(*picture.size, None if recipe is None else json.loads(recipe))
+            return Indexed(*picture.size, request, tuple(embeddings))

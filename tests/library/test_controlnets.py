@@ -6,11 +6,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from webui.errors import BrokenFileError, NotFoundError
 from webui.library.controlnets import ControlNetShelf
 from webui.library.hashes import HashBook
+
+
+def _layers(**shapes: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
+    named = {name.replace("__", "."): shape for name, shape in shapes.items()}
+    return {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in named.items()}
+
+
+TASKED = {
+    "task_embedding": np.zeros((6, 4), np.float32),
+    **_layers(
+        conv_in=(8, 4, 3, 3),
+        controlnet_cond_embedding__conv_in=(4, 3, 3, 3),
+        control_add_embedding__linear_1=(8, 12),
+        add_embedding__linear_1=(8, 10),
+        spatial_ch_projs=(4, 4),
+        down_blocks__0__resnets__0__conv2=(8, 8, 3, 3),
+    ),
+}
+"""The least of a union ControlNet for SDXL."""
+
+
+FUN = ("img_in", "blocks.0.after_proj", "blocks.0.before_proj")
+"""What the layers of Qwen-Image-2512-Fun-Controlnet-Union are called."""
 
 
 def put(folder: Path, name: str, *, value: float = 0.0, **config: Any) -> Path:
@@ -55,6 +79,51 @@ def test_the_digest_depends_on_weights_and_configuration_alone(
 def test_a_controlnet_may_say_its_kind(tmp_path: Path, shelf: ControlNetShelf) -> None:
     (put(tmp_path / "ours", "a") / "facts.json").write_text('{"kind": "depth"}')
     assert shelf.find("a").kind == "depth"
+
+
+def test_single_files_are_found_everywhere_and_known_by_their_header(
+    tmp_path: Path, shelf: ControlNetShelf
+) -> None:
+    folder = tmp_path / "ours" / "controlnet"
+    put(tmp_path / "ours", "whole")
+    snapshot = folder / "models--who--hub-canny" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (snapshot / name).write_bytes((folder / "whole" / name).read_bytes())
+    (folder / "xl").mkdir()
+    (folder / "xl" / "canny.safetensors").write_bytes(save(TASKED))
+    (folder / "old.pth").write_bytes(b"x")
+    (folder / "cut.safetensors").write_bytes(save(TASKED)[:-1])
+    (folder / "lllite.safetensors").write_bytes(save({"lllite_unet.x": np.zeros(2)}))
+    hints = np.zeros((16, 3, 3, 3))
+    difference = {"difference": np.ones(()), "control_model.input_hint_block.0.weight": hints}
+    (folder / "diff.safetensors").write_bytes(save(difference))
+    fun = {f"control_{name}.weight": np.zeros((2, 2)) for name in FUN}
+    (folder / "fun.safetensors").write_bytes(save(fun))
+    (folder / "what.safetensors").write_bytes(save({"a": np.zeros(2)}))
+    (folder / "half.safetensors").write_bytes(save({"controlnet_x_embedder.weight": np.zeros(2)}))
+    read = shelf.read_all()
+    assert tuple(read) == shelf.names()
+    says = {name: one.message for name, one in read.items() if isinstance(one, BrokenFileError)}
+    assert says.keys() == {"old", "cut", "lllite", "diff", "fun", "what", "half"}
+    assert "old.pth is a pickle" in says["old"]
+    assert "truncated" in says["cut"]
+    assert "is a ControlNet-LLLite, which is not served" in says["lllite"]
+    assert "diff.safetensors is a ControlNet stored as its difference" in says["diff"]
+    assert "fun.safetensors is a Fun ControlNet by Alibaba PAI for Qwen-Image" in says["fun"]
+    assert "what.safetensors holds nothing that is known here" in says["what"]
+    assert "half.safetensors is a ControlNet with layers missing" in says["half"]
+    assert shelf.folder("hub-canny").path == snapshot
+    found = shelf.find("canny")
+    assert (found.class_name, found.file) == (
+        "ControlNetUnionModel",
+        folder / "xl" / "canny.safetensors",
+    )
+    assert (found.config["num_control_type"], found.config["cross_attention_dim"]) == (6, 2048)
+    assert found.sha256
+    with pytest.raises(BrokenFileError, match="pickle") as error:
+        shelf.find("old")
+    assert error.value.field == "controls"
 
 
 def test_unknown_names_are_told_the_nearest(tmp_path: Path, shelf: ControlNetShelf) -> None:

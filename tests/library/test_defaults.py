@@ -12,8 +12,8 @@ def test_without_a_card_nothing_is_offered() -> None:
 
 def test_what_fits_is_offered_the_best_last() -> None:
     assert [one.rank for one in fitting(4 * GIB)] == ["small"]
-    # What is sold as 8 GB.
-    assert [one.rank for one in fitting(int(7.8 * GIB))] == ["small", "standard"]
+    # What is sold as 6 GB.
+    assert [one.rank for one in fitting(int(5.8 * GIB))] == ["small", "standard"]
     assert [one.rank for one in fitting(24 * GIB)] == ["small", "standard", "large"]
 
 

@@ -15,6 +15,10 @@ from webui.library.distilled import Distilled, read_distilled
         ("DreamShaperXL_Turbo_v2_1", ("turbo", 8)),
         ("sd_xl_turbo_1.0_fp16", ("turbo", 4)),
         ("sdxl-turbo", ("turbo", 4)),
+        ("sdxlturbo", ("turbo", 4)),
+        ("sd_turbo", ("turbo", 4)),
+        ("juggernautXL_lightningXL4S", ("lightning", 4)),
+        ("sdxl_lightning_1step_x0", ("lightning", 1)),
         ("RealVisXL_Turbo", ("turbo", 8)),
         ("dreamshaper_8LCM", ("lcm", 6)),
         ("Hyper-SDXL-8steps-unet", ("hyper", 8)),
@@ -48,6 +52,18 @@ def test_the_name_of_a_model_tells(stem: str, expected: tuple[str, int] | None):
 def test_a_lora_of_a_motif_is_not_taken_for_one_of_few_steps(stem: str, name: str | None):
     found = read_distilled({}, stem, is_lora=True)
     assert (None if found is None else found.name) == name
+
+
+def test_hyper_with_cfg_is_made_to_be_guided():
+    found = [
+        read_distilled({}, f"Hyper-SDXL-{steps}steps{cfg}-lora", is_lora=True)
+        for steps, cfg in ((8, ""), (8, "-CFG"), (12, "-CFG"))
+    ]
+    assert found == [
+        Distilled("hyper", 8),
+        Distilled("hyper", 8, guided=True),
+        Distilled("hyper", 12, guided=True),
+    ]
 
 
 def test_metadata_come_before_the_name():

@@ -624,8 +624,10 @@ def test_uses_are_counted_with_the_newest_picture_of_each(history: History, fold
         "model": "postcard",
         "loras": [{"name": "ink", "enabled": False}, {"name": "paper"}],
         "controls": [{"model": "edges"}, {"model": None}],
+        "vae": "clear",
     }
-    write_picture(folder / "late.png", later, made=datetime(2026, 5, 6))
+    made = datetime(2026, 5, 6)
+    write_picture(folder / "late.png", later, made=made, embeddings=("fog", "sub/mist"))
     late = history.add(folder / "late.png")
     hill = history.search(HistoryQuery("hill")).pictures[0].id
     models = history.uses("model")
@@ -638,6 +640,11 @@ def test_uses_are_counted_with_the_newest_picture_of_each(history: History, fold
         "paper": (1, late),
     }
     assert [*history.uses("controlnet")] == ["edges"]
+    assert {name: use.newest for name, use in history.uses("vae").items()} == {"clear": late}
+    assert sorted(history.uses("embedding")) == ["fog", "sub/mist"]
+    assert history.search(HistoryQuery(vae="clear")).pictures[0].id == late
+    assert history.search(HistoryQuery(embedding="fog")).pictures[0].id == late
+    assert history.search(HistoryQuery(embedding="fo")).total == 0
     assert history.search(HistoryQuery(lora="ink")).total == 1
     assert history.search(HistoryQuery(lora="ink'")).total == 0
     assert history.search(HistoryQuery(controlnet="edges")).pictures[0].id == late

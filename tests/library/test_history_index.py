@@ -31,6 +31,7 @@ def picture(name: str, *, made: str = "2026-05-04T12:00:00.000000") -> Picture:
         negative_prompt=None,
         model="postcard",
         seed=5,
+        embeddings=None,
         settings="{}",
         broken=None,
     )

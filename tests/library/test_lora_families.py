@@ -29,6 +29,8 @@ def facts_of(layers: dict[str, int], **said: str) -> LoraFacts:
         ({"base_model.model.layers.0.adaLN_modulation.0": 256}, "Z-Image"),
         ({"transformer.transformer_blocks.0.img_mlp.net.0.proj": 3072}, "Qwen-Image"),
         ({"lora_unet_transformer_blocks_0_txt_mod_1": 3072}, "Qwen-Image"),
+        ({"lycoris_transformer_blocks_0_attn_to_q": 3072}, "Flux"),
+        ({"lycoris_single_transformer_blocks_0_attn_to_q": 3072}, "Flux"),
         ({JOINT.format(0): 3072, JOINT.format(19): 3072}, "Qwen-Image"),
         ({JOINT.format(0): 3072, JOINT.format(18): 3072}, "Flux"),
         ({JOINT.format(0): 2432, JOINT.format(19): 2432}, "SD 3"),
@@ -39,6 +41,27 @@ def test_a_lora_is_known_by_its_layers_and_their_widths(
 ) -> None:
     facts = facts_of(layers)
     assert (facts.family, facts.parts) == (family, ("transformer",))
+
+
+@pytest.mark.parametrize(
+    ("layer", "first", "second", "family"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", {"w1": (8, 8)}, {"w2": (2304, 768)}, "Flux 2"),
+        ("lora_unet_double_blocks_0_img_attn_qkv", {"w1": (8, 8)}, {"w2": (1152, 384)}, "Flux"),
+        (
+            "lycoris_transformer_blocks_0_attn_to_q",
+            {"w1_a": (16, 4), "w1_b": (4, 16)},
+            {"w2_a": (152, 4), "w2_b": (4, 152)},
+            "SD 3",
+        ),
+    ],
+)
+def test_a_lokr_is_as_wide_as_the_product_of_its_factors(
+    layer: str, first: dict[str, tuple[int, ...]], second: dict[str, tuple[int, ...]], family: str
+) -> None:
+    shapes = {f"{layer}.lokr_{end}": shape for end, shape in (first | second).items()}
+    facts = read_facts(Header(shapes, {}, 0), None, file="a.safetensors")
+    assert (facts.family, facts.kind, facts.parts) == (family, "lokr", ("transformer",))
 
 
 def test_where_both_fluxes_have_such_layers_the_metadata_decide() -> None:

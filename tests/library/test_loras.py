@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from tests.work import files_opened, lines_run
 from webui.errors import BrokenFileError, NotFoundError
+from webui.library.distilled import Distilled
 from webui.library.hashes import HashBook
+from webui.library.headers import Header, header_in
 from webui.library.loras import LoraCard, LoraShelf
 
 ATTN2 = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -46,6 +49,11 @@ def shelf(tmp_path: Path, folder: Path) -> LoraShelf:
 def only(shelf: LoraShelf) -> LoraCard:
     (card,) = shelf.cards()
     return card
+
+
+def test_a_folder_tells_of_a_file_that_is_called_as_everywhere(shelf: LoraShelf, folder: Path):
+    put(folder / "lcm-lora-sdv1-5" / "pytorch_lora_weights.safetensors", kohya())
+    assert only(shelf).facts.distilled == Distilled("lcm", 6)
 
 
 def test_a_card_tells_what_the_header_says(shelf: LoraShelf, folder: Path):
@@ -87,6 +95,17 @@ def test_a_card_tells_what_the_header_says(shelf: LoraShelf, folder: Path):
         ({"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (4, 3072)}, "Flux", "lora"),
         ({"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (4, 1536)}, "SD 3", "lora"),
         ({"lora_unet_joint_blocks_0_x.lora_down.weight": (4, 1536)}, "SD 3", "lora"),
+        (
+            {
+                "diffusion_model.input_blocks.4.1.attn2.to_k.lora_up.weight": (320, 4),
+                "diffusion_model.input_blocks.4.1.attn2.to_k.lora_down.weight": (4, 2048),
+            },
+            "SDXL",
+            "lora",
+        ),
+        ({f"lycoris_{ATTN2}.lokr_w1": (4, 4)}, "unknown", "lokr"),
+        ({"double_blocks.0.processor.qkv_lora1.down.weight": (16, 3072)}, "Flux", "lora"),
+        ({"single_blocks.0.processor.proj_lora.down.weight": (16, 15360)}, "Flux", "lora"),
         ({"unet.down_blocks.0.attn2.to_k.lora_A.weight": (8, 768)}, "SD 1", "lora"),
         ({"unet.a.attn2.processor.to_k_lora.down.weight": (8, 768)}, "SD 1", "lora"),
         (
@@ -107,7 +126,6 @@ def test_a_card_tells_what_the_header_says(shelf: LoraShelf, folder: Path):
         ),
         ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": (4, 3840)}, "Z-Image", "lora"),
         ({"lora_unet_layers_0_feed_forward_w1.lora_down.weight": (4, 3840)}, "Z-Image", "lora"),
-        ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": (4, 2304)}, "unknown", "lora"),
         ({"transformer_blocks.0.img_mlp.net.2.lora_A.weight": (4, 12288)}, "Qwen-Image", "lora"),
         (
             {"lora_unet_transformer_blocks_0_txt_mod_1.lora_down.weight": (4, 1)},
@@ -133,6 +151,23 @@ def test_family_and_kind(
     put(folder / "a.safetensors", shapes)
     facts = only(shelf).facts
     assert (facts.family, facts.kind, facts.problem) == (family, kind, None)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        # Wan as ComfyUI and as kohya have it.
+        "diffusion_model.blocks.0.self_attn.q.lora_A",
+        "lora_unet_blocks_0_self_attn_q.lora_down",
+    ],
+)
+def test_one_for_models_that_are_not_served_says_so(shelf: LoraShelf, folder: Path, layer: str):
+    put(folder / "a.safetensors", {f"{layer}.weight": (4, 2304)})
+    problem = only(shelf).facts.problem
+    assert problem is not None
+    assert problem.startswith(
+        "a.safetensors is a LoRA for a kind of model that is not served: take"
+    )
 
 
 def test_where_the_names_do_not_tell_the_family_the_metadata_do(shelf: LoraShelf, folder: Path):
@@ -223,22 +258,60 @@ def test_hashes_are_those_other_tools_know(shelf: LoraShelf, folder: Path):
     assert again.exists()
 
 
-def test_a_thousand_files_are_listed_quickly_and_by_the_next_process_too(
-    shelf: LoraShelf, folder: Path, tmp_path: Path
+def test_for_all_its_hashes_a_file_is_read_once(
+    shelf: LoraShelf, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    put(folder / "ink.safetensors", kohya())
+    card = only(shelf)
+    read: list[Path] = []
+    true: Any = HashBook.digests
+
+    def digests(self: HashBook, path: Path, *rest: Any) -> list[str]:
+        read.append(path)
+        return true(self, path, *rest)
+
+    monkeypatch.setattr(HashBook, "digests", digests)
+    shelf.hashes(card)
+    assert read == [card.path]
+
+
+def test_a_thousand_files_are_read_once_and_by_the_next_process_not_at_all(
+    shelf: LoraShelf, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As they come from a trainer: alike but for their metadata, and so looked through once."""
     module = "up_blocks_1_attentions_2_transformer_blocks_0_attn1_to_out_0"
-    shapes = {f"lora_unet_{n}_{module}.lora_down.weight": (1, 1) for n in range(400)}
-    data = put(folder / "0.safetensors", shapes).read_bytes()
-    for n in range(1, 1000):
-        (folder / f"{n}.safetensors").write_bytes(data)
-    took: list[float] = []
-    for one in (shelf, shelf, LoraShelf((folder,), HashBook(tmp_path / "state" / "hashes.json"))):
-        began = time.process_time()
-        assert len(one.cards()) == 1000
-        took.append(time.process_time() - began)
-    assert took[0] < 4
-    assert took[1] < 0.4
-    assert took[2] < 0.4
+    shapes = {
+        f"lora_unet_{n}_{module}.{end}": (1, 1)
+        for n in range(40)
+        for end in ("alpha", "lora_down.weight", "lora_up.weight")
+    }
+    kinds = [
+        put(
+            folder / f"{n}.safetensors",
+            shapes,
+            ss_tag_frequency=json.dumps({"1_a": {f"tag {n} {m}": m for m in range(500)}}),
+        )
+        for n in range(4)
+    ]
+    for n in range(4, 1000):
+        (folder / f"{n}.safetensors").hardlink_to(kinds[n % 4])
+    looked_through: list[str] = []
+
+    def looking(text: bytes, *, size: int | None, file: str) -> Header:
+        looked_through.append(file)
+        return header_in(text, size=size, file=file)
+
+    monkeypatch.setattr("webui.library.alike.header_in", looking)
+    cache = tmp_path / "state" / "loras.json"
+    opened = files_opened(monkeypatch)
+    assert len(shelf.cards()) == 1000
+    assert sorted(path for path in opened if path != cache) == sorted(folder.iterdir())
+    assert len(looked_through) == 1
+    again = LoraShelf((folder,), HashBook(tmp_path / "state" / "hashes.json"))
+    opened.clear()
+    for one in (shelf, again):
+        assert lines_run(one.cards) < 100 * 1000
+    assert opened == [cache]
 
 
 def test_a_changed_file_is_read_again_and_one_that_went_is_forgotten(

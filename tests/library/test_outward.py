@@ -7,7 +7,9 @@ from collections.abc import Generator
 import pytest
 
 from tests.library.download_server import DownloadServer, serving
-from webui.library.outward import MOST_REDIRECTS, CutError, FetchError, Outward, is_public
+from webui.library.far_ends import is_public
+from webui.library.fetch_errors import CutError, FetchError
+from webui.library.outward import MOST_REDIRECTS, Outward
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from webui.comparison import apply, differences
 from webui.errors import BadRequestError, NotFoundError, StorageError
+from webui.generation.families import SD1
 from webui.generation.samplers import check_sampler
+from webui.generation.sampling import sampling_of
 from webui.library import presets
 from webui.library.presetfile import Draft, make_draft
 from webui.library.presets import NameTakenError, PresetShelf, file_name
@@ -284,8 +286,13 @@ def test_at_least_ten_presets_are_shipped_and_none_is_broken():
     assert len(listing.presets) == len(SHIPPED) >= 10
 
 
+@pytest.fixture(scope="module")
+def lexicon() -> Lexicon:
+    return Lexicon.load()
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_preset_says_what_it_is_for_and_can_be_run(path: Path):
+def test_a_shipped_preset_says_what_it_is_for_and_can_be_run(path: Path, lexicon: Lexicon):
     shelf = PresetShelf(ROOT / "presets", ROOT / "presets" / "nobody")
     (preset,) = (one for one in shelf.listing().presets if one.file == path.name)
     assert preset.file == file_name(preset.name)
@@ -294,5 +301,6 @@ def test_a_shipped_preset_says_what_it_is_for_and_can_be_run(path: Path):
     then = apply(now, preset.request, preset.request)
     assert differences(now, preset.request)
     assert "a harbour" in then.prompt
-    check_sampler(then.sampler, then.schedule, then.steps)
-    assert Lexicon.load().cues(f"{then.prompt}, {then.negative_prompt}") == frozenset()
+    run = sampling_of(then, SD1.own)
+    check_sampler(run.sampler, run.schedule, run.steps)
+    assert lexicon.cues(f"{then.prompt}, {then.negative_prompt}") == frozenset()

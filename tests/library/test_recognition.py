@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.library import weights as w
-from webui.library.components import COMPONENTS, users_of
+from tests.work import lines_run
+from webui.library.components import COMPONENTS
 from webui.library.distilled import Distilled
 from webui.library.headers import Header, read_header
 from webui.library.recognition import Recognised, recognise
 
 UNET = "model.diffusion_model."
+COSXL = {"edm_vpred.sigma_max": (), "edm_vpred.sigma_min": ()}
 
 
 class Look:
@@ -123,12 +124,48 @@ def test_a_denoiser_alone_lacks_everything_else(
         (w.flux() | {"distilled_guidance_layer.in_proj.bias": (5120,)}, "is a Chroma model"),
         ({"head.modulation": (1, 2, 1536)}, "is a Wan video model"),
         (w.sdxl() | {"edm_mean": (1, 4, 1, 1)}, "is a Playground 2.5 model"),
+        (w.sdxl() | COSXL, "is a CosXL model"),
+        (w.sdxl(8) | COSXL, "is a CosXL model"),
+        (
+            {"difference": (), "control_model.input_hint_block.0.weight": (16, 3, 3, 3)},
+            "is a ControlNet stored as its difference from a model",
+        ),
+        (
+            {
+                "control_img_in.weight": (3072, 132),
+                "control_blocks.0.after_proj.weight": (3072, 3072),
+            },
+            "is a Fun ControlNet by Alibaba PAI for Qwen-Image",
+        ),
+        (
+            {
+                "control_img_in.weight": (6144, 260),
+                "control_transformer_blocks.0.after_proj.weight": (6144, 6144),
+            },
+            "is a Fun ControlNet by Alibaba PAI for FLUX.2",
+        ),
         ({"ip_adapter.1.to_k_ip.weight": (320, 768)}, "is an IP-Adapter"),
         ({"conv_first.weight": (64, 3, 3, 3)}, "is an upscaler"),
         ({"some.weight": (3, 3)}, "holds nothing that is known here"),
         (w.t5(languages=True), "is a T5 that no served model uses"),
         (w.language_model(1024, 28, query_norm=True), "no served model uses"),
+        (w.language_model(2560, 36, query_norm=True, vocabulary=217_204), "217,204 tokens"),
+        (w.language_model(2560, 34, query_norm=True, vocabulary=262_208), "262,208 tokens"),
+        (w.qwen3_vl(2560), "is Qwen3-VL, a language model that no served model uses"),
+        (w.qwen3_vl(4096), "is Qwen3-VL, a language model that no served model uses"),
+        (w.qwen3_vl(2560, "visual."), "is Qwen3-VL, a language model that no served model uses"),
+        (w.clip(768, 12, 248), "is a Long-CLIP of 248 positions"),
         (w.vae(8), "is a VAE of 8 channels"),
+        (w.wan_vae(48, 1024, 12), "is Wan 2.2's VAE"),
+        (w.wan_vae(64), "is a VAE of 64 channels"),
+        (w.wan_vae(colours=4), "whose pictures have 4 channels"),
+        (
+            {
+                "decoder.mid_block.resnets.0.norm1.gamma": (1024, 1, 1, 1),
+                "decoder.conv_in.weight": (1024, 48, 3, 3, 3),
+            },
+            "is Wan 2.2's VAE",
+        ),
         ({"lora_controlnet": (1,), "input_hint_block.0.weight": (16, 3, 3, 3)}, "Control-LoRA"),
     ],
 )
@@ -156,11 +193,22 @@ def test_a_part_of_a_split_file_says_so(look: Look):
         (w.vae(16), "sd3_vae.safetensors", "vae-sd3"),
         (w.vae(32), "flux2-vae.safetensors", "vae-flux2"),
         (
-            {
-                "decoder.conv1.weight": (384, 16, 3, 3, 3),
-                "decoder.middle.0.residual.0.gamma": (384, 1, 1, 1),
-            },
+            w.vae(32) | {"decoder.conv_in.weight": (384, 32, 3, 3)},
+            "full_encoder_small_decoder.safetensors",
+            "vae-flux2",
+        ),
+        (
+            w.wan_vae(),
             "qwen_image_vae.safetensors",
+            "vae-qwen",
+        ),
+        (
+            {
+                "decoder.mid_block.resnets.0.norm1.gamma": (384, 1, 1, 1),
+                "decoder.conv_in.weight": (384, 16, 3, 3, 3),
+                "decoder.conv_out.bias": (3,),
+            },
+            "diffusion_pytorch_model.safetensors",
             "vae-qwen",
         ),
     ],
@@ -185,19 +233,24 @@ def test_a_vae_is_known_by_its_channels_then_by_its_name(
         (w.language_model(2560, 36, query_norm=True), "qwen3-4b"),
         (w.language_model(4096, 36, query_norm=True), "qwen3-8b"),
         (
-            w.language_model(3584, 28, query_norm=False, prefix="model.language_model."),
+            w.language_model(
+                3584,
+                28,
+                query_norm=False,
+                prefix="model.language_model.",
+                vocabulary=152_064,
+            ),
             "qwen2.5-vl-7b",
         ),
         (w.language_model(5120, 40, query_norm=False, vocabulary=131072), "mistral-small"),
     ],
 )
-def test_a_text_encoder_is_known_and_who_uses_it(look: Look, shapes: w.Shapes, component: str):
+def test_a_text_encoder_is_known_and_used_by_something(
+    look: Look, shapes: w.Shapes, component: str
+):
     known = look(shapes)
     assert (known.kind, known.component, known.problem) == ("text encoder", component, None)
-    assert known.component is not None
-    users = list(users_of(known.component))
-    assert users
-    assert all(COMPONENTS[config][part] == component for config, part in users)
+    assert any(component in parts.values() for parts in COMPONENTS.values())
 
 
 @pytest.mark.parametrize(
@@ -219,6 +272,8 @@ def test_a_text_encoder_is_known_and_who_uses_it(look: Look, shapes: w.Shapes, c
             "lora",
             "SDXL",
         ),
+        # As XLabs have them.
+        ({"double_blocks.0.processor.qkv_lora1.down.weight": (16, 3072)}, "lora", "Flux"),
         (
             w.under("control_model.", w.ldm_unet(768))
             | {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)},
@@ -239,14 +294,14 @@ def test_what_belongs_to_a_model_is_known_with_its_family(
     assert (known.kind, known.family, known.problem) == (kind, family, None)
 
 
-def test_a_lora_that_takes_a_picture_names_its_configuration(look: Look):
+def test_a_lora_that_takes_a_picture_is_a_controlnet(look: Look):
     known = look(
         {
             "transformer.x_embedder.lora_A.weight": (128, 128),
             "transformer.single_transformer_blocks.0.proj_mlp.lora_A.weight": (128, 3072),
         }
     )
-    assert (known.kind, known.family, known.config) == ("lora", "Flux", "flux-control")
+    assert (known.kind, known.family, known.config) == ("controlnet", "Flux", "flux-control")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +331,112 @@ def test_a_packing_that_is_not_read_says_so(look: Look):
     known = look(flux | {"double_blocks.0.img_attn.qkv.weight_scale_2": (1,)}, dtypes=packed)
     assert known.precision == "nvfp4"
     assert "is stored as nvfp4" in (known.problem or "")
+
+
+def test_a_denoiser_that_is_packed_in_part_is_refused(look: Look):
+    shapes, types = w.nvfp4(w.flux(), ("double_blocks.0.img_attn.qkv",))
+    known = look(shapes, dtype="BF16", dtypes=types)
+    assert (known.config, known.precision) == ("flux-dev", "nvfp4")
+    assert "is stored as nvfp4" in (known.problem or "")
+
+
+QWEN3 = w.language_model(2560, 36, query_norm=True)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
+@pytest.mark.parametrize("layers", [1, 30])
+def test_a_text_encoder_that_is_packed_in_part_is_refused(look: Look, dtype: str, layers: int):
+    """As `qwen_3_4b_fp8_mixed` and `qwen_3_4b_fp4_mixed`, of which most is of other types."""
+    names = tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(layers))
+    shapes, types = w.nvfp4(QWEN3, names)
+    known = look(shapes, "qwen_3_4b_fp4_mixed.safetensors", dtype, types)
+    assert (known.kind, known.component, known.precision) == ("text encoder", "qwen3-4b", "nvfp4")
+    assert "is stored as nvfp4, which is not read here" in (known.problem or "")
+
+
+def test_a_t5_in_four_bits_is_refused(look: Look):
+    """As Nunchaku packs it, four numbers to one of 16 bits, beside a table that is the most."""
+    shapes = w.t5(depth=2)
+    packed = [name for name in shapes if ".SelfAttention." in name and "relative" not in name]
+    types: dict[str, str] = {}
+    for name in packed:
+        rows, width = shapes.pop(name)
+        layer = name.removesuffix(".weight")
+        shapes |= {
+            f"{layer}.qweight": (rows // 4, width),
+            f"{layer}.scales": (width // 128, rows),
+            f"{layer}.scaled_zeros": (width // 128, rows),
+        }
+        types[f"{layer}.qweight"] = "I16"
+    known = look(shapes, "awq-int4-flux.1-t5xxl.safetensors", "BF16", types)
+    assert (known.component, known.precision) == ("t5-xxl", "int4")
+    assert "is stored as int4" in (known.problem or "")
+
+
+def test_a_text_encoder_in_eight_bits_of_no_known_kind_is_refused(look: Look):
+    layer = "model.layers.0.self_attn.q_proj"
+    scale = {f"{layer}.weight_scale": (2560, 1), f"{layer}.comfy_quant": (30,)}
+    types = {f"{layer}.weight": "I8", f"{layer}.comfy_quant": "U8"}
+    known = look(QWEN3 | scale, dtype="BF16", dtypes=types)
+    assert "is stored as int8" in (known.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("scale", "shape", "dtype", "stored"),
+    [
+        # As Qwen publishes its models, and as ComfyUI writes them for the newest cards.
+        (".weight_scale_inv", (20, 20), "BF16", "fp8 in blocks"),
+        (".weight_scale", (2560, 80), "U8", "mxfp8"),
+        (".weight_scale", (), "F32", None),
+    ],
+)
+def test_fp8_with_a_scale_for_each_block_is_refused(
+    look: Look, scale: str, shape: tuple[int, ...], dtype: str, stored: str | None
+):
+    layer = "model.layers.0.self_attn.q_proj"
+    types = {f"{layer}.weight": "F8_E4M3", f"{layer}{scale}": dtype}
+    known = look(QWEN3 | {f"{layer}{scale}": shape}, dtype="BF16", dtypes=types)
+    assert known.precision == (stored or "bf16")
+    assert (known.problem is None) == (stored is None)
+
+
+def test_text_encoders_with_a_tokenizer_or_packed_by_bitsandbytes_are_read(look: Look):
+    """What lies beside their weights in bytes is no weight that is packed another way."""
+    scales = {
+        "scaled_fp8": (2,),
+        "spiece_model": (791_656,),
+        "encoder.block.0.layer.0.SelfAttention.q.scale_weight": (1,),
+    }
+    types = dict.fromkeys(scales, "F32") | {"spiece_model": "U8"}
+    known = look(w.t5() | scales, dtype="F8_E4M3", dtypes=types)
+    assert (known.component, known.precision, known.problem) == ("t5-xxl", "fp8", None)
+    shapes, types = w.bnb_nf4(QWEN3)
+    known = look(shapes, dtypes=types)
+    assert (known.component, known.precision, known.problem) == ("qwen3-4b", "nf4", None)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tokens", "says"),
+    [
+        ("qwen3", 151_936, None),
+        ("qwen3vl", 151_936, "is Qwen3-VL"),
+        ("qwen3", 217_204, "217,204 tokens"),
+    ],
+)
+def test_a_gguf_text_encoder_is_told_from_its_kin(
+    tmp_path: Path, architecture: str, tokens: int, says: str | None
+):
+    shapes: w.Shapes = {
+        "token_embd.weight": (tokens, 2560),
+        "blk.0.attn_norm.weight": (2560,),
+        "blk.0.attn_q_norm.weight": (128,),
+    }
+    texts = {"general.architecture": architecture}
+    path = w.put_gguf(tmp_path / "Qwen3-4B-Q8_0.gguf", shapes, texts=texts)
+    known = recognise(read_header(path), file=path.name)
+    assert known.component == ("qwen3-4b" if says is None else None)
+    assert (known.problem is None) == (says is None)
+    assert (says or "") in (known.problem or "")
 
 
 @pytest.mark.parametrize(
@@ -329,8 +490,46 @@ def test_v_prediction_and_zero_snr_by_metadata_marks_and_name(
 
 
 @pytest.mark.parametrize(
+    ("shapes", "name", "metadata"),
+    [
+        (w.flux(), "flux1-kontext-dev", {}),
+        (w.flux(), "flux1-dev-kontext_fp8_scaled", {}),
+        (w.flux(), "meadow", {"modelspec.title": "FLUX.1-Kontext-dev"}),
+        (w.qwen_image(), "qwen_image_edit_2509_fp8_e4m3fn", {}),
+    ],
+)
+def test_models_that_change_pictures_as_told_are_refused(
+    look: Look, shapes: w.Shapes, name: str, metadata: dict[str, str]
+):
+    known = look(shapes, f"{name}.safetensors", metadata=metadata)
+    assert "changes pictures as it is told; that is not served." in (known.problem or "")
+    assert look(shapes, "edited_meadow.safetensors").problem is None
+
+
+def test_fine_tunes_of_sdxl_are_sdxl(look: Look):
+    for name in ("Illustrious-XL-v2.0", "waiNSFWIllustrious_v140", "ponyDiffusionV6XL"):
+        known = look(w.sdxl(), f"{name}.safetensors")
+        assert (known.config, known.prediction, known.distilled) == ("sdxl", "epsilon", None)
+    marks = dict.fromkeys(("v_pred", "ztsnr"), (0,))
+    known = look(w.sdxl() | marks, "NoobAI-XL-Vpred-v1.0.safetensors")
+    assert (known.config, known.prediction, known.zero_snr) == ("sdxl", "v_prediction", True)
+
+
+def test_a_unet_that_takes_guidance_in_says_how_wide(look: Look):
+    layer = {f"{UNET}time_embedding.cond_proj.weight": (320, 256)}
+    assert look(w.sd1() | layer).guidance_width == 256
+    assert look(w.sd1()).guidance_width == 0
+
+
+def test_one_step_lightning_predicts_the_picture_itself(look: Look):
+    known = look(w.sdxl(), "sdxl_lightning_1step_x0.safetensors")
+    assert (known.prediction, known.distilled) == ("sample", Distilled("lightning", 1))
+
+
+@pytest.mark.parametrize(
     ("name", "metadata", "config"),
     [
+        ("sd_turbo", {}, "sd2"),
         ("v2-1_768-ema-pruned", {}, "sd2-v"),
         ("v2-1_512-ema-pruned", {}, "sd2"),
         ("512-base-ema", {}, "sd2"),
@@ -408,11 +607,11 @@ def test_real_names_with_shapes_that_nobody_has_raise_nothing(
     assert known.config is None or known.kind in ("model", "denoiser", "vae", "lora")
 
 
-def test_the_largest_header_takes_less_than_50_ms(tmp_path: Path):
-    path = w.put(tmp_path / "meadow.safetensors", w.sdxl())
-    took: list[float] = []
-    for _ in range(5):
-        began = time.process_time()
+def test_the_largest_header_is_gone_through_a_few_times_and_not_more(tmp_path: Path):
+    shapes = w.sdxl()
+    path = w.put(tmp_path / "meadow.safetensors", shapes)
+
+    def look() -> None:
         assert recognise(read_header(path), file=path.name).config == "sdxl"
-        took.append(time.process_time() - began)
-    assert min(took) < 0.05
+
+    assert lines_run(look) < 20 * len(shapes)

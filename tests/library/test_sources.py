@@ -14,6 +14,8 @@ from webui.library.sources import AddressSource, CivitaiSource, HubSource, Sourc
         ("  <https://huggingface.co/someone/meadow> ", HubSource("someone/meadow")),
         ("huggingface.co/someone/meadow/tree/main", HubSource("someone/meadow")),
         ("hf.co/someone/meadow", HubSource("someone/meadow")),
+        ("someone/meadow/tokenizer_2/", HubSource("someone/meadow", "tokenizer_2")),
+        ("someone/meadow/tree/fp16/vae", HubSource("someone/meadow", "vae", "fp16")),
         ("someone/meadow/vae/a b.safetensors", HubSource("someone/meadow", "vae/a b.safetensors")),
         (
             "https://huggingface.co/someone/meadow/blob/fp16/a%20b.safetensors?x=1#y",
@@ -24,7 +26,7 @@ from webui.library.sources import AddressSource, CivitaiSource, HubSource, Sourc
         ("https://civitai.com/api/download/models/7", CivitaiSource(7, None)),
         (
             "https://civitai.com/api/download/models/7?type=Model",
-            AddressSource("https://civitai.com/api/download/models/7?type=Model"),
+            CivitaiSource(7, None, "type=Model"),
         ),
         ("https://example.com/a#b", AddressSource("https://example.com/a")),
     ],

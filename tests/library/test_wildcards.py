@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from tests.work import files_opened, lines_run
 from webui.errors import BadRequestError, NotFoundError
 from webui.library.wildcards import MAX_BYTES, WildcardShelf
 
@@ -33,6 +36,36 @@ def test_a_list_is_the_lines_of_a_text_file(folder: Path) -> None:
     assert lists.names == ("[odd]", "colour", "light/cold", "light/warm")
     assert lists.lines("colour") == ("red", "green")
     assert lists.lines("[odd]") == ("odd",)
+
+
+TEXTS = st.lists(st.sampled_from([*"ab# \n\r\t\u2028é{}_", "\r\n", "\ufeff"])).map("".join)
+
+
+def held_in(folder: Path, name: str) -> tuple[str, ...]:
+    try:
+        return WildcardShelf((folder,)).now().lines(name)
+    except BadRequestError as error:
+        return () if "empty list" in error.message else (error.message,)
+
+
+@settings(max_examples=50)
+@given(st.lists(TEXTS, min_size=1, max_size=3), st.sampled_from(["\n", "\r\n", "\r"]))
+@example(["a\n a \n#b", "b"], "\n")
+def test_what_lists_hold_is_each_text_of_theirs_once_in_order(texts: list[str], end: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        held: list[str] = []
+        for number, text in enumerate(texts):
+            put(folder, f"list{number}.txt", text)
+            lines = held_in(folder, f"list{number}")
+            assert all(line == line.strip() and line[0] != "#" for line in lines)
+            assert len(set(lines)) == len(lines)
+            assert set("".join(lines)) <= set(text)
+            held += [line for line in lines if line not in held]
+            # However they are parted, and with comments between them, they are the same.
+            put(folder, f"again/{number}.txt", f"{end}#x{end}".join(["#", *lines]))
+            assert held_in(folder, f"again/{number}") == lines
+        assert held_in(folder, "list?") == tuple(held)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +139,20 @@ def test_lists_stay_what_they_were_during_a_job_and_change_for_the_next(folder: 
     assert shelf.now().lines("colour") == ("violet, quite another length",)
 
 
-def test_a_thousand_lists_are_found_at_once(tmp_path: Path) -> None:
+def test_a_thousand_lists_are_each_read_once_and_only_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(1_000):
         put(tmp_path, f"{number % 10}/{number}.txt", "a\nb")
     shelf = WildcardShelf((tmp_path,))
-    began = time.process_time()
-    assert len(shelf.now().names) == 1_000
+    opened = files_opened(monkeypatch)
+
+    def look() -> None:
+        assert len(shelf.now().names) == 1_000
+        assert shelf.now().lines("1/1") == ("a", "b")
+
+    assert lines_run(look) < 50 * 1_000
+    assert opened == [tmp_path / "1" / "1.txt"]
     assert shelf.now().lines("*") == ("a", "b")
-    assert time.process_time() - began < 1
+    # Of so many, not all are kept.
+    assert len(opened) == 1_000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 Shapes = dict[str, tuple[int, ...]]
 
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "U8": 1, "I8": 1, "F64": 8}
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "U8": 1, "I8": 1, "I16": 2, "F64": 8}
 
 
 def put(
@@ -295,11 +295,24 @@ def vae(channels: int = 4) -> Shapes:
     return shapes
 
 
-def clip(width: int, depth: int) -> Shapes:
+def wan_vae(channels: int = 16, width: int = 384, colours: int = 3) -> Shapes:
+    """The VAE of Wan, which is Qwen-Image's too: what is around its blocks."""
+    return {
+        "encoder.conv1.weight": (width // 4, colours, 3, 3, 3),
+        "conv2.weight": (channels, channels, 1, 1, 1),
+        "decoder.conv1.weight": (width, channels, 3, 3, 3),
+        "decoder.conv1.bias": (width,),
+        "decoder.middle.0.residual.0.gamma": (width, 1, 1, 1),
+        "decoder.head.2.weight": (colours, width // 4, 3, 3, 3),
+        "decoder.head.2.bias": (colours,),
+    }
+
+
+def clip(width: int, depth: int, positions: int = 77) -> Shapes:
     """CLIP as transformers has it."""
     shapes: Shapes = {
         "text_model.embeddings.token_embedding.weight": (49408, width),
-        "text_model.embeddings.position_embedding.weight": (77, width),
+        "text_model.embeddings.position_embedding.weight": (positions, width),
         **_norm("text_model.final_layer_norm", width),
     }
     for n in range(depth):
@@ -357,6 +370,37 @@ def language_model(
         if query_norm:
             shapes |= {f"{begin}.self_attn.{what}_norm.weight": (128,) for what in "qk"}
     return under(prefix, shapes)
+
+
+def qwen3_vl(width: int, prefix: str = "model.visual.") -> Shapes:
+    """Qwen3-VL as ComfyUI has it: Qwen3 by its sizes, with an encoder of pictures beside."""
+    visual: Shapes = {
+        "deepstack_merger_list.0.norm.weight": (4096,),
+        "merger.linear_fc2.weight": (width, 4096),
+    }
+    return language_model(width, 36, query_norm=True) | under(prefix, visual)
+
+
+def nvfp4(shapes: Shapes, layers: tuple[str, ...]) -> tuple[Shapes, dict[str, str]]:
+    """Shapes and types of a model of which ComfyUI has packed these layers, two numbers to a byte,
+    each sixteen with a scale."""
+    packed = dict(shapes)
+    types: dict[str, str] = {}
+    for layer in layers:
+        rows, width = shapes[f"{layer}.weight"]
+        packed |= {
+            f"{layer}.weight": (rows, width // 2),
+            f"{layer}.weight_scale": (rows, width // 16),
+            f"{layer}.weight_scale_2": (),
+            f"{layer}.comfy_quant": (19,),
+        }
+        types |= {
+            f"{layer}.weight": "U8",
+            f"{layer}.weight_scale": "F8_E4M3",
+            f"{layer}.weight_scale_2": "F32",
+            f"{layer}.comfy_quant": "U8",
+        }
+    return packed, types
 
 
 def bnb_nf4(shapes: Shapes, but: tuple[str, ...] = ()) -> tuple[Shapes, dict[str, str]]:

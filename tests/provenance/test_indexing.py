@@ -21,12 +21,18 @@ def test_a_picture_without_a_recipe_has_its_size(tmp_path: Path, kind: str):
 
 def test_our_own_recipe_and_the_size(tmp_path: Path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    recipe = json.dumps({"schema": 1, "request": {"prompt": "a hill", "steps": 20, "seed": 3}})
+    recipe = json.dumps(
+        {
+            "schema": 1,
+            "request": {"prompt": "a hill", "steps": 20, "seed": 3},
+            "embeddings": [{"name": "fog", "sha256": "0" * 64}],
+        }
+    )
     (tmp_path / "a.png").write_bytes(insert_text((tmp_path / "a.png").read_bytes(), {KEY: recipe}))
     found = read_for_history(tmp_path / "a.png")
     assert (found.width, found.height) == (40, 30)
-    # The step count is the default: what the file names is kept, so that presets can match it.
     assert found.request == {"prompt": "a hill", "steps": 20, "seed": 3}
+    assert found.embeddings == ("fog",)
 
 
 def test_what_is_no_picture_is_one_sentence(tmp_path: Path):

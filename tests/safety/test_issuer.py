@@ -11,7 +11,7 @@ from joserfc import jwt
 from tests.safety.provider import CLIENT, Provider, providing, query_of
 from webui.errors import BadRequestError, GateError
 from webui.levels import Level
-from webui.library.outward import is_safe
+from webui.library.far_ends import is_safe
 from webui.safety.fetching import (
     ANSWER_SECONDS,
     KEPT_SECONDS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.disguises import DISGUISES
 from tests.safety.stubs import PLACEHOLDERS, placeholder_lexicon
+from tests.work import lines_run
 from webui.errors import BadRequestError, GuardError
 from webui.request import MAX_PROMPT_CHARACTERS
 from webui.safety.normaliser import Normaliser, by_sound, is_uncased
@@ -291,17 +291,20 @@ def test_a_word_that_stands_alone_is_found_in_any_company(before: str, after: st
     )
 
 
-def cpu_seconds(lexicon: Lexicon, text: str) -> float:
-    began = time.thread_time()
-    with suppress(BadRequestError):
-        lexicon.cues(text)
-    return time.thread_time() - began
+def work(text: str) -> int:
+    """The lines that the shipped lexicon takes for a text."""
+
+    def look() -> None:
+        with suppress(BadRequestError):
+            SHIPPED.cues(text)
+
+    return lines_run(look)
 
 
-def test_a_usual_prompt_takes_less_than_two_milliseconds() -> None:
-    times = sorted(cpu_seconds(SHIPPED, line) for line in benign_lines(1_000))
-    assert statistics.median(times) < 0.002
-    assert times[989] < 0.010
+def test_a_usual_prompt_is_little_work() -> None:
+    lines = sorted(map(work, benign_lines(100)))
+    assert statistics.median(lines) < 4_000
+    assert lines[-1] < 15_000
 
 
 @pytest.mark.parametrize(
@@ -310,9 +313,9 @@ def test_a_usual_prompt_takes_less_than_two_milliseconds() -> None:
      "(a:1.2)", "<", "(", " ", "a:  ", "BREAK ", "aged of ", "1 year ", "&amp;", "\u0301", "glim ",
      "a1@", "Ã©", "..", "remove "],
 )  # fmt: skip
-def test_no_text_of_the_longest_prompt_takes_long(unit: str) -> None:
+def test_no_text_of_the_longest_prompt_is_much_work(unit: str) -> None:
     text = (unit * MAX_PROMPT_CHARACTERS)[:MAX_PROMPT_CHARACTERS]
-    assert min(cpu_seconds(SHIPPED, text) for _ in range(2)) < 0.5
+    assert work(text) < 500 * MAX_PROMPT_CHARACTERS
 
 
 @pytest.mark.parametrize("name", [*LISTED, "benign", "common"])

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect, sync_playwright
 
 from tests.ui.browsing import ARGUMENTS, PATIENCE, opened
-from tests.ui.served import Served, start
+from tests.ui.served import Served, copied, start
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +63,16 @@ def context(kept_context: BrowserContext) -> Generator[BrowserContext, None, Non
 
 
 @pytest.fixture(scope="session")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
+def fake_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `fake`: pictures, and under it those of models and LoRAs."""
+    return tmp_path_factory.mktemp("fake")
+
+
+@pytest.fixture(scope="session")
+def fake(fake_folder: Path) -> Generator[Served, None, None]:
     """The real page over a generator that draws gradients, 0.05 s a step."""
-    folder = tmp_path_factory.mktemp("fake")
-    arguments = ("tests.ui.fake_server", str(folder), "0", "0.05")
-    served = start(arguments, log=folder / "stderr.txt")
+    arguments = ("tests.ui.fake_server", str(fake_folder), "0", "0.05")
+    served = copied(arguments, log=fake_folder / "stderr.txt")
     served.wait_for()
     yield served
     served.kill()
@@ -85,7 +90,7 @@ def real(outputs: Path) -> Generator[Served, None, None]:
     served = start(arguments, log=outputs.parent / "stderr.txt")
     served.wait_for()
     yield served
-    assert served.end() < 5
+    served.end()
     assert served.process.returncode == 0
     assert (outputs.parent / "stderr.txt").read_text() == ""
 

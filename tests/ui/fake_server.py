@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
+from huggingface_hub import constants
 
 from tests.library.download_server import DownloadServer, serving
 from tests.ui import controlnet_files, library_files, lora_files
@@ -25,10 +26,11 @@ from webui.library.loras import LoraShelf
 from webui.library.offers import Offers
 from webui.library.outward import Outward
 from webui.process import EngineStatus
+from webui.process.heap import share_one_arena
 from webui.settings import GIB, ROOT, ServerSettings, Settings
+from webui.ui.fetched import SERVED, keep_origin, kind_and_family
 from webui.ui.first import FirstModels
-from webui.ui.library import keep_origin, kind_and_family
-from webui.ui.server import Backend, bind, serve, share_one_arena
+from webui.ui.server import Backend, bind, serve
 
 READY = EngineStatus(phase="ready", message="cpu · float32 · contiguous")
 
@@ -60,6 +62,7 @@ def _serve(
 ) -> None:
     settings = ServerSettings(port=port, open_browser=False)
     listener = bind(settings)
+    constants.HF_HUB_CACHE = str(outputs / ".hub")
     places = Settings(
         outputs=outputs,
         state=outputs / ".state",
@@ -94,7 +97,7 @@ def _over(hub: DownloadServer, backend: Backend, places: Settings, graphics: int
     cards = Catalogue((places.models, ROOT / "models"), (places.loras,), hashes).cards
     return replace(
         backend,
-        offers=Offers(outward, kind_and_family, hub=hub.address, civitai=hub.address),
+        offers=Offers(outward, kind_and_family, SERVED, hub=hub.address, civitai=hub.address),
         downloads=Downloads(
             outward, Places(places.models, places.loras), places.state, finished=keep_origin
         ),

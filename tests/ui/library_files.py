@@ -30,9 +30,28 @@ LORA = save(
 """A LoRA of 0.8 MB."""
 
 
+_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+_SHARDS = tuple(f"text_encoder/model-0000{n}-of-00002.safetensors" for n in (1, 2))
+
+FOLDER = {
+    "model_index.json": json.dumps(
+        {"_class_name": "Flux2KleinPipeline", **{part: ["somewhere", "Part"] for part in _PARTS}}
+    ).encode(),
+    **{f"{part}/config.json": b"{}" for part in _PARTS},
+    "text_encoder/model.safetensors.index.json": b"{}",
+    **{shard: save({"a": np.zeros((9, 9), np.float16)}) for shard in _SHARDS},
+    **{
+        f"{part}/diffusion_pytorch_model.safetensors": save({"a": np.zeros((9, 9), np.float16)})
+        for part in ("transformer", "vae")
+    },
+}
+"""A model as a folder, whose text encoder is in two parts."""
+
+
 def stock_hub(hub: DownloadServer) -> None:
     """`someone/paper-garden` is a LoRA, `someone/two-papers` holds two and `someone/slow-paper`
-    takes its time; `someone/old` holds a pickle; and the models to begin with are there."""
+    takes its time; `someone/old` holds a pickle; and the models to begin with are there, of which
+    the small one takes its time too."""
     about = {"cardData": {"license": "cc-by-4.0", "base_model": "meadow 1.5"}}
     file = "pytorch_lora_weights.safetensors"
     hub.put_repo("someone/paper-garden", {file: LORA}, **about)
@@ -42,8 +61,22 @@ def stock_hub(hub: DownloadServer) -> None:
     hub.put_repo("someone/old", {"old.ckpt": b"x"})
     for one in DEFAULTS:
         owner, name, file = one.source.split("/")
-        if file.endswith(".safetensors"):
-            hub.put_repo(f"{owner}/{name}", {file: LORA}, **about)
+        files = {file: LORA} if file.endswith(".safetensors") else FOLDER
+        hub.put_repo(f"{owner}/{name}", files, **about)
+        if one.rank == "small":
+            hub.files[f"/far/{one.source}"].slow = 0.2
+    _stock_civitai(hub)
+
+
+def _stock_civitai(hub: DownloadServer) -> None:
+    """Its model 3 is a LoRA in one version, with terms of its own."""
+    disposition = {"content-disposition": 'attachment; filename="paper lane.safetensors"'}
+    address = hub.put("/api/download/models/7", LORA, headers=disposition)
+    file = {"name": "paper lane.safetensors", "downloadUrl": address}
+    version = {"modelId": 3, "name": "v2", "model": {"name": "Paper Lane"}, "files": [file]}
+    hub.put_json("/api/v1/model-versions/7", version)
+    allowed = {"allowNoCredit": False, "allowCommercialUse": ["Image"], "allowDerivatives": True}
+    hub.put_json("/api/v1/models/3", {"modelVersions": [{"id": 7}], **allowed})
 
 
 def stock(models: Path) -> None:
@@ -64,6 +97,9 @@ def stock(models: Path) -> None:
         png(gradient(320, 320, 3), GenerationRequest())
     )
     put(models / "vae" / "clear-840000.safetensors", vae())
+    put(models / "embeddings" / "grey fog.safetensors", {"emb_params": (8, 768)})
+    put(models / "embeddings" / "glow.safetensors", {"clip_l": (4, 768), "clip_g": (4, 1280)})
+    (models / "embeddings" / "old hat.pt").write_bytes(b"")
     whole = put(models / "half fetched.safetensors", {"a": (64, 64)})
     whole.write_bytes(whole.read_bytes()[:-99])
     (models / "old painter.ckpt").write_bytes(b"\x80\x02")

@@ -14,7 +14,7 @@ import httpx
 
 from tests.fakes import FakeGenerator
 from tests.ui.fake_server import READY
-from tests.ui.served import Served, client, start
+from tests.ui.served import Served, client, copied
 from tests.ui.stand_in import StandInGate
 from tests.ui.stand_in_tunnel import StandInTunnel
 from webui.cli.building import build_backend
@@ -76,7 +76,7 @@ def listening(folder: Path, pace: float = 0.001) -> Visited:
 def _started(folder: Path, pace: float, way: str) -> Served:
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ("tests.ui.shared_server", str(folder), str(pace), way)
-    served = start(arguments, log=folder.with_name(f"{folder.name}.txt"))
+    served = copied(arguments, log=folder.with_name(f"{folder.name}.txt"))
     served.wait_for()
     return served
 

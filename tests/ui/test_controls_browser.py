@@ -230,6 +230,37 @@ def test_the_panel_says_where_controlnets_belong_and_hides_where_none_can_be_use
     expect(page.locator("#controls")).to_be_hidden()
 
 
+def test_a_model_that_reads_its_hint_itself_asks_for_one_and_shows_what_has_a_use(
+    page: Page, fake: Served
+) -> None:
+    answered_otherwise(page, "controlnets", _reading_edges)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    panel = page.locator("#controls")
+    expect(panel).to_contain_text("postcard follows a hint (Canny edges): add one control.")
+    expect(panel.get_by_role("button", name="Pose", exact=True)).to_be_hidden()
+    unit = add_picture(page, 1)
+    expect(panel.get_by_role("button", name="Picture", exact=True)).to_be_disabled()
+    expect(page.locator(".control-none")).to_be_hidden()
+    expect(unit).to_contain_text("reads the hint itself")
+    assert kind(unit).locator("option").all_inner_texts() == ["Canny edges"]
+    unfold(unit)
+    for name in ("Weight", "From (% of the steps)", "Until (% of the steps)"):
+        expect(unit.get_by_role("spinbutton", name=name)).to_be_hidden()
+
+
+def test_a_control_for_inpainting_says_that_it_needs_a_mask(page: Page, fake: Served) -> None:
+    unit = add_picture(page, 1)
+    expect(unit.locator(".notes")).to_be_empty()
+    kind(unit).select_option("inpaint")
+    expect(unit.locator(".notes")).to_contain_text("shown where the picture is painted anew")
+
+
+def _reading_edges(answer: Any) -> None:
+    _without_nets(answer)
+    answer["own"] = ["canny"]
+    answer["kinds"]["canny"]["net"] = "postcard"
+
+
 def _without_nets(answer: Any) -> None:
     answer["nets"] = []
     for about in answer["kinds"].values():

@@ -84,7 +84,7 @@ def test_a_foreign_picture_is_taken_with_a_report(page: Page) -> None:
     report = sheet.locator(".report")
     expect(report).to_contain_text("The model 'elsewhere' is not here: none was taken over.")
     expect(report).to_contain_text("Hires upscale")
-    expect(row(sheet, "steps").locator("td")).to_have_text(["20", "12"])
+    expect(row(sheet, "steps").locator("td")).to_have_text(["model's own", "12"])
     expect(row(sheet, "model")).to_have_count(0)
     sheet.locator("[data-field=seed]").uncheck()
     sheet.locator(".primary").click()
@@ -135,7 +135,7 @@ def test_a_dropped_preset_is_imported(page: Page) -> None:
     drop(page, "dropped.json", data)
     sheet = page.locator("dialog.presets")
     expect(sheet.locator(".detail h3")).to_have_text("Dropped")
-    expect(row(sheet, "steps").locator("td")).to_have_text(["20", "6"])
+    expect(row(sheet, "steps").locator("td")).to_have_text(["model's own", "6"])
     drop(page, "broken.json", b"{")
     expect(sheet.locator(".report")).to_contain_text("broken.json: It is not valid JSON")
 
@@ -175,7 +175,7 @@ def test_a_pasted_picture_is_read(page: Page) -> None:
       new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }))"""
     page.locator("#input-prompt").evaluate(script, board)
     sheet = page.locator("dialog.comparison")
-    expect(row(sheet, "steps").locator("td")).to_have_text(["20", "9"])
+    expect(row(sheet, "steps").locator("td")).to_have_text(["model's own", "9"])
 
 
 def test_a_pasted_infotext_is_offered_as_a_recipe(page: Page) -> None:

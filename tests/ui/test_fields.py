@@ -33,7 +33,8 @@ def test_the_defaults_are_the_default_request() -> None:
 
 def test_ranges_and_choices_come_from_the_request() -> None:
     cfg, seed, sampler = of("cfg"), of("seed"), of("sampler")
-    assert (cfg.low, cfg.high, cfg.step, cfg.default, cfg.group) == (1, 30, 0.5, 5.0, "sampling")
+    assert (cfg.low, cfg.high, cfg.step, cfg.default, cfg.group) == (1, 30, 0.5, None, "sampling")
+    assert (cfg.optional, sampler.optional, of("steps").optional) == (True, True, True)
     assert (seed.optional, seed.default, seed.kind) == (True, None, "integer")
     assert sampler.choices == SAMPLERS
     assert (of("width").optional, of("width").step) == (True, 8)

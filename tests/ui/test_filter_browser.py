@@ -32,7 +32,7 @@ def as_before(fake: Served) -> Iterator[None]:
     yield
     request = Request(f"{fake.address}/gate/script", b"{}", method="PUT")
     request.add_header("content-type", "application/json")
-    urlopen(request, timeout=10).close()
+    urlopen(request, timeout=60).close()
 
 
 def script(page: Page, fake: Served, **says: Any) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.work import finite
 from webui.events import Event, Finished, Step
 from webui.ui.following import tell
 from webui.ui.story import Story
@@ -43,7 +44,7 @@ def test_many_events_become_few_updates_and_none_is_lost() -> None:
     log = Log((*(step(n) for n in range(1, 101)), END), seconds=0.005)
     heard = asyncio.run(stories(log, 0.1))
     times = [at for at, _ in heard]
-    assert 3 <= len(heard) <= 20
+    assert 1 < len(heard) < len(log.events)
     # The last one comes without a pause after it, not without one before it.
     assert all(b - a >= 0.095 for a, b in itertools.pairwise(times))
     assert heard[-1][1].ending == END
@@ -63,12 +64,11 @@ def test_the_newest_event_is_told_even_when_a_long_silence_follows() -> None:
     class ThenSilent(Log):
         def follow(self, start: int = 0) -> Iterator[Event]:
             yield from (step(1), step(2), step(3))
-            self.closed.wait(5)
+            self.closed.wait()
 
     log = ThenSilent(())
-    began = time.perf_counter()
-    assert asyncio.run(first_two(log))[-1] == 3
-    assert time.perf_counter() - began < 2
+    with finite():
+        assert asyncio.run(first_two(log))[-1] == 3
     log.closed.set()
 
 
@@ -81,4 +81,4 @@ def test_leaving_closes_our_side_of_the_job() -> None:
         await told.aclose()
 
     asyncio.run(leave_early())
-    assert log.closed.wait(5)
+    assert log.closed.wait(60)

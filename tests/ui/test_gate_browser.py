@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
 
 def opened(context: BrowserContext, address: str) -> Page:
     page = context.new_page()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while page.goto(address) and page.title() != "Easel":
         assert time.monotonic() < deadline
     return page

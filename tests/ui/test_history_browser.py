@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.fakes import gradient, png
 from tests.ui.browsing import fill, generate, opened
-from tests.ui.served import Served, start
+from tests.ui.served import Served, copied
 from webui.provenance.pngtext import insert_text
 from webui.request import GenerationRequest, LoraChoice
 
@@ -49,7 +49,7 @@ def write_pictures(folder: Path, many: int) -> None:
 
 def served_over(folder: Path) -> Generator[Served, None, None]:
     arguments = ("tests.ui.fake_server", str(folder), "0", "0.01")
-    served = start(arguments, log=folder / "stderr.txt")
+    served = copied(arguments, log=folder / "stderr.txt")
     served.wait_for()
     yield served
     served.kill()

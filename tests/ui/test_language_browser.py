@@ -50,7 +50,7 @@ def test_choosing_a_language_changes_every_word_and_keeps_what_was_typed(page: P
 @pytest.mark.parametrize("language", ["de", "es"])
 def test_no_english_word_of_the_catalogue_is_left_on_the_page(page: Page, language: str) -> None:
     choose(page, language)
-    page.locator("#more summary").click()
+    page.locator("#more > summary").click()
     page.locator(".presets-open").click()
     page.locator("[role=option]").first.click()
     expect(page.locator(".presets tbody")).not_to_have_count(0)
@@ -105,7 +105,7 @@ def test_buttons_and_tabs_have_room_for_their_words_on_a_phone(
 ) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 844}, locale=language)
     page = opened(context.new_page(), fake)
-    page.locator("#more summary").click()
+    page.locator("#more > summary").click()
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator("#brief").click()

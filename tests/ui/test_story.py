@@ -13,6 +13,7 @@ from webui.events import (
     LoraApplied,
     Notice,
     Planned,
+    PlanReason,
     Preview,
     Queued,
     Saved,
@@ -175,14 +176,16 @@ def test_what_the_stack_changes_is_kept():
 GIB = 1024**3
 
 
-def planned(name: PlanName, needs: float, free: float, **said: bool) -> Planned:
+def planned(
+    name: PlanName, needs: float, free: float, *, tiled: bool = False, reason: PlanReason = "room"
+) -> Planned:
     return Planned(
         name=name,
-        tiled=said.get("tiled", False),
+        tiled=tiled,
         needs=round(needs * GIB),
         whole=round(8.6 * GIB),
         free=round(free * GIB),
-        retry=said.get("retry", False),
+        reason=reason,
         why="",
     )
 
@@ -205,9 +208,23 @@ def planned(name: PlanName, needs: float, free: float, **said: bool) -> Planned:
             " 4.5 GiB are free, so it may not be enough",
         ),
         (
-            planned("sequential", 9, 7.4, tiled=True, retry=True),
+            planned("sequential", 5, 7.4, tiled=True, reason="ran out"),
             "Memory: layers are brought in one by one (slow), decoded in tiles, since memory ran"
-            " out",
+            " out (5.0 of 7.4 GiB free)",
+        ),
+        (
+            planned("turns", 3, 20, reason="asked"),
+            "Memory: text encoders and denoiser take turns, as asked (3.0 of 20.0 GiB free)",
+        ),
+        (
+            planned("stream", 3, 20, reason="kept"),
+            "Memory: layers are brought in by groups, as it was loaded before (3.0 of 20.0 GiB"
+            " free)",
+        ),
+        (
+            planned("resident", 8.6, 7.4, reason="asked"),
+            "Memory: the whole model at once, as asked; it needs 8.6 GiB and only 7.4 GiB are free,"
+            " so it may not be enough",
         ),
     ],
 )
@@ -220,6 +237,9 @@ def test_memory_line_tells_the_plan_and_why(plan: Planned, line: str) -> None:
 @pytest.mark.parametrize("name", get_args(PlanName))
 def test_every_plan_has_words(language: str, name: PlanName) -> None:
     say = Catalogue.load().of(language)
-    line = memory_line(told(planned(name, 2.5, 3)), say)
-    assert "GiB" in line
-    assert ("2,5" if language != "en" and name == "resident" else "3") in line
+    lines = {
+        memory_line(told(planned(name, 2.5, 3, reason=reason)), say)
+        for reason in get_args(PlanReason)
+    }
+    assert len(lines) == len(get_args(PlanReason))
+    assert all(("2.5" if language == "en" else "2,5") in line for line in lines if "8" not in line)

@@ -10,11 +10,13 @@ import pytest
 
 from webui.errors import BadRequestError, NotFoundError
 from webui.events import Cancelled, Event, Failed, Finished, Saved, Started, Step, Withheld
+from webui.generation.families import SD1
 from webui.generator import Cancel, Session
 from webui.jobs import Jobs
 from webui.request import GenerationRequest, parse_request
 from webui.ui.brought import BroughtIn
 from webui.ui.strips import Strip, Strips, shown
+from webui.ui.variants import draft_of
 
 ME = Session(id="me")
 ROWS = [{"name": "ink"}, {"name": "neon"}]
@@ -61,6 +63,10 @@ class Gated:
         return [request.prompt for _, request in list(self.order)]
 
 
+def small(request: GenerationRequest) -> GenerationRequest:
+    return draft_of(request, 256, SD1.own)
+
+
 @pytest.fixture
 def generator() -> Gated:
     return Gated()
@@ -75,7 +81,7 @@ def jobs(generator: Gated) -> Iterator[Jobs]:
 
 @pytest.fixture
 def strips(jobs: Jobs) -> Strips:
-    return Strips(jobs, BroughtIn(), lambda model: 256)
+    return Strips(jobs, BroughtIn(), small)
 
 
 def request(*loras: dict[str, Any], **values: Any) -> GenerationRequest:
@@ -83,7 +89,7 @@ def request(*loras: dict[str, Any], **values: Any) -> GenerationRequest:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
@@ -146,7 +152,7 @@ def test_a_full_queue_is_a_sentence(generator: Gated):
     jobs.submit(GenerationRequest(), Session(id="running"))
     until(lambda: len(generator.order) == 1)
     jobs.submit(GenerationRequest(), Session(id="waiting"))
-    strip = Strips(jobs, BroughtIn(), lambda model: 256).start(ME, request(), "sweep", 0)
+    strip = Strips(jobs, BroughtIn(), small).start(ME, request(), "sweep", 0)
     until(lambda: shown(strip)["finished"])
     assert {draft.message for draft in strip.drafts()} == {
         "The queue is full: try again in a while."
@@ -196,7 +202,7 @@ def test_a_new_strip_ends_the_sessions_old_one_and_nobody_elses(generator: Gated
 
 
 def test_a_strip_that_nobody_looks_at_any_more_ends(generator: Gated, jobs: Jobs):
-    strips = Strips(jobs, BroughtIn(), lambda model: 256, patience=0.2)
+    strips = Strips(jobs, BroughtIn(), small, patience=0.2)
     strip = strips.start(ME, request(), "sweep", 0)
     until(lambda: states(strip)[0] == "making")
     time.sleep(0.3)
@@ -206,7 +212,7 @@ def test_a_strip_that_nobody_looks_at_any_more_ends(generator: Gated, jobs: Jobs
 
 
 def test_only_so_many_sessions_are_remembered(jobs: Jobs):
-    strips = Strips(jobs, BroughtIn(), lambda model: 256, most=1)
+    strips = Strips(jobs, BroughtIn(), small, most=1)
     mine = strips.start(ME, request(), "sweep", 0)
     strips.start(Session(id="you"), request(), "sweep", 0)
     with pytest.raises(NotFoundError):

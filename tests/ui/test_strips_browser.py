@@ -147,6 +147,27 @@ def test_who_did_this_mutes_a_row_and_can_be_closed_and_made_anew(page: Page) ->
     assert page.request.get(f"{address}/{source}").status == 404
 
 
+def test_what_a_lora_changes_of_a_transformer_is_shown_by_kinds_of_blocks(page: Page) -> None:
+    stacked(page, {"name": "grand"})
+    fill(page, "steps", "2")
+    generate(page)
+    page.get_by_role("button", name="grand", exact=True).click()
+    card = page.locator("dialog.lora-card")
+    expect(card.locator(".bars.few li")).to_have_count(1)
+    rows = card.locator(".bars.many")
+    expect(rows).to_have_count(2)
+    expect(card.locator(".chart h4").first).to_have_text(
+        "Double blocks: picture and text apartup to 3.8%"
+    )
+    expect(rows.nth(0).locator("li")).to_have_count(19)
+    expect(rows.nth(1).locator("li")).to_have_count(38)
+    last = rows.nth(1).locator("li").last
+    expect(last).to_have_attribute("title", "Single block 38: 3.8%")
+    highest = [row.locator("li").last.locator("i").bounding_box() for row in rows.all()]
+    assert [box and round(box["height"]) for box in highest] == [64, 64]
+    assert violations(page) == []
+
+
 def test_a_draft_that_fails_says_why_and_the_others_are_made(page: Page) -> None:
     stacked(page, {"name": "nowhere"}, INK)
     page.get_by_role("button", name="Who did this?").click()

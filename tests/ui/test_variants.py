@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from webui.errors import BadRequestError
+from webui.generation.families import SD1
+from webui.generation.sampling import sampling_of
 from webui.request import GenerationRequest, parse_request
 from webui.ui.variants import draft_of, sweep, without
 
@@ -62,10 +65,10 @@ def test_without_a_row_that_is_on_there_is_nothing_to_leave_out():
 
 def test_a_draft_is_one_picture_of_few_steps_with_a_seed():
     asked = request(INK, steps=30, count=4, batch=2)
-    draft = draft_of(asked, 256)
+    draft = draft_of(asked, 256, sampling_of(asked, SD1.own))
     assert (draft.seed, draft.steps, draft.count, draft.batch) == (7, 8, 1, 1)
-    assert draft_of(request(steps=4), 256).steps == 4
-    drawn = {draft_of(request(seed=None), 256).seed for _ in range(3)}
+    assert draft_of(request(), 256, replace(SD1.own, steps=4)).steps == 4
+    drawn = {draft_of(request(seed=None), 256, SD1.own).seed for _ in range(3)}
     assert None not in drawn
     assert len(drawn) > 1
 
@@ -86,10 +89,10 @@ def test_a_draft_is_one_picture_of_few_steps_with_a_seed():
 def test_a_draft_of_a_large_model_is_smaller_and_of_the_same_shape(
     trained: int, asked: tuple[int | None, int | None], made: tuple[int, int]
 ):
-    draft = draft_of(request(width=asked[0], height=asked[1]), trained)
+    draft = draft_of(request(width=asked[0], height=asked[1]), trained, SD1.own)
     assert (draft.width, draft.height) == made
 
 
 def test_what_starts_from_a_picture_keeps_its_size():
-    draft = draft_of(request(init="a" * 64, width=1024), 512)
+    draft = draft_of(request(init="a" * 64, width=1024), 512, SD1.own)
     assert (draft.width, draft.height) == (1024, None)

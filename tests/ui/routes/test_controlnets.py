@@ -68,12 +68,33 @@ def test_the_shelf_tells_what_each_reads_and_whether_it_fits(
     rows = {row["name"]: row for row in answer["nets"]}
     assert list(rows) == ["a_union", "broken", "large_canny", "my_pose", "pose_adapter"]
     assert rows["my_pose"] == {"name": "my_pose", "kinds": ["pose"], "problem": None}
-    assert set(rows["a_union"]["kinds"]) == {*CONTROL_KINDS} - {"other"}
+    unread = {"tile", "blur", "gray", "inpaint", "other"}
+    assert set(rows["a_union"]["kinds"]) == {*CONTROL_KINDS} - unread
     assert "made for other models than 'meadow'" in rows["large_canny"]["problem"]
     assert "is a T2IAdapter" in rows["pose_adapter"]["problem"]
     assert "damaged config.json" in rows["broken"]["problem"]
     taken = {kind: about["net"] for kind, about in answer["kinds"].items()}
-    assert taken == dict.fromkeys(CONTROL_KINDS, "a_union") | {"pose": "my_pose", "other": None}
+    assert taken == (
+        dict.fromkeys(CONTROL_KINDS, "a_union") | {"pose": "my_pose"} | dict.fromkeys(unread)
+    )
+
+
+def test_a_model_that_reads_hints_itself_is_offered_for_its_kind(
+    client: TestClient, models: Path
+) -> None:
+    for name in ("flux-canny", "flux-hints"):
+        write(models / name / "model_index.json", _class_name="FluxControlPipeline")
+        write(models / name / "transformer" / "config.json", in_channels=128)
+    put(models, "my_canny")
+    usual = {
+        name: {kind: about["net"] for kind, about in found(client, name)["kinds"].items()}
+        for name in ("flux-canny", "flux-hints")
+    }
+    none = dict.fromkeys(CONTROL_KINDS)
+    assert found(client, "flux-canny")["own"] == ["canny"]
+    assert found(client)["own"] is None
+    assert usual["flux-canny"] == none | {"canny": "flux-canny"}
+    assert usual["flux-hints"] == none | dict.fromkeys(("canny", "depth"), "flux-hints")
 
 
 def test_it_says_what_to_put_where(client: TestClient, models: Path) -> None:

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.library.download_server import DownloadServer, serving
-from tests.library.test_downloads import UNET
 from tests.ui.library_files import LORA, stock_hub
 from tests.ui.routes.client import client_of
 from webui.library.downloads import Downloads
@@ -17,7 +16,7 @@ from webui.library.kinds import Places
 from webui.library.notes import read_notes
 from webui.library.offers import Offers
 from webui.library.outward import Outward
-from webui.ui.library import keep_origin, kind_and_family
+from webui.ui.fetched import SERVED, keep_origin, kind_and_family
 from webui.ui.routes.downloads import add_downloads_routes
 
 
@@ -40,7 +39,7 @@ def downloads(tmp_path: Path) -> Iterator[Downloads]:
 def app_over(hub: DownloadServer, downloads: Downloads) -> FastAPI:
     app = FastAPI()
     outward = Outward(loopback=True)
-    offers = Offers(outward, kind_and_family, hub=hub.address, civitai=hub.address)
+    offers = Offers(outward, kind_and_family, SERVED, hub=hub.address, civitai=hub.address)
     add_downloads_routes(app, offers, downloads)
     return app
 
@@ -62,7 +61,7 @@ def test_it_is_looked_at_then_fetched_and_its_origin_kept(
     assert (found["size"], found["checked"], found["folder"]) == (len(LORA), True, "loras")
     answer = client.post("/downloads", json={"found": found["id"]})
     assert answer.status_code == 200
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     (row,) = client.get("/downloads").json()["downloads"]
     assert (row["state"], row["received"]) == ("done", len(LORA))
     file = tmp_path / "loras" / "paper-garden.safetensors"
@@ -82,25 +81,12 @@ def test_several_are_told_and_one_is_chosen(client: TestClient) -> None:
     assert look(client, first["source"])["found"]["name"] == "a.safetensors"
 
 
-def test_what_nobody_can_tell_is_asked_for(
-    client: TestClient, hub: DownloadServer, downloads: Downloads, tmp_path: Path
-) -> None:
-    found = look(client, hub.put("/thing.safetensors", UNET))["found"]
-    assert found["kind"] == ""
-    wanted = {"found": found["id"]}
-    assert client.post("/downloads", json=wanted).json()["field"] == "kind"
-    assert client.post("/downloads", json=wanted | {"kind": "../x"}).status_code == 400
-    assert client.post("/downloads", json=wanted | {"kind": "upscaler"}).status_code == 200
-    assert downloads.wait(20)
-    assert (tmp_path / "models" / "upscalers" / "thing.safetensors").is_file()
-
-
 def test_it_is_paused_resumed_and_given_up(client: TestClient, downloads: Downloads) -> None:
     found = look(client, "someone/slow-paper")["found"]
     (row,) = client.post("/downloads", json={"found": found["id"]}).json()["downloads"]
     at = f"/downloads/{row['id']}"
     assert client.post(f"{at}/pause").json()["downloads"][0]["state"] == "paused"
-    assert downloads.wait(20)
+    assert downloads.wait(60)
     assert client.post(f"{at}/resume").json()["downloads"][0]["state"] in ("queued", "running")
     assert client.delete(at).json() == {"downloads": []}
     assert client.post(f"{at}/pause").status_code == 404

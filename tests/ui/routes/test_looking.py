@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from tests.generation.folders import write_json, write_sd1
 from tests.library import weights
 from webui.generation.families import SD1
+from webui.generation.unused import WORDS
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
@@ -25,6 +26,7 @@ from webui.request import parse_request
 from webui.settings import ROOT
 from webui.ui.routes.answers import answer_errors
 from webui.ui.routes.looking import Looker, add_looking_routes
+from webui.ui.texts import Catalogue
 
 Look = Callable[..., dict[str, Any]]
 UNUSED = ["guidance", "refiner", "refiner_start"]
@@ -85,8 +87,15 @@ def test_the_shelf_says_what_suits_each_model(client: TestClient, tmp_path: Path
         "cfg": [3, 12],
         "steps": [12, 40],
         "clip_skip": 12,
+        "weighs": True,
         "hidden": UNUSED,
+        "reasons": {
+            "guidance": "no_distilled_guidance",
+            "refiner": "no_refiner",
+            "refiner_start": "no_refiner",
+        },
         "refiners": [],
+        "vaes": [],
         "problem": None,
     }
     assert (rows["postcard"]["width"], rows["postcard"]["clip_skip"]) == (256, 3)
@@ -140,7 +149,8 @@ def test_a_request_is_looked_at_as_a_whole(look: Look) -> None:
             "fix": {"cfg": 12},
         }
     ]
-    assert answer["prompt"].keys() == {"encoders", "brackets", "problem", "drawn"}
+    told = {"encoders", "brackets", "problem", "drawn", "unread", "embeddings", "remarks"}
+    assert answer["prompt"].keys() == told
     assert answer["negative_prompt"]["encoders"] == [
         {"name": "CLIP", "tokens": 0, "room": 75, "chunks": 1, "cuts": [], "lost": False}
     ]
@@ -225,10 +235,16 @@ def test_what_cannot_be_made_is_said_with_its_field(
     assert answer["negative_prompt"]["brackets"] == [5]
 
 
+def test_the_page_gives_the_reasons_that_the_engine_gives() -> None:
+    said = Catalogue.load().of("en").words
+    for reason, words in WORDS.items():
+        assert said[f"useless.{reason}"] == f"{words.why[0].upper()}{words.why[1:]}."
+
+
 def test_a_field_that_is_set_is_not_hidden_so_that_it_can_be_emptied(
     look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picky = dataclasses.replace(SD1, refused=MappingProxyType({"controls": "It has none."}))
+    picky = dataclasses.replace(SD1, refused=MappingProxyType({"controls": "no_controlnets"}))
     monkeypatch.setattr("webui.generation.families.FAMILIES", (picky,))
     assert look(controls=[{"picture": "0" * 64}])["hidden"] == UNUSED
     assert look(controls=[], loras=[])["hidden"] == [*UNUSED, "controls"]
@@ -271,7 +287,8 @@ def test_configurations_are_read_once(
     assert looker.look(request) == first
     assert set(reads) == {"model_index.json"}
     write_json(models / "meadow" / "facts.json", {"cfg": [1, 4]})
-    assert looker.look(request)["advice"][0]["kind"] == "cfg_high"
+    assert looker.look(request)["own"]["cfg"] == 4
+    assert looker.look(request | {"cfg": 5})["advice"][0]["kind"] == "cfg_high"
     assert "facts.json" in reads
 
 
@@ -319,14 +336,23 @@ def test_what_was_made_for_few_steps_says_so_by_model_and_by_lora(
     shelf = CheckpointShelf((models,), hashes, tmp_path / "configs")
     looker = Looker(shelf, WildcardShelf(()), LoraShelf((tmp_path / "loras",), hashes))
 
-    def offered(**request: Any) -> dict[str, Any]:
-        (told,) = looker.look(request)["advice"]
-        assert told["kind"] == "few_steps"
-        return told["fix"]
+    def own(**request: Any) -> tuple[Any, ...]:
+        answer = looker.look(request)
+        assert answer["problem"] is None
+        assert answer["advice"] == []
+        return tuple(answer["own"].values())
 
-    lightning = offered(model="realm_lightning_4step")
-    assert lightning == {"steps": 4, "cfg": 1.0, "sampler": "Euler", "schedule": "sgm uniform"}
+    lightning = (4, 1.0, "Euler", "sgm uniform", None, "realm_lightning_4step")
+    assert own(model="realm_lightning_4step") == lightning
+    assert own(model="realm_lightning_4step", steps=8, schedule="sgm uniform") == lightning
+    (told,) = looker.look({"model": "realm_lightning_4step", "cfg": 7})["advice"]
+    assert told["kind"] == "few_steps"
+    assert told["fix"] == dict.fromkeys(("steps", "cfg", "sampler", "schedule"))
     row = {"name": "lcm-lora-sdv1-5"}
-    assert offered(model="meadow", loras=[row])["sampler"] == "LCM"
-    off = looker.look({"model": "meadow", "loras": [row | {"enabled": False}]})
-    assert off["advice"] == []
+    lcm = (6, 1.0, "LCM", "normal", None, "lcm-lora-sdv1-5")
+    assert own(model="meadow", loras=[row]) == lcm
+    usual = (20, 7.0, "DPM++ 2M", "normal", None, None)
+    assert own(model="meadow", loras=[row | {"enabled": False}]) == usual
+    assert own(model="meadow", sampler="Heun") == usual
+    tagged = looker.look({"model": "meadow", "prompt": "red <lora:lcm-lora-sdv1-5:1>"})
+    assert tagged["own"]["sampler"] == "LCM"

@@ -109,7 +109,8 @@ def test_a_difference_is_shown_and_taken_over_in_part(client: TestClient):
     shown = client.post("/presets/differences", json={"now": NOW, "then": then}).json()
     assert shown["differences"] == [
         {"field": "prompt", "group": "look", "now": "a harbour", "then": "a harbour, ink drawing"},
-        {"field": "steps", "group": "sampling", "now": 20, "then": 30},
+        {"field": "steps", "group": "sampling", "now": None, "then": 30},
+        {"field": "cfg", "group": "sampling", "now": None, "then": 5.0},
     ]
     body = {"now": NOW, "then": then, "fields": ["prompt"]}
     assert client.post("/presets/apply", json=body).json() == {
@@ -158,6 +159,32 @@ def test_bad_input_is_one_sentence_and_nothing_is_saved(
     assert answer.status_code == status
     assert answer.json()["message"].endswith((".", "?"))
     assert not (tmp_path / "mine").exists()
+
+
+def test_own_presets_go_out_as_styles_and_come_in_again(client: TestClient):
+    refused = client.get("/presets/styles")
+    assert refused.status_code == 404
+    assert refused.json()["message"].startswith("None of your presets has a prompt")
+    sent = b'name,prompt,negative_prompt\n# Light,,\nInk,"{prompt}, ink",colour\n'
+    client.post("/presets/import", params={"name": "styles.csv"}, content=sent)
+    save(client, name="Hill", about="", request={"prompt": "a hill", "steps": 5})
+    save(client, name="Quick", request={"steps": 2})
+    answer = client.get("/presets/styles").json()
+    rows = ["name,prompt,negative_prompt", "Hill,a hill,", "# Light,,", "Ink,ink,colour", ""]
+    assert answer["file"] == "\ufeff" + "\r\n".join(rows)
+    assert answer["count"] == 2
+    assert answer["report"] == [
+        "Left out, since a style is a prompt with a name: Quick.",
+        "Only the prompts were written of: Hill.",
+        "As styles these follow the prompt that is there instead of replacing it: Hill.",
+    ]
+    again = client.post(
+        "/presets/import", params={"name": "a.csv"}, content=answer["file"].encode()
+    )
+    presets = {one["id"]: one for one in client.get("/presets").json()["presets"]}
+    ink = presets[again.json()["added"][1]]
+    assert (ink["name"], ink["about"]) == ("Ink (2)", "Light")
+    assert ink["request"] == {"prompt": "{prompt}, ink", "negative_prompt": "{prompt}, colour"}
 
 
 def test_a_large_file_is_refused_before_it_is_understood(client: TestClient):

@@ -60,6 +60,26 @@ def test_a_picture_of_ours(client: TestClient) -> None:
     assert answer == {"source": "easel", "report": [], "width": 24, "height": 16}
 
 
+def test_embeddings_that_are_not_here_as_they_were_are_told_of() -> None:
+    app = FastAPI()
+    here = (("ink", "ab" * 32), ("fog", "cd" * 32), ("glow", "ef" * 32))
+    add_reading_routes(app, lambda: SHELF, lambda: here)
+    named = "Ink: abababab, fog: 99999999, Bright: efefefefef, gone: 12121212, odd: xyz"
+    hashes = json.dumps({"embed:late": "1234567890"}).replace('"', '\\"')
+    text = f'a ball\n{FIELDS}, TI hashes: "{named}", Hashes: "{hashes}"'
+    assert pasted(TestClient(app), text)["report"] == [
+        "The embedding 'fog' here is not the one it was made with.",
+        "The embedding 'Bright' is called 'glow' here: write that in its place.",
+        "The embedding 'gone' is not here: its name is read as plain text.",
+        "The embedding 'late' is not here: its name is read as plain text.",
+    ]
+    recipe = {"request": {"prompt": "fog"}, "embeddings": [{"name": "fog", "sha256": "9" * 64}, 3]}
+    data = png({"easel": json.dumps(recipe)})
+    assert TestClient(app).post("/read", content=data).json()["report"] == [
+        "The embedding 'fog' here is not the one it was made with."
+    ]
+
+
 @pytest.mark.parametrize("kind", ["image/png", "text/plain", "application/json", ""])
 def test_the_content_type_does_not_matter(client: TestClient, kind: str) -> None:
     data = png({"parameters": f"a ball\n{FIELDS}"})

@@ -12,10 +12,12 @@ from fastapi.testclient import TestClient
 from tests.fakes import FakeGenerator
 from tests.ui.browsing import request_in
 from tests.ui.routes.client import client_of
+from webui.generation.families import SD1
 from webui.jobs import Jobs
 from webui.ui.brought import BroughtIn
 from webui.ui.routes.strips import add_strips_routes
 from webui.ui.strips import Strips
+from webui.ui.variants import draft_of
 
 REQUEST = {"prompt": "a hill", "seed": 7, "loras": [{"name": "ink", "weight": 0.6}]}
 
@@ -24,7 +26,9 @@ REQUEST = {"prompt": "a hill", "seed": 7, "loras": [{"name": "ink", "weight": 0.
 def app(tmp_path: Path) -> Iterator[FastAPI]:
     jobs = Jobs(FakeGenerator(tmp_path))
     app = FastAPI()
-    add_strips_routes(app, Strips(jobs, BroughtIn(), lambda model: 64))
+    add_strips_routes(
+        app, Strips(jobs, BroughtIn(), lambda request: draft_of(request, 64, SD1.own))
+    )
     yield app
     jobs.close()
 
@@ -41,7 +45,7 @@ def begun(client: TestClient, **wanted: Any) -> dict[str, Any]:
 
 
 def finished(client: TestClient, strip: dict[str, Any]) -> dict[str, Any]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not strip["finished"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
