@@ -36,13 +36,15 @@ from webui.events import Event, Preview, Saved, StageDone, Withheld
 from webui.generation.denoise import StepDone, StoppedError
 from webui.generation.devices import choose_device
 from webui.generation.finishing import to_png
-from webui.generation.painting import Painter
+from webui.generation.painting import Painted, Painter
 from webui.generation.pipelines import quiet_libraries
 from webui.generation.previews import PreviewPace
+from webui.generation.speed import RUNGS
 from webui.generator import Cancel, Session
 from webui.levels import LEVELS, STRICT, Level
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
@@ -294,6 +296,7 @@ class Trial:
             shelf=_OneModel(models, hashes),
             loras=LoraShelf((), hashes),
             controlnets=ControlNetShelf(models, hashes),
+            embeddings=EmbeddingShelf((), hashes),
             wildcards=WildcardShelf(()),
             uploads=uploads,
             gate=cast(Gate, _NoGate()),
@@ -445,7 +448,8 @@ class _NoisePainter(Painter):
         yield StepDone(1, 0.0, None if pace is None else run.picture()[:8, :8])
         yield StageDone(name="denoise", seconds=0, reused=False, batch=batch)
         as_file = self._as_file()
-        return tuple(as_file(run.picture()) for _ in plan.batches[batch])
+        files = tuple(as_file(run.picture()) for _ in plan.batches[batch])
+        return Painted(files, RUNGS["full"])
 
     def _as_file(self) -> Callable[[Pixels], bytes]:
         """How the pictures of a batch are written."""

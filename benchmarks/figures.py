@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.measure import middle_half, ratios
 
-Unit = Literal["%", "s", "ms", "x", "GiB", "MiB", "dB", "kB", ""]
+Unit = Literal["%", "s", "ms", "x", "GiB", "MiB", "dB", "kB", "B", "/s", ""]
 
 HEADER = ("what", "measured", "asked", "beside")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.figures import Figure, Limit, in_unit
 from benchmarks.measure import run_child
+from benchmarks.random_models import write_random_model
 from benchmarks.workbench import Workbench
 
 SWITCHES = 20
@@ -19,13 +22,30 @@ _SETTLING = 2
 
 
 def run(bench: Workbench) -> list[Figure]:
-    """Two models of the same random weights take turns, in a process of their own."""
+    """Two models of the same size take turns, in a process of their own."""
+    first = bench.random_model
+    other = first.with_name(f"{first.name}-other")
+    write_random_model(other, bench.effort.shape, seed=1)
+    names = (first.name, other.name)
+    return switches(bench.effort.shape.name, first.parent, names, bench.work)
+
+
+def switches(
+    name: str, models: Path, names: Sequence[str], work: Path, configs: Path | None = None
+) -> list[Figure]:
+    """The same with two models of a folder, single files where there are configurations for them.
+
+    Args:
+        name: What the figures call them.
+    """
     task = {
-        "model": str(bench.random_model),
-        "work": str(bench.work),
+        "models": str(models),
+        "names": list(names),
+        "configs": None if configs is None else str(configs),
+        "work": str(work),
         "switches": SWITCHES + _SETTLING,
     }
-    return _figures(bench.effort.shape.name, run_child("benchmarks.keeping_child", task))
+    return _figures(name, run_child("benchmarks.keeping_child", task))
 
 
 def _figures(name: str, measured: dict[str, Any]) -> list[Figure]:

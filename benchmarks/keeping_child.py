@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,12 +23,21 @@ BACK = 10
 
 
 def main(task: dict[str, Any]) -> dict[str, Any]:
-    """Resident bytes and seconds of each switch that reads files, seconds of each that does not."""
+    """Switches between two models.
+
+    Args:
+        task: `models`: their folder. `names`: theirs. `configs`: folder of the configurations of
+            single files, or None. `work`: folder for hashes. `switches`: how many.
+
+    Returns:
+        `resident` and `load`: bytes in memory after, and seconds of, each switch that reads files.
+        `back`: seconds of each that does not.
+    """
     quiet_libraries()
-    model, work = Path(task["model"]), Path(task["work"])
-    shelf = CheckpointShelf((model.parent,), HashBook(work / "hashes.json"))
-    first = shelf.find(model.name)
-    both = (first, replace(first, name="other", sha256="0" * 64))
+    folder = Path(task["models"])
+    configs = None if task["configs"] is None else Path(task["configs"])
+    shelf = CheckpointShelf((folder,), HashBook(Path(task["work"]) / "hashes.json"), configs)
+    both = [shelf.find(name) for name in task["names"]]
     thread = DeviceThread()
 
     def switched(pipelines: Pipelines, number: int) -> float:

@@ -1,131 +1,103 @@
-"""A Stable Diffusion with random weights: full size for measuring, tiny for the tests."""
+"""Full-size models: files to pictures beside plain diffusers, switches, a GPU's speed, listing."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
+import psutil
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_pndm import PNDMScheduler
-from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-Config = Mapping[str, Any]
-INDEX: Config = MappingProxyType(
-    {
-        "_class_name": "StableDiffusionPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "PNDMScheduler"],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-    }
+from benchmarks import activations, keeping, model_gpu, model_listing, model_runs
+from benchmarks.figures import Figure, in_unit
+from benchmarks.model_files import (
+    MODELS,
+    WITH_FILES,
+    bytes_of,
+    write_configs,
+    write_models,
+    write_other,
 )
-"""`model_index.json`: the class of each part."""
+from benchmarks.workbench import Part, Workbench
+from webui.settings import GIB
 
-SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+_WITH_FILES: tuple[Part, ...] = ("load", "steps", "switch")
+_TINY_SIDE = 64
+_GPU_STEPS = 20
 
-
-@dataclass(frozen=True)
-class ModelShape:
-    """Configurations of the parts, as diffusers and transformers name them."""
-
-    name: str
-    unet: Config
-    vae: Config
-    text_encoder: Config
+_SPARE_BYTES = GIB
+"""Left free on the disk, and in memory beside the models."""
 
 
-SD15 = ModelShape(
-    name="random-sd15",
-    unet=MappingProxyType(
-        {
-            "sample_size": 64,
-            "block_out_channels": (320, 640, 1280, 1280),
-            "cross_attention_dim": 768,
-            "attention_head_dim": 8,
-        }
-    ),
-    vae=MappingProxyType(
-        {
-            "sample_size": 512,
-            "block_out_channels": (128, 256, 512, 512),
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-            "up_block_types": ("UpDecoderBlock2D",) * 4,
-            "layers_per_block": 2,
-        }
-    ),
-    text_encoder=MappingProxyType(
-        {
-            "vocab_size": 49408,
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "projection_dim": 768,
-        }
-    ),
-)
-"""The configurations published with runwayml/stable-diffusion-v1-5."""
+def run(bench: Workbench) -> Iterator[Figure]:
+    """What `bench.effort.full` asks for; takes an hour with all there is."""
+    full = bench.effort.full
+    if set(full.parts) & set(_WITH_FILES):
+        for name in (name for name in full.models if name in WITH_FILES):
+            # Gone before the next one is written.
+            with tempfile.TemporaryDirectory(prefix="models-", dir=bench.work) as work:
+                yield from _of_files(bench, name, Path(work))
+    if "gpu" in full.parts:
+        yield from model_gpu.run(bench)
+    if "listing" in full.parts:
+        yield from model_listing.run(bench)
+    if "activations" in full.parts:
+        yield from activations.run(bench)
 
 
-def parts(shape: ModelShape) -> dict[str, Any]:
-    """The three networks with torch's own random initial weights, by the name of their folder."""
-    begin = len(pre_tokenizers.ByteLevel.alphabet()) * 2
-    text = CLIPTextConfig(
-        **shape.text_encoder, bos_token_id=begin, eos_token_id=begin + 1, pad_token_id=begin + 1
+def _of_files(bench: Workbench, name: str, work: Path) -> Iterator[Figure]:
+    full, model = bench.effort.full, MODELS[name]
+    config = write_configs(work / "configs", model, tiny=full.quick)
+    size = bytes_of(config)
+    lacking = what_lacks(size, work, two=bool({"steps", "switch"} & set(full.parts)))
+    if lacking is not None:
+        yield Figure(f"{model.name}: from files", "not measured", "", lacking)
+        return
+    # Apart, so that neither finds parts of its own in the other.
+    single = work / "single" / f"{model.name}.safetensors"
+    folder = work / "folder" / model.name
+    write_models(config, single, folder)
+    case = model_runs.Case(
+        name=model.name,
+        config=model.config,
+        configs=config.parent,
+        single=single,
+        folder=folder,
+        work=work,
+        side=model.side,
+        # On a GPU a step is over at once.
+        steps=_GPU_STEPS if torch.cuda.is_available() else model.steps,
+        rounds=model.rounds,
     )
-    return {
-        "unet": UNet2DConditionModel(**shape.unet),
-        "vae": AutoencoderKL(**shape.vae),
-        "text_encoder": CLIPTextModel(text),
-    }
+    if full.quick:
+        case = replace(case, side=_TINY_SIDE, steps=3, rounds=1, device="cpu")
+    load, stepped = "load" in full.parts, "steps" in full.parts
+    if load or stepped:
+        yield from model_runs.measure(case, load=load, steps=stepped)
+    if "switch" in full.parts:
+        shutil.rmtree(folder)
+        other = single.with_name(f"{model.name}-other.safetensors")
+        write_other(single, other)
+        names = (single.stem, other.stem)
+        title = f"{model.name}, single files"
+        yield from keeping.switches(title, single.parent, names, work, config.parent)
 
 
-def write_random_model(folder: Path, shape: ModelShape) -> None:
-    """Writes a whole model in the diffusers layout, weights in bf16 safetensors."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        networks = parts(shape)
-    for name, network in networks.items():
-        network.to(torch.bfloat16).save_pretrained(folder / name, safe_serialization=True)
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        skip_prk_steps=True,
-        steps_offset=1,
+def what_lacks(size: int, work: Path, *, two: bool) -> str | None:
+    """Why a model of so many bytes, or two such at once, cannot be measured here; None: it can."""
+    disk, memory = shutil.disk_usage(work).free, psutil.virtual_memory().available
+    # Two layouts, or two files to switch between.
+    wanted = 2 * size + _SPARE_BYTES
+    if disk < wanted:
+        return _too_little("on the disk", disk, wanted)
+    wanted = (5 * size // 2 if two else 3 * size // 2) + _SPARE_BYTES
+    return _too_little("of memory", memory, wanted) if memory < wanted else None
+
+
+def _too_little(where: str, free: int, wanted: int) -> str:
+    return (
+        f"{in_unit(free / GIB, 'GiB')} {where} are free, {in_unit(wanted / GIB, 'GiB')} are needed"
     )
-    scheduler.save_pretrained(folder / "scheduler")
-    _byte_tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
-    (folder / "model_index.json").write_text(json.dumps(dict(INDEX), indent=1), encoding="utf-8")
-
-
-def write_random_controlnet(folder: Path, shape: ModelShape) -> None:
-    """A ControlNet of the published configuration for a model of that shape, in bf16."""
-    made: Any = ControlNetModel
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        net = made.from_unet(UNet2DConditionModel(**shape.unet), load_weights_from_unet=False)
-    net.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
-
-
-def _byte_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A tokenizer in CLIP's format that knows bytes only, so a letter is a token."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters), *SPECIAL]
-    folder.mkdir(parents=True)
-    numbers = {word: number for number, word in enumerate(words)}
-    (folder / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)

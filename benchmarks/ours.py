@@ -17,13 +17,17 @@ from benchmarks.measure import BenchmarkError, Run, between
 from webui.cli.building import build_safety
 from webui.engine import Engine
 from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, StageName, Step
+from webui.generation.denoise import Observer, Prepared, denoise
 from webui.generation.devices import Device
+from webui.generation.finishing import decode
 from webui.generation.painting import Painter
 from webui.generation.pipelines import Loaded, quiet_libraries
 from webui.generation.resolve import Plan, resolve
+from webui.generation.speed import Rung
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.controlnets import ControlNetShelf
+from webui.library.embeddings import EmbeddingShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
@@ -39,6 +43,14 @@ from webui.settings import GIB, Settings
 R = TypeVar("R")
 
 
+UNWATCHED = Observer(
+    before_call=lambda _call, _calls: None,
+    emit=lambda _done: None,
+    stopped=lambda: False,
+    tell=lambda _sentence: None,
+)
+
+
 @dataclass(frozen=True)
 class FirstStep:
     """Seconds from the request to the denoiser's first call, and from there to the step's end."""
@@ -50,11 +62,14 @@ class FirstStep:
 class Ours:
     """An engine on a device, with models from some folders and its files in `work`."""
 
-    def __init__(self, device: Device, models: Sequence[Path], work: Path) -> None:
+    def __init__(
+        self, device: Device, models: Sequence[Path], work: Path, configs: Path | None = None
+    ) -> None:
+        """`configs` are the configurations of single files; without it there are none."""
         quiet_libraries()
         self.device = device
         hashes = HashBook(work / "hashes.json")
-        self._shelf = CheckpointShelf(tuple(models), hashes)
+        self._shelf = CheckpointShelf(tuple(models), hashes, configs)
         self._loras = LoraShelf((work / "loras",), hashes)
         self._controlnets = ControlNetShelf(tuple(models), hashes)
         self._uploads = Uploads(work / "uploads")
@@ -67,6 +82,7 @@ class Ours:
             shelf=self._shelf,
             loras=self._loras,
             controlnets=self._controlnets,
+            embeddings=EmbeddingShelf((), hashes),
             wildcards=WildcardShelf(()),
             uploads=self._uploads,
             gate=gate,
@@ -103,8 +119,12 @@ class Ours:
         Raises:
             BenchmarkError: The job failed, or the cache answered what should have been computed.
         """
+        return watch(lambda: self.events(request, previews=previews), may_reuse)
+
+    def events(self, request: GenerationRequest, *, previews: bool = False) -> Iterator[Event]:
+        """What the engine tells while it makes a picture."""
         session = Session(id="benchmark", previews=previews)
-        return watch(lambda: self._engine.generate(request, session, Cancel()), may_reuse)
+        return self._engine.generate(request, session, Cancel())
 
     def first_step(self, request: GenerationRequest) -> FirstStep:
         """Runs a request of one step up to the end of that step; nothing is decoded.
@@ -152,10 +172,22 @@ class Ours:
         timeline = _result(self._painter.encode(loaded, plan))
         start = _result(self._painter.prepare(loaded, plan))
         steerings = _result(self._painter.steer(plan))
-        painting = self._painter.paint(
-            loaded, plan, 0, timeline, start, steerings, None, pace=None, stopped=lambda: False
-        )
-        return Image.open(io.BytesIO(_result(painting)[0]))
+        prepared = Prepared(timeline, start, steerings)
+        painting = self._painter.paint(loaded, plan, 0, prepared, pace=None, stopped=lambda: False)
+        return Image.open(io.BytesIO(_result(painting).pictures[0]))
+
+    def denoised(self, request: GenerationRequest, rung: Rung) -> tuple[float, Image.Image]:
+        """Seconds of the denoising with what a rung leaves out, and the picture it leads to."""
+        plan = self._plan(request)
+        loaded = self.loaded(request)
+        timeline = _result(self._painter.encode(loaded, plan))
+        start = _result(self._painter.prepare(loaded, plan))
+        seeds = plan.batches[0]
+        with torch.inference_mode():
+            began = perf_counter()
+            latents = denoise(loaded, plan, seeds, Prepared(timeline, start), rung, UNWATCHED)
+            seconds = perf_counter() - began
+            return seconds, Image.open(io.BytesIO(decode(loaded, latents, None)[0]))
 
     def _plan(self, request: GenerationRequest) -> Plan:
         checkpoint = self._shelf.find(request.model)

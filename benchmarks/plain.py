@@ -15,8 +15,10 @@ from PIL import Image
 
 from benchmarks.measure import Run, between
 from webui.generation.devices import Layout
+from webui.generation.families import SD1
 from webui.generation.pipelines import Loaded
-from webui.generation.samplers import make_scheduler
+from webui.generation.sampling import sampling_of
+from webui.generation.schedulers import make_scheduler
 from webui.request import GenerationRequest
 
 OnStepEnd = Callable[[object, int, int, dict[str, Any]], dict[str, Any]]
@@ -26,21 +28,38 @@ def load_plain(
     folder: Path, request: GenerationRequest, *, dtype: torch.dtype, layout: Layout, device: str
 ) -> StableDiffusionPipeline:
     """The model from its folder, with the request's scheduler, in that format and layout."""
-    pipe = StableDiffusionPipeline.from_pretrained(
+    return load_any(
+        StableDiffusionPipeline, folder, request, dtype=dtype, layout=layout, device=device
+    )
+
+
+def load_any(
+    pipeline: Any,
+    folder: Path,
+    request: GenerationRequest,
+    *,
+    dtype: torch.dtype,
+    layout: Layout,
+    device: str,
+) -> Any:
+    """The same of a model of another pipeline with a UNet."""
+    pipe = pipeline.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     ).to(device)
     if layout == "channels_last":
         for part in (pipe.unet, pipe.vae):
             part.to(memory_format=torch.channels_last)
     make: Any = make_scheduler
-    pipe.scheduler = make(pipe.scheduler.config, request.sampler, request.schedule)
+    asked = sampling_of(request, SD1.own)
+    pipe.scheduler = make(pipe.scheduler.config, asked.sampler, asked.schedule)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def on_same_components(loaded: Loaded, request: GenerationRequest) -> StableDiffusionPipeline:
     """A pipeline of its own around the components the engine runs on, nothing copied."""
-    scheduler = make_scheduler(loaded.scheduler_config, request.sampler, request.schedule)
+    asked = sampling_of(request, SD1.own)
+    scheduler = make_scheduler(loaded.scheduler_config, asked.sampler, asked.schedule)
     components: dict[str, Any] = loaded.pipe.components | {"scheduler": scheduler}
     pipe = StableDiffusionPipeline(**components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
@@ -69,13 +88,14 @@ def plain_picture(
 ) -> Image.Image:
     """One picture, from the same noise the engine draws for that request."""
     call: Any = pipe
+    asked = sampling_of(request, SD1.own)
     return call(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         width=request.width,
         height=request.height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.cfg,
+        num_inference_steps=asked.steps,
+        guidance_scale=asked.cfg,
         latents=_noise(pipe, request),
         callback_on_step_end=on_step_end,
     ).images[0]

@@ -14,9 +14,11 @@ from benchmarks.overhead import preview_share
 from benchmarks.recipes import fresh_requests
 from benchmarks.workbench import Workbench
 from webui.generation.devices import choose_device
+from webui.generation.families import SD1
 from webui.generation.pipelines import Loaded
 from webui.generation.previews import predicted_original, to_rgb
-from webui.generation.samplers import make_scheduler
+from webui.generation.sampling import sampling_of
+from webui.generation.schedulers import make_scheduler
 from webui.request import GenerationRequest
 
 ASKED_DECODED = Limit(2.0)
@@ -75,8 +77,9 @@ def run(bench: Workbench) -> list[Figure]:
 
 def time_map(loaded: Loaded, request: GenerationRequest) -> list[float]:
     """Seconds from the denoiser's answer to the small picture, for latents of that size."""
-    scheduler: Any = make_scheduler(loaded.scheduler_config, request.sampler, request.schedule)
-    scheduler.set_timesteps(request.steps)
+    asked = sampling_of(request, SD1.own)
+    scheduler: Any = make_scheduler(loaded.scheduler_config, asked.sampler, asked.schedule)
+    scheduler.set_timesteps(asked.steps)
     shape = (1, 4, (request.height or 0) // 8, (request.width or 0) // 8)
     sample, output = torch.randn(2, *shape).to(loaded.denoiser.dtype)
     times: list[float] = []

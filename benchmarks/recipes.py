@@ -15,7 +15,7 @@ TIMES = ("by day", "at sunset", "at night")
 def fresh_requests(
     model: str, *, side: int, steps: int, sampler: SamplerName
 ) -> Iterator[GenerationRequest]:
-    """Requests for square pictures of `side` pixels, 1,215 of them, at the default CFG."""
+    """Requests for square pictures of `side` pixels, 1,215 of them, at CFG 5."""
     words = itertools.product(TIMES, PLACES, COLOURS, COLOURS)
     for seed, (time, place, shirt, trousers) in enumerate(words, start=1):
         yield GenerationRequest(
@@ -24,7 +24,9 @@ def fresh_requests(
             width=side,
             height=side,
             steps=steps,
+            cfg=5,
             sampler=sampler,
+            schedule="normal",
             seed=seed,
             model=model,
         )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import signal
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Protocol, cast
 
 from benchmarks.figures import Figure, table
 from benchmarks.machine import describe
-from benchmarks.workbench import Effort, Workbench
+from benchmarks.workbench import Effort, ModelsEffort, Workbench
 from webui.errors import BadRequestError
 from webui.generation.pipelines import quiet_libraries
 from webui.request import nearest
@@ -23,6 +27,7 @@ NAMES = (
     "startup",
     "memory",
     "keeping",
+    "models",
     "page",
     "pose_editor",
     "history",
@@ -30,6 +35,7 @@ NAMES = (
     "overhead",
     "layout",
     "steering",
+    "speed",
     "safety",
 )
 """In the order they run: processes of their own first, while this one is still small."""
@@ -40,34 +46,63 @@ RESULTS = ROOT / "benchmarks" / "results.md"
 class Benchmark(Protocol):
     """What each module named in `NAMES` offers."""
 
-    def run(self, bench: Workbench) -> list[Figure]:
-        """Measures; takes from seconds to a quarter of an hour."""
+    def run(self, bench: Workbench) -> Iterable[Figure]:
+        """Measures; takes from seconds to an hour."""
         ...
 
 
-def run_benchmarks(names: Sequence[str], out: Path | None) -> int:
+def run_benchmarks(
+    names: Sequence[str],
+    out: Path | None,
+    full: ModelsEffort | None = None,
+    folder: Path | None = None,
+) -> int:
     """Measures, prints, keeps the table in `benchmarks/results.md`; some names renew theirs only.
+
+    What is written besides is gone afterwards, also where this is interrupted or told to end.
 
     Args:
         names: Benchmarks to run; none: all of them.
         out: File for all measurements as JSON.
+        full: How full-size models are measured. Nothing of a quick run is kept.
+        folder: Where they are written to; None: where the system keeps temporary files.
 
     Raises:
         BadRequestError: There is no benchmark of that name.
         BenchmarkError: A measurement would not mean what it says.
     """
-    with tempfile.TemporaryDirectory(prefix="easel-bench-") as work:
-        bench = Workbench(Effort(), ROOT / "models", Path(work))
+    effort = Effort() if full is None else replace(Effort(), full=full)
+    with ending(), tempfile.TemporaryDirectory(prefix="easel-bench-", dir=folder) as work:
+        bench = Workbench(effort, ROOT / "models", Path(work))
         report = measure(bench, names or NAMES)
     print("\n" + report.to_markdown())
     if out is not None:
         out.write_text(report.to_json(), encoding="utf-8")
+    if effort.full.quick:
+        return 0
     kept = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     everything = set(report.names) == set(NAMES)
     RESULTS.write_text(
         report.to_markdown() if everything else renewed(kept, report), encoding="utf-8"
     )
     return 0
+
+
+@contextmanager
+def ending() -> Generator[None]:
+    """Being told to end (SIGTERM) leaves the block as an interrupt does, so that it is tidied."""
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def renewed(kept: str, report: Report) -> str:

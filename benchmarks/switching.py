@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.figures import Figure, Limit, in_unit
 from benchmarks.measure import Run, give_back_memory, memory
-from benchmarks.models import ModelShape, write_random_controlnet
 from benchmarks.ours import Ours
+from benchmarks.random_models import ModelShape, write_random_controlnet
 from webui.events import StageName
 from webui.poses import Pose
 from webui.request import ControlChoice, GenerationRequest
@@ -73,6 +73,7 @@ def _ways(ours: Ours, model: str, side: int) -> dict[str, GenerationRequest]:
         width=side,
         height=side,
         steps=1,
+        cfg=5,
         sampler="Euler",
     )
     ramp = Image.linear_gradient("L").resize((side, side))

@@ -5,10 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
-from benchmarks.models import SD15, ModelShape, write_random_model
 from benchmarks.ours import Ours
+from benchmarks.random_models import SD15, ModelShape, write_random_model
 from webui.generation.devices import Device
+
+Part = Literal["load", "steps", "switch", "gpu", "listing", "activations"]
+"""What `bench models` measures."""
+
+
+@dataclass(frozen=True)
+class ModelsEffort:
+    """What of `bench models` is measured, and how much.
+
+    Attributes:
+        parts: All that `--only` can name.
+        models: Models by the names that `--models` takes.
+        quick: Whether tiny models stand for the full-size ones: to see that everything runs.
+        files: How many files are listed.
+    """
+
+    parts: tuple[Part, ...] = get_args(Part)
+    models: tuple[str, ...] = ("sd15", "sdxl", "sd35", "flux")
+    quick: bool = False
+    files: int = 500
 
 
 @dataclass(frozen=True)
@@ -31,6 +52,7 @@ class Effort:
         marked: How many pictures are marked and signed.
         lines: How many innocent prompts are read.
         faulty_runs: How many jobs are run with something going wrong.
+        full: What is measured of full-size models.
     """
 
     shape: ModelShape = SD15
@@ -50,6 +72,7 @@ class Effort:
     marked: int = 500
     lines: int = 6_000
     faulty_runs: int = 100_000
+    full: ModelsEffort = ModelsEffort()
 
 
 @dataclass(frozen=True)
