@@ -201,7 +201,7 @@ def test_what_unfinished_jobs_ask_for_is_known(jobs: Jobs, generator: Gated):
     generator.gate.release(2)
     assert isinstance(last(running), Finished)
     assert isinstance(last(waiting), Finished)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while jobs.requests() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert jobs.requests() == []

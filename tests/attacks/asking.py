@@ -25,7 +25,7 @@ def join(client: httpx.Client, tab: str, asked: object, **more: object) -> httpx
     return client.post("/gradio_api/queue/join", content=json.dumps(body), headers=JSON)
 
 
-def heard(client: httpx.Client, tab: str, seconds: float = 20) -> Iterator[dict[str, Any]]:
+def heard(client: httpx.Client, tab: str, seconds: float = 60) -> Iterator[dict[str, Any]]:
     """What comes along a tab's stream, until it ends or the time is over."""
     path = f"/gradio_api/queue/data?session_hash={tab}"
     deadline = time.monotonic() + seconds
@@ -49,7 +49,7 @@ def made(client: httpx.Client, tab: str, request: dict[str, Any]) -> dict[str, A
     raise AssertionError("The stream ended before the event did.")
 
 
-def raw(port: int, *pieces: bytes, seconds: float = 30, pause: float = 0) -> bytes:
+def raw(port: int, *pieces: bytes, seconds: float = 60, pause: float = 0) -> bytes:
     """Sends bytes as they are and gives all that comes back until the server hangs up."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         with contextlib.suppress(OSError):
@@ -63,7 +63,7 @@ def raw(port: int, *pieces: bytes, seconds: float = 30, pause: float = 0) -> byt
         return answer
 
 
-def first_of(port: int, sent: bytes, seconds: float = 30) -> bytes:
+def first_of(port: int, sent: bytes, seconds: float = 60) -> bytes:
     """Sends bytes as they are and gives how the answer begins, without waiting for its end."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ from tests.ui.hostile import MARKUP, served_over
 from tests.ui.served import Served
 from tests.ui.test_drop_browser import carried
 from webui.clearance import Cleared
+from webui.library.files import PREFIX
 from webui.provenance.c2pa import Signer
 from webui.provenance.certificate import identity_in, new_identity
 from webui.provenance.sign import sign
@@ -84,8 +85,17 @@ def expect_verdict(page: Page, verdict: str, sentence: str) -> None:
 
 
 def kept(folder: Path) -> set[str]:
-    """All files that the server has written."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """All files that the server has written, but the shelves' lists.
+
+    Those are written in the background, at any time after a page has asked for them.
+    """
+    state = folder / ".state"
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not (path.parent == state and (path.suffix == ".json" or path.name.startswith(PREFIX)))
+    }
 
 
 def test_what_is_known_of_a_picture_is_said_and_what_is_not(
