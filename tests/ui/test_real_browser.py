@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.ui.browsing import fill, generate, keep, opened, request_in, shown, tiles
+from tests.ui.browsing import PATIENCE, fill, generate, keep, opened, request_in, shown, tiles
 from tests.ui.served import Served
 from tests.ui.test_drop_browser import INFOTEXT, drop, foreign
 
@@ -103,7 +103,7 @@ def test_a_reload_in_mid_run_finds_the_job_again(page: Page) -> None:
     expect(page.locator(".headline")).to_contain_text("of 8")
     page.reload()
     expect(page.locator(".headline")).to_contain_text("of 8")
-    expect(page.locator(".headline")).to_contain_text("Done in")
+    expect(page.locator(".headline")).to_contain_text("Done in", timeout=5 * PATIENCE)
     assert request_in(shown(page)).prompt == SCENES[0]
 
 
