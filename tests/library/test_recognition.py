@@ -151,6 +151,11 @@ def test_a_denoiser_alone_lacks_everything_else(
         (w.language_model(1024, 28, query_norm=True), "no served model uses"),
         (w.language_model(2560, 36, query_norm=True, vocabulary=217_204), "217,204 tokens"),
         (w.language_model(2560, 34, query_norm=True, vocabulary=262_208), "262,208 tokens"),
+        # Mistral Nemo, which is as wide as Mistral Small and knows as many tokens.
+        (
+            w.language_model(5120, 40, query_norm=False, vocabulary=131_072, inner=14_336),
+            "14,336 wide inside",
+        ),
         (w.qwen3_vl(2560), "is Qwen3-VL, a language model that no served model uses"),
         (w.qwen3_vl(4096), "is Qwen3-VL, a language model that no served model uses"),
         (w.qwen3_vl(2560, "visual."), "is Qwen3-VL, a language model that no served model uses"),
@@ -231,7 +236,7 @@ def test_a_vae_is_known_by_its_channels_then_by_its_name(
         (w.open_clip(1280, 32), "clip-g"),
         (w.t5(), "t5-xxl"),
         (w.language_model(2560, 36, query_norm=True), "qwen3-4b"),
-        (w.language_model(4096, 36, query_norm=True), "qwen3-8b"),
+        (w.language_model(4096, 36, query_norm=True, inner=12_288), "qwen3-8b"),
         (
             w.language_model(
                 3584,
@@ -239,10 +244,14 @@ def test_a_vae_is_known_by_its_channels_then_by_its_name(
                 query_norm=False,
                 prefix="model.language_model.",
                 vocabulary=152_064,
+                inner=18_944,
             ),
             "qwen2.5-vl-7b",
         ),
-        (w.language_model(5120, 40, query_norm=False, vocabulary=131072), "mistral-small"),
+        (
+            w.language_model(5120, 40, query_norm=False, vocabulary=131_072, inner=32_768),
+            "mistral-small",
+        ),
     ],
 )
 def test_a_text_encoder_is_known_and_used_by_something(

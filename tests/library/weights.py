@@ -360,12 +360,20 @@ def t5(width: int = 4096, depth: int = 24, *, languages: bool = False) -> Shapes
 
 
 def language_model(
-    width: int, depth: int, *, query_norm: bool, prefix: str = "model.", vocabulary: int = 151936
+    width: int,
+    depth: int,
+    *,
+    query_norm: bool,
+    prefix: str = "model.",
+    vocabulary: int = 151936,
+    inner: int = 9_728,
 ) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (vocabulary, width), "norm.weight": (width,)}
     for n in range(depth):
         begin = f"layers.{n}"
         shapes |= {f"{begin}.self_attn.{w}_proj.weight": (width, width) for w in "qkvo"}
+        shapes |= {f"{begin}.mlp.{w}_proj.weight": (inner, width) for w in ("gate", "up")}
+        shapes[f"{begin}.mlp.down_proj.weight"] = (width, inner)
         shapes[f"{begin}.input_layernorm.weight"] = (width,)
         if query_norm:
             shapes |= {f"{begin}.self_attn.{what}_norm.weight": (128,) for what in "qk"}

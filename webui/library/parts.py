@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from webui.library.architectures import ModelFamily, Tensors
 from webui.library.components import Component
@@ -189,11 +189,12 @@ def _text_encoder(tensors: Tensors, _stem: str) -> Part | None:
     if any(map(tensors.has, _QWEN3_VL)) or _architecture(tensors) in _QWEN3_VL_ARCHITECTURES:
         # Its sizes are Qwen3's, and what it makes of a prompt is not.
         return _encoder("Qwen3-VL, a language model", None)
-    for block, norm, query_norm, table in _LANGUAGE_MARKS:
+    for block, norm, query_norm, gate, table in _LANGUAGE_MARKS:
         width = tensors.length(f"{block}.0.{norm}")
         if width:
             normed = tensors.has(f"{block}.0.{query_norm}")
-            return _language_model(width, normed=normed, tokens=tensors.rows(table))
+            inner = tensors.rows(f"{block}.0.{gate}")
+            return _language_model(width, normed=normed, inner=inner, tokens=tensors.rows(table))
     return None
 
 
@@ -207,12 +208,21 @@ def _clip(tensors: Tensors, positions: str) -> Part:
     return _encoder("a CLIP", _CLIPS.get(tensors.width(positions)))
 
 
-def _language_model(width: int, *, normed: bool, tokens: int) -> Part:
-    """By its sizes; of its `tokens`, 0 where they cannot be told, it has no more than it should."""
-    component, known = _LANGUAGE_SIZES.get((width, normed), (None, 0))
-    if component is not None and tokens > known:
+def _language_model(width: int, *, normed: bool, inner: int, tokens: int) -> Part:
+    """By its sizes.
+
+    Args:
+        width: Of what goes from layer to layer.
+        normed: Whether queries are normed.
+        inner: Width inside of a feed-forward network, 0 where it cannot be told.
+        tokens: Number of tokens, 0 where it cannot be told; some files leave out the last ones.
+    """
+    known = _LANGUAGE_SIZES.get((width, normed))
+    if known is not None and tokens > known.tokens:
         return _encoder(f"a language model of {tokens:,} tokens", None)
-    return _encoder("a language model", component)
+    if known is not None and inner not in (0, known.inner):
+        return _encoder(f"a language model with layers {inner:,} wide inside", None)
+    return _encoder("a language model", None if known is None else known.component)
 
 
 def _architecture(tensors: Tensors) -> str:
@@ -249,24 +259,34 @@ _LANGUAGE_MARKS = (
             f"{model}.layers",
             "input_layernorm.weight",
             "self_attn.q_norm.weight",
+            "mlp.gate_proj.weight",
             f"{model}.embed_tokens.weight",
         )
         for model in LANGUAGE_MODELS
     ),
-    ("blk", "attn_norm.weight", "attn_q_norm.weight", "token_embd.weight"),
+    ("blk", "attn_norm.weight", "attn_q_norm.weight", "ffn_gate.weight", "token_embd.weight"),
 )
-"""Where the layers of a language model are, their first norm and that of queries, and the table of
-what it makes of its tokens."""
+"""Where the layers of a language model are, their first norm, that of queries and the gate of the
+feed-forward network, and the table of what it makes of its tokens."""
 
-_LANGUAGE_SIZES: Mapping[tuple[int, bool], tuple[Component, int]] = MappingProxyType(
+
+class _Language(NamedTuple):
+    """A language model that is known: its name, number of tokens, and feed-forward width."""
+
+    component: Component
+    tokens: int
+    inner: int
+
+
+_LANGUAGE_SIZES: Mapping[tuple[int, bool], _Language] = MappingProxyType(
     {
-        (2560, True): ("qwen3-4b", 151_936),
-        (4096, True): ("qwen3-8b", 151_936),
-        (3584, False): ("qwen2.5-vl-7b", 152_064),
-        (5120, False): ("mistral-small", 131_072),
+        (2560, True): _Language("qwen3-4b", 151_936, 9_728),
+        (4096, True): _Language("qwen3-8b", 151_936, 12_288),
+        (3584, False): _Language("qwen2.5-vl-7b", 152_064, 18_944),
+        (5120, False): _Language("mistral-small", 131_072, 32_768),
     }
 )
-"""Width, and whether queries are normed, to the model and its number of tokens."""
+"""By their width, and whether queries are normed: Mistral Nemo shares both with Mistral Small."""
 
 _QWEN3_VL = (
     "model.visual.deepstack_merger_list.0.norm.weight",
