@@ -88,7 +88,7 @@ def xlabs(net: Any) -> Tensors:
     own: Tensors = net.state_dict()
     written: Tensors = {}
     layers = [name.rpartition(".")[0] for name in own]
-    for new, ours in own_names("FluxTransformer2DModel", layers):
+    for new, ours, _ in own_names("FluxTransformer2DModel", layers):
         for end in ("weight", "bias"):
             if f"{ours[0]}.{end}" in own:
                 whole = torch.cat([own[f"{path}.{end}"] for path in ours])

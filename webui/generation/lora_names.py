@@ -118,12 +118,10 @@ def _of_transformer(transformer: torch.nn.Module) -> dict[str, Target]:
     paths = dict.fromkeys(_weighted(transformer))
     kind = type(transformer).__name__
     targets: dict[str, Target] = {path: Layer("transformer", path) for path in paths}
-    for name, ours in (*own_names(kind, paths), *trainers_names(kind, paths)):
+    for name, ours, is_swapped in (*own_names(kind, paths), *trainers_names(kind, paths)):
         layers = tuple(Layer("transformer", path) for path in ours)
-        targets[name] = layers[0] if len(layers) == 1 else Stacked(layers)
-    for name, ours in own_names(kind, paths, swapped=True):
-        layers = tuple(Layer("transformer", path) for path in ours)
-        targets[name] = Stacked(layers, is_swapped=True)
+        is_one = len(layers) == 1 and not is_swapped
+        targets[name] = layers[0] if is_one else Stacked(layers, is_swapped)
     for name, target in targets.items():
         for dotted in (name, f"transformer.{name}", f"diffusion_model.{name}"):
             table[dotted] = table[f"base_model.model.{dotted}"] = target

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 Paths = tuple[str, ...]
 """The layers of diffusers' model that one layer of the maker's code stands for, in order."""
@@ -250,31 +251,35 @@ _XLABS = Naming(
 _TRAINERS: Mapping[str, Naming] = MappingProxyType({"FluxTransformer2DModel": _XLABS})
 
 
-def own_names(
-    kind: str, paths: Collection[str], *, swapped: bool = False
-) -> Iterator[tuple[str, Paths]]:
-    """Names in the maker's code, each with the layers of diffusers' model that it stands for.
+class Named(NamedTuple):
+    """A layer of the maker's code.
+
+    Attributes:
+        layers: Those of diffusers' model that it stands for.
+        is_swapped: Whether it is as `Naming.swapped`.
+    """
+
+    name: str
+    layers: Paths
+    is_swapped: bool = False
+
+
+def own_names(kind: str, paths: Collection[str]) -> Iterator[Named]:
+    """Names in the maker's code.
 
     Args:
         kind: Diffusers' class of the model.
         paths: Its layers.
-        swapped: Only those of `Naming.swapped`, in place of only the others.
     """
-    if kind in _NAMINGS:
-        for name, ours, is_swapped in _named(_NAMINGS[kind], paths):
-            if is_swapped == swapped:
-                yield name, ours
+    return _named(_NAMINGS[kind], paths) if kind in _NAMINGS else iter(())
 
 
-def trainers_names(kind: str, paths: Collection[str]) -> Iterator[tuple[str, Paths]]:
+def trainers_names(kind: str, paths: Collection[str]) -> Iterator[Named]:
     """Names that only a trainer of LoRAs gave, otherwise as `own_names`."""
-    if kind in _TRAINERS:
-        for name, ours, _ in _named(_TRAINERS[kind], paths):
-            yield name, ours
+    return _named(_TRAINERS[kind], paths) if kind in _TRAINERS else iter(())
 
 
-def _named(naming: Naming, paths: Collection[str]) -> Iterator[tuple[str, Paths, bool]]:
-    """Each name, the layers it stands for, and whether it is a swapped one."""
+def _named(naming: Naming, paths: Collection[str]) -> Iterator[Named]:
     for blocks in naming.blocks:
         begin = f"{blocks.ours}."
         starts = (path[len(begin) :].partition(".")[0] for path in paths if path.startswith(begin))
@@ -286,7 +291,7 @@ def _named(naming: Naming, paths: Collection[str]) -> Iterator[tuple[str, Paths,
                 # The last block of some lacks what nothing reads any more.
                 if all(path in paths for path in ours):
                     is_swapped = is_last and own in blocks.last_swapped
-                    yield f"{blocks.own}.{number}.{own}", ours, is_swapped
+                    yield Named(f"{blocks.own}.{number}.{own}", ours, is_swapped)
     for own, ours in naming.others.items():
         if ours in paths:
-            yield own, (ours,), own in naming.swapped
+            yield Named(own, (ours,), own in naming.swapped)
