@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from webui.admission import Admission
 from webui.clearance import Admitted
 from webui.engine import Engine
 from webui.errors import MarkError
@@ -38,6 +39,7 @@ from webui.generation.devices import choose_device
 from webui.generation.finishing import to_png
 from webui.generation.painting import Painted, Painter
 from webui.generation.pipelines import quiet_libraries
+from webui.generation.planning import Planner
 from webui.generation.previews import PreviewPace
 from webui.generation.speed import RUNGS
 from webui.generator import Cancel, Session
@@ -48,6 +50,7 @@ from webui.library.embeddings import EmbeddingShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.shelves import Shelves
 from webui.library.uploads import Uploads
 from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes, Recorder
@@ -290,16 +293,22 @@ class Trial:
             clock=lambda: time.monotonic() * 1e7,
             time_limit=TIME_LIMIT,
         )
+        gate = cast(Gate, _NoGate())
         return Engine(
             painter=_NoisePainter(self),
+            planner=Planner(
+                Shelves(
+                    models=_OneModel(models, hashes),
+                    loras=LoraShelf((), hashes),
+                    controlnets=ControlNetShelf(models, hashes),
+                    embeddings=EmbeddingShelf((), hashes),
+                    wildcards=WildcardShelf(()),
+                    uploads=uploads,
+                )
+            ),
             guard=guard,
-            shelf=_OneModel(models, hashes),
-            loras=LoraShelf((), hashes),
-            controlnets=ControlNetShelf(models, hashes),
-            embeddings=EmbeddingShelf((), hashes),
-            wildcards=WildcardShelf(()),
-            uploads=uploads,
-            gate=cast(Gate, _NoGate()),
+            admission=Admission(guard=guard, gate=gate, minutes=self._minutes, uploads=uploads),
+            gate=gate,
             minutes=self._minutes,
             release=Release(
                 guard=guard,

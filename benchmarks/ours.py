@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import BenchmarkError, Run, between
+from webui.admission import Admission
 from webui.cli.building import build_safety
 from webui.engine import Engine
 from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, StageName, Step
@@ -22,7 +23,7 @@ from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.painting import Painter
 from webui.generation.pipelines import Loaded, quiet_libraries
-from webui.generation.resolve import Plan, resolve
+from webui.generation.planning import Planner
 from webui.generation.speed import Rung
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
@@ -31,6 +32,7 @@ from webui.library.embeddings import EmbeddingShelf
 from webui.library.gallery import Gallery
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
+from webui.library.shelves import Shelves
 from webui.library.uploads import Kind, Uploads
 from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
@@ -69,29 +71,31 @@ class Ours:
         quiet_libraries()
         self.device = device
         hashes = HashBook(work / "hashes.json")
-        self._shelf = CheckpointShelf(tuple(models), hashes, configs)
-        self._loras = LoraShelf((work / "loras",), hashes)
-        self._controlnets = ControlNetShelf(tuple(models), hashes)
-        self._uploads = Uploads(work / "uploads")
+        self._uploads = uploads = Uploads(work / "uploads")
+        shelves = Shelves(
+            models=CheckpointShelf(tuple(models), hashes, configs),
+            loras=LoraShelf((work / "loras",), hashes),
+            controlnets=ControlNetShelf(tuple(models), hashes),
+            embeddings=EmbeddingShelf((), hashes),
+            wildcards=WildcardShelf(()),
+            uploads=uploads,
+        )
+        self._planner = Planner(shelves)
         self._painter = Painter(device, cache_bytes=GIB, annotators=tuple(models))
         guard, gate = build_safety(Settings(state=work))
         minutes = Minutes(gate)
         self._engine = Engine(
             painter=self._painter,
+            planner=self._planner,
             guard=guard,
-            shelf=self._shelf,
-            loras=self._loras,
-            controlnets=self._controlnets,
-            embeddings=EmbeddingShelf((), hashes),
-            wildcards=WildcardShelf(()),
-            uploads=self._uploads,
+            admission=Admission(guard=guard, gate=gate, minutes=minutes, uploads=uploads),
             gate=gate,
             minutes=minutes,
             release=Release(
                 guard=guard,
                 signer=Signer(identity_in(work)),
                 minutes=minutes,
-                uploads=self._uploads,
+                uploads=uploads,
                 gallery=Gallery(work / "outputs"),
                 drafts=Gallery(work / "drafts"),
             ),
@@ -105,7 +109,7 @@ class Ours:
 
     def loaded(self, request: GenerationRequest) -> Loaded:
         """The components the engine runs that request on."""
-        return _result(self._painter.load(self._plan(request)))
+        return _result(self._painter.load(self._planner.plan(request)))
 
     def run(
         self,
@@ -161,13 +165,13 @@ class Ours:
     def networks(self, request: GenerationRequest) -> list[torch.nn.Module]:
         """The networks the engine runs that request on, ControlNets last."""
         loaded = self.loaded(request)
-        steerings = _result(self._painter.steer(self._plan(request)))
+        steerings = _result(self._painter.steer(self._planner.plan(request)))
         parts = [loaded.pipe.components[name] for name in ("unet", "vae", "text_encoder")]
         return cast(list[torch.nn.Module], [*parts, *(steering.net for steering in steerings)])
 
     def picture(self, request: GenerationRequest) -> Image.Image:
         """The picture as it is before the check, for comparing."""
-        plan = self._plan(request)
+        plan = self._planner.plan(request)
         loaded = self.loaded(request)
         timeline = _result(self._painter.encode(loaded, plan))
         start = _result(self._painter.prepare(loaded, plan))
@@ -178,7 +182,7 @@ class Ours:
 
     def denoised(self, request: GenerationRequest, rung: Rung) -> tuple[float, Image.Image]:
         """Seconds of the denoising with what a rung leaves out, and the picture it leads to."""
-        plan = self._plan(request)
+        plan = self._planner.plan(request)
         loaded = self.loaded(request)
         timeline = _result(self._painter.encode(loaded, plan))
         start = _result(self._painter.prepare(loaded, plan))
@@ -188,10 +192,6 @@ class Ours:
             latents = denoise(loaded, plan, seeds, Prepared(timeline, start), rung, UNWATCHED)
             seconds = perf_counter() - began
             return seconds, Image.open(io.BytesIO(decode(loaded, latents, None)[0]))
-
-    def _plan(self, request: GenerationRequest) -> Plan:
-        checkpoint = self._shelf.find(request.model)
-        return resolve(request, checkpoint, self._loras, self._controlnets)
 
 
 def watch(

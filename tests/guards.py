@@ -8,6 +8,6 @@ from webui.engine import Engine
 
 
 def use_guard(engine: Engine, patch: pytest.MonkeyPatch, guard: object) -> None:
-    """Puts a guard into the engine, at both of its doors, for as long as the patch lasts."""
-    patch.setattr(engine, "_guard", guard)
-    patch.setattr(engine._release, "_guard", guard)  # pyright: ignore[reportPrivateUsage]
+    """Puts a guard into the engine and at both of its doors, for as long as the patch lasts."""
+    for place in (engine, engine._admission, engine._release):  # pyright: ignore[reportPrivateUsage]
+        patch.setattr(place, "_guard", guard)

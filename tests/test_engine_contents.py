@@ -14,7 +14,7 @@ import pytest
 
 from tests.guards import use_guard
 from tests.test_engine import QUICK, SESSION, Scripted, Studio, reused, saved, silent, with_
-from webui import engine as engine_module
+from webui import admission
 from webui.cli.building import build_engine
 from webui.events import Failed, Step
 from webui.generator import Cancel
@@ -46,7 +46,7 @@ def recipe_of(events: list[Any]) -> dict[str, Any]:
 
 def sha256_of(studio: Studio, name: str) -> str:
     engine: Any = studio.engine
-    return engine._shelf.find(name).sha256
+    return engine._planner._shelves.models.find(name).sha256
 
 
 def test_a_large_model_is_denoising_while_it_is_hashed_and_the_file_has_the_hash(
@@ -59,7 +59,7 @@ def test_a_large_model_is_denoising_while_it_is_hashed_and_the_file_has_the_hash
         return true(self, path, start=start)
 
     monkeypatch.setattr(HashBook, "sha256", slowly)
-    monkeypatch.setattr(engine_module, "LARGEST", 0)
+    monkeypatch.setattr(admission, "LARGEST", 0)
     events: list[Any] = []
     for event in studio.engine.generate(MINE, SESSION, Cancel()):
         events.append(event)
@@ -78,7 +78,7 @@ def test_a_model_that_may_be_trusted_is_hashed_first(
     assert not recipe_of(studio.run(MINE))["tainted"]
     weights = EMBEDDED.glob("*/*.safetensors")
     assert sum(file.stat().st_size for file in weights) < LARGEST
-    monkeypatch.setattr(engine_module, "LARGEST", 0)
+    monkeypatch.setattr(admission, "LARGEST", 0)
     # Another model by its content, which is not known yet.
     unet = next((studio.outputs.parent / "models" / "mine" / "unet").glob("*.safetensors"))
     unet.write_bytes(unet.read_bytes()[:-1] + b"\0")
@@ -120,7 +120,7 @@ def test_a_model_that_goes_before_it_is_hashed_fails_the_job_with_the_reason(
     def gone(_: HashBook, path: Path, *, start: int = 0) -> str:
         raise FileNotFoundError(2, "No such file", str(path))
 
-    monkeypatch.setattr(engine_module, "LARGEST", 0)
+    monkeypatch.setattr(admission, "LARGEST", 0)
     monkeypatch.setattr(HashBook, "sha256", gone)
     last = studio.run(MINE)[-1]
     assert isinstance(last, Failed)

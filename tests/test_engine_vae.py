@@ -66,7 +66,7 @@ def test_it_decodes_the_picture_and_stands_in_its_file_and_the_models_own_comes_
     texts = read_text(Path(other.path).read_bytes())
     recipe: dict[str, Any] = json.loads(texts["easel"])
     engine: Any = studio.engine
-    sha256 = engine._shelf.vaes.find("soft").content.sha256
+    sha256 = engine._planner._shelves.models.vaes.find("soft").content.sha256
     assert recipe["vae"] == {"name": "soft", "sha256": sha256}
     assert f"VAE hash: {sha256[:10]}, VAE: soft," in texts["parameters"]
     assert read_infotext(texts["parameters"]).request["vae"] == "soft"

@@ -262,7 +262,7 @@ def test_what_was_made_in_8_bits_is_made_anew_without_and_the_other_way_round(bu
     studio = build()
     engine: Any = studio.engine
     leanest = engine._painter._pipelines._leanest
-    key = engine._resolved(QUICK).checkpoint.key
+    key = engine._planner.plan(QUICK).checkpoint.key
     fine = pixels(saved(studio.run(QUICK))[0])
     leanest[key] = "fp8"
     coarse = pixels(saved(studio.run(QUICK))[0])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import perf_counter
-from types import MappingProxyType
 
-from webui import __version__
+from webui.admission import Admission
 from webui.clearance import Admitted, Cleared
-from webui.errors import BadRequestError, NotFoundError, OutOfMemoryError, RefusedError, WebuiError
+from webui.errors import OutOfMemoryError, WebuiError
 from webui.events import (
     Cancelled,
     Event,
@@ -29,37 +27,23 @@ from webui.events import (
     Withheld,
     failed,
 )
-from webui.generation.canvas import Brought
 from webui.generation.denoise import Prepared, StepDone, StoppedError
 from webui.generation.devices import is_out_of_memory
-from webui.generation.drawn import Drawn, PictureTexts, draw_prompts
-from webui.generation.facts import find_sampling
-from webui.generation.finishing import to_png
 from webui.generation.memory import MemoryPlan
 from webui.generation.painting import Painted, Painter, decoded_texts
 from webui.generation.pipelines import Loaded
+from webui.generation.planning import Planner
 from webui.generation.previews import PreviewPace, to_jpeg
-from webui.generation.resolve import Plan, resolve
-from webui.generation.sampling import OPEN, Sampling
-from webui.generation.speed import Rung, name_of
+from webui.generation.resolve import Plan
+from webui.generation.speed import Rung
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session
-from webui.levels import Level
-from webui.library.checkpoints import Checkpoint, CheckpointShelf
-from webui.library.contents import Content
-from webui.library.controlnets import ControlNetShelf
-from webui.library.embeddings import EmbeddingShelf
-from webui.library.loras import LoraShelf
-from webui.library.uploads import Uploads
-from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
-from webui.provenance.recipe import Recipe, UsedEmbedding, UsedLora, UsedPart
-from webui.release import Release, changed_part
-from webui.request import GenerationRequest, pictures_of
+from webui.recipes import RecipeWriter
+from webui.release import Release
+from webui.request import GenerationRequest
 from webui.safety.gate import Gate
 from webui.safety.guard import Guard
-from webui.safety.known import LARGEST
-from webui.safety.taint import is_tainted
 from webui.standing import Answer, Question
 
 NO_MEMORY = "The device has not enough memory: choose a smaller size or batch."
@@ -67,9 +51,6 @@ LEANER = (
     "The device ran out of memory: the model is laid out more leanly, which is slower, and the job"
     " goes on."
 )
-
-VERSIONED = ("torch", "diffusers", "transformers")
-"""Packages whose versions can change a picture."""
 
 
 @dataclass(frozen=True)
@@ -110,33 +91,23 @@ class Engine:
         self,
         *,
         painter: Painter,
+        planner: Planner,
         guard: Guard,
-        shelf: CheckpointShelf,
-        loras: LoraShelf,
-        controlnets: ControlNetShelf,
-        embeddings: EmbeddingShelf,
-        wildcards: WildcardShelf,
-        uploads: Uploads,
+        admission: Admission,
         gate: Gate,
         minutes: Minutes,
         release: Release,
     ) -> None:
         self._painter = painter
+        self._planner = planner
         self._guard = guard
-        self._shelf = shelf
-        self._loras = loras
-        self._controlnets = controlnets
-        self._embeddings = embeddings
-        self._wildcards = wildcards
-        self._uploads = uploads
+        self._admission = admission
         self._gate = gate
         self._minutes = minutes
         self._release = release
+        self._recipes = RecipeWriter(painter.device)
         self._pace = PreviewPace()
         self._lock = Lock()
-        self._versions = {"easel": __version__} | {
-            name: importlib.metadata.version(name) for name in VERSIONED
-        }
 
     def generate(
         self, request: GenerationRequest, session: Session, cancel: Cancel
@@ -159,15 +130,15 @@ class Engine:
     def _story(
         self, request: GenerationRequest, session: Session, cancel: Cancel, tally: _Tally
     ) -> Generator[Event, None, None]:
-        drawn, sampling = self._drawn(request)
+        drawn, asked_steps = self._planner.drawn(request)
         request = drawn.request
         # Refused before anything is read, and judged again by what is to be used.
-        self._admitted(drawn, session, sampling.steps)
-        files = self._bring(request)
-        brought = {name: Brought.of(file) for name, file in files.items()}
-        plan = self._resolved(request, brought, drawn.pictures)
-        admitted = self._admitted(drawn, session, plan.steps, tainted=self._is_tainted(plan))
-        self._check_brought(request, files, plan, admitted.level)
+        self._admission.admit(drawn, session, asked_steps)
+        files = self._planner.bring(request)
+        plan = self._planner.plan(request, files, drawn.pictures)
+        tainted = self._admission.is_tainted(plan)
+        admitted = self._admission.admit(drawn, session, plan.steps, tainted=tainted)
+        self._admission.check_brought(request, files, plan, admitted.level)
         self._minutes.admitted(admitted)
         notices = (*admitted.notices, *drawn.notices, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
@@ -194,7 +165,7 @@ class Engine:
         tally: _Tally,
     ) -> Generator[Event, None, None]:
         """Makes what of the plan's batches has not been let out yet."""
-        for content in _contents(plan):
+        for content in plan.contents:
             # Wanted only once there is a picture: read beside the loading, and not before it.
             content.begin()
         refiner = yield from self._painter.load_refiner(plan)
@@ -234,8 +205,8 @@ class Engine:
         Raises:
             WebuiError: Why it would not.
         """
-        drawn, sampling = self._drawn(request)
-        self._admitted(drawn, session, sampling.steps)
+        drawn, steps = self._planner.drawn(request)
+        self._admission.admit(drawn, session, steps)
 
     def answer(self, question: Question, session: Session) -> Answer:
         """What the gate says.
@@ -257,87 +228,12 @@ class Engine:
     def warm(self, model: str) -> None:
         """Loads a model ahead of the first job; one that does not load is left for that job."""
         with suppress(WebuiError), self._lock:
-            plan = self._resolved(GenerationRequest(model=model))
+            plan = self._planner.plan(GenerationRequest(model=model))
             deque(self._painter.load(plan), maxlen=0)
 
     def close(self) -> None:
         """Waits for the device to be idle and ends its thread."""
         self._painter.close()
-
-    def _drawn(self, request: GenerationRequest) -> tuple[Drawn, Sampling]:
-        """The request as it is run, its sampling filled in: what a guard lets in hangs on CFG."""
-        drawn = draw_prompts(request, self._wildcards.now)
-        model = self._shelf.folder(drawn.request.model)
-        sampling = find_sampling(drawn.request, model, self._loras)
-        settled = {name: getattr(sampling, name) for name in OPEN}
-        return replace(drawn, request=drawn.request.model_copy(update=settled)), sampling
-
-    def _admitted(
-        self, drawn: Drawn, session: Session, steps: int, *, tainted: bool = False
-    ) -> Admitted:
-        """The request, let in with every text that its prompts come to over so many steps."""
-        texts = drawn.texts(steps)
-        try:
-            return self._guard.admit(drawn.request, session, tainted=tainted, texts=texts)
-        except RefusedError:
-            self._minutes.refused(drawn.request, session)
-            raise
-
-    def _resolved(
-        self,
-        request: GenerationRequest,
-        brought: Mapping[str, Brought] = MappingProxyType({}),
-        pictures: Sequence[PictureTexts] = (),
-    ) -> Plan:
-        checkpoint = self._shelf.find(request.model)
-        refiner = None if request.refiner is None else self._find_refiner(request.refiner)
-        vae = None if request.vae is None else self._shelf.vaes.find(request.vae)
-        return resolve(
-            request,
-            checkpoint,
-            self._loras,
-            self._controlnets,
-            brought,
-            pictures,
-            refiner=refiner,
-            vae=vae,
-            embeddings=self._embeddings,
-        )
-
-    def _find_refiner(self, name: str) -> Checkpoint:
-        try:
-            return self._shelf.find(name)
-        except BadRequestError as error:
-            raise type(error)(error.message, field="refiner") from None
-
-    def _bring(self, request: GenerationRequest) -> dict[str, bytes]:
-        """The files of the pictures that the request names, by these names.
-
-        Raises:
-            NotFoundError: One is not on the shelf; with its field.
-        """
-        files: dict[str, bytes] = {}
-        for field_name, name in pictures_of(request):
-            try:
-                files[name] = self._uploads.read(name)
-            except NotFoundError as error:
-                raise NotFoundError(error.message, field=field_name) from None
-        return files
-
-    def _check_brought(
-        self, request: GenerationRequest, files: Mapping[str, bytes], plan: Plan, level: Level
-    ) -> None:
-        """Has the pictures judged, and what is to be painted anew as a picture of its own.
-
-        Raises:
-            RefusedError: One may not be worked on.
-        """
-        for field_name, name in pictures_of(request):
-            self._guard.check_brought(files[name], level, field=field_name)
-        region = changed_part(plan)
-        if plan.canvas is not None and region is not None:
-            whole = to_png(plan.canvas.picture)
-            self._guard.check_brought(whole, level, field="init", region=region)
 
     def _watch(
         self,
@@ -387,7 +283,8 @@ class Engine:
             yield Withheld(seed=seed)
             return
         began = perf_counter()
-        recipe = self._recipe(job, seed, rung)
+        memory, tainted = self._painter.memory_plan, job.admitted.tainted
+        recipe = self._recipes.write(job.plan, seed, job.loaded, rung, memory, tainted=tainted)
         released = self._release.let_out(verdict, recipe, job.plan, job.admitted)
         yield StageDone(name="save", seconds=perf_counter() - began, reused=False, batch=batch)
         job.tally.saved += 1
@@ -397,45 +294,6 @@ class Engine:
             sha256=released.sha256,
             width=job.plan.width,
             height=job.plan.height,
-        )
-
-    def _is_tainted(self, plan: Plan) -> bool:
-        """Whether anything from outside has a part in the plan's pictures."""
-        allowed = self._gate.policy().allowed
-        return is_tainted(
-            pictures=[self._uploads.origin(name) for _, name in pictures_of(plan.request)],
-            weights=(
-                *(_hash_of(content, any_size=bool(allowed)) for content in _contents(plan)),
-                *(lora.hashes.sha256 for lora in plan.loras),
-                *(control.net.sha256 for control in plan.controls if control.net is not None),
-                *(word.sha256 for word in plan.embeddings),
-            ),
-            allowed=allowed,
-        )
-
-    def _recipe(self, job: _Job, seed: int, rung: Rung) -> Recipe:
-        device = self._painter.device
-        speed = name_of(rung, job.plan.request.speed)
-        return Recipe(
-            request=job.plan.recipe(seed).model_copy(update={"speed": speed}),
-            model_sha256=job.plan.checkpoint.sha256,
-            refiner_sha256=None if job.plan.refiner is None else job.plan.refiner.checkpoint.sha256,
-            vae_sha256=None if job.plan.vae is None else job.plan.vae.content.sha256,
-            versions=self._versions,
-            device=device.name,
-            dtype=device.dtype_name,
-            layout=device.layout,
-            attention=job.loaded.attention,
-            memory=self._painter.memory_plan.layout,
-            tainted=job.admitted.tainted,
-            loras=tuple(
-                UsedLora(lora.name, lora.hashes.sha256, lora.hashes.auto_v3)
-                for lora in job.plan.loras
-            ),
-            embeddings=tuple(
-                UsedEmbedding(word.name, word.sha256) for word in job.plan.embeddings_in(seed)
-            ),
-            parts=tuple(UsedPart(part.part, part.label) for part in job.loaded.parts),
         )
 
     def _started(self, plan: Plan) -> Started:
@@ -450,22 +308,6 @@ class Engine:
             dtype=device.dtype_name,
             layout=device.layout,
         )
-
-
-def _contents(plan: Plan) -> list[Content]:
-    """Of the model, and of those that are used beside it or in place of a part."""
-    models = [plan.checkpoint, *(() if plan.refiner is None else (plan.refiner.checkpoint,))]
-    contents = [model.content for model in models]
-    return contents if plan.vae is None else [*contents, plan.vae.content]
-
-
-def _hash_of(content: Content, *, any_size: bool) -> str:
-    """The content hash; empty where it is not known yet and could not be that of a trusted model.
-
-    Args:
-        any_size: Whether a model of any size may be trusted, not only those that come with Easel.
-    """
-    return content.sha256 if any_size or content.size <= LARGEST else content.known or ""
 
 
 def _planned(plan: MemoryPlan) -> Planned:

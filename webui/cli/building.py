@@ -18,6 +18,7 @@ from webui.library.embeddings import EmbeddingShelf
 from webui.library.hashes import HashBook
 from webui.library.loras import LoraShelf
 from webui.library.origins import Origin
+from webui.library.shelves import Shelves
 from webui.library.uploads import Uploads
 from webui.library.wildcards import WildcardShelf
 from webui.request import GenerationRequest, pictures_of
@@ -49,10 +50,12 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
 
     device = choose_device(settings.device, settings.dtype)
     report("loading", "Loading diffusers")
+    from webui.admission import Admission
     from webui.engine import Engine
     from webui.generation.attention import with_attention
     from webui.generation.painting import Painter
     from webui.generation.pipelines import quiet_libraries
+    from webui.generation.planning import Planner
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Drafts, Gallery
     from webui.minutes import Minutes
@@ -77,13 +80,18 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
             memory=settings.memory,
             keep_models_bytes=settings.keep_models_bytes,
         ),
+        planner=Planner(
+            Shelves(
+                models=checkpoint_shelf(settings),
+                loras=lora_shelf(settings),
+                controlnets=_controlnet_shelf(settings),
+                embeddings=embedding_shelf(settings),
+                wildcards=wildcard_shelf(settings),
+                uploads=uploads,
+            )
+        ),
         guard=guard,
-        shelf=checkpoint_shelf(settings),
-        loras=lora_shelf(settings),
-        controlnets=_controlnet_shelf(settings),
-        embeddings=embedding_shelf(settings),
-        wildcards=wildcard_shelf(settings),
-        uploads=uploads,
+        admission=Admission(guard=guard, gate=gate, minutes=minutes, uploads=uploads),
         gate=gate,
         minutes=minutes,
         release=Release(

@@ -31,6 +31,7 @@ from webui.generation.strength import steps_left
 from webui.generation.unused import refuse_unused
 from webui.interchange.dynamicmarks import without_escapes
 from webui.library.checkpoints import Checkpoint
+from webui.library.contents import Content
 from webui.library.controlnets import ControlNetFolder, ControlNetShelf
 from webui.library.embeddings import EmbeddingShelf
 from webui.library.loras import LoraShelf
@@ -86,6 +87,13 @@ class Plan:
         """The embeddings that any of the prompts names, once each."""
         planned = (one for prompts in dict.fromkeys(self.prompts) for one in prompts)
         return tuple(dict.fromkeys(word for one in planned for word in one.embeddings))
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """Of the model, and of those that are used beside it or in place of a part."""
+        beside = () if self.refiner is None else self.refiner.contents
+        instead = () if self.vae is None else (self.vae.content,)
+        return (self.checkpoint.content, *beside, *instead)
 
     @property
     def controlnets(self) -> tuple[ControlNetFolder, ...]:
