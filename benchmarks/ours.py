@@ -21,8 +21,9 @@ from webui.events import Event, Failed, Finished, Preview, Saved, StageDone, Sta
 from webui.generation.denoise import Observer, Prepared, denoise
 from webui.generation.devices import Device
 from webui.generation.finishing import decode
+from webui.generation.loaded import Loaded
 from webui.generation.painting import Painter
-from webui.generation.pipelines import Loaded, quiet_libraries
+from webui.generation.pipelines import quiet_libraries
 from webui.generation.planning import Planner
 from webui.generation.speed import Rung
 from webui.generator import Cancel, Session

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.measure import Run, between
 from webui.generation.devices import Layout
 from webui.generation.families import SD1
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.sampling import sampling_of
 from webui.generation.schedulers import make_scheduler
 from webui.request import GenerationRequest

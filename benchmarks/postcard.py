@@ -15,7 +15,7 @@ from benchmarks.recipes import fresh_requests
 from benchmarks.workbench import Workbench
 from webui.generation.devices import choose_device
 from webui.generation.families import SD1
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.previews import predicted_original, to_rgb
 from webui.generation.sampling import sampling_of
 from webui.generation.schedulers import make_scheduler

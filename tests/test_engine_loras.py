@@ -29,7 +29,7 @@ from webui.events import (
     Step,
 )
 from webui.generation import painting
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generator import Cancel
 from webui.library.checkpoints import CheckpointShelf
 from webui.library.hashes import HashBook

@@ -19,7 +19,7 @@ from tests.guards import use_guard
 from tests.test_engine import QUICK, STEPS, Scripted, Studio, pixels, psnr, saved, silent, with_
 from webui.cli.building import build_engine
 from webui.events import Event, Failed, Finished, Notice, Planned, Saved
-from webui.generation import pipelines
+from webui.generation import loaded
 from webui.generation.stages import StageCache
 from webui.provenance.pngtext import read_text
 from webui.request import GenerationRequest
@@ -170,7 +170,7 @@ def test_a_model_that_does_not_fit_when_it_is_loaded_is_tried_once_more(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ):
     tries: list[str] = []
-    place = pipelines.place
+    place = loaded.place
 
     def placed(parts: Any, plan: Any, device: Any) -> None:
         tries.append(plan)
@@ -178,7 +178,7 @@ def test_a_model_that_does_not_fit_when_it_is_loaded_is_tried_once_more(
             raise torch.OutOfMemoryError
         place(parts, plan, device)
 
-    monkeypatch.setattr(pipelines, "place", placed)
+    monkeypatch.setattr(loaded, "place", placed)
     events = build().run(QUICK)
     assert isinstance(events[-1], Finished)
     assert tries == ["resident", "resident"]

@@ -22,9 +22,8 @@ from tests.test_engine import Scripted, reused, silent
 from tests.test_engine_loras import loaded_by, write_loras
 from tests.test_starting_pictures import Desk, disc
 from webui.cli.building import build_engine
-from webui.generation import painting
+from webui.generation import painting, pipelines
 from webui.generation.backbones import clip
-from webui.generation.pipelines import Pipelines
 from webui.generation.steering import ControlNets
 from webui.library.uploads import Uploads
 from webui.settings import ROOT, Settings
@@ -294,8 +293,8 @@ def test_all_modes_and_stacks_share_one_set_of_components(
     sized = {"width": SIDE, "height": SIDE}
     for changes in MODES.values():
         bench.run(sized | changes)
-    for kind in (Pipelines, ControlNets):
-        monkeypatch.setattr(kind, "_load", never)
+    monkeypatch.setattr(pipelines, "load_model", never)
+    monkeypatch.setattr(ControlNets, "_load", never)
     engine: Any = bench.desk.engine
     painter = engine._painter
     networks = [painter._pipelines.loaded.pipe.components[name] for name in NETWORKS]

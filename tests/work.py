@@ -77,14 +77,14 @@ def finite() -> Generator[None, None, None]:
 def models_loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models that are read from their files from now on."""
     # Imported here: torch takes seconds, and the other counts are for tests that need none.
-    from webui.generation import pipelines
+    from webui.generation import loaded
 
     names: list[str] = []
-    own: Any = pipelines.load_pipe
+    own: Any = loaded.load_pipe
 
     def load(checkpoint: Checkpoint, *given: Any, **options: Any) -> Any:
         names.append(checkpoint.name)
         return own(checkpoint, *given, **options)
 
-    monkeypatch.setattr(pipelines, "load_pipe", load)
+    monkeypatch.setattr(loaded, "load_pipe", load)
     return names

@@ -8,7 +8,7 @@ from webui.clearance import Admitted
 from webui.errors import RefusedError
 from webui.generation.drawn import Drawn
 from webui.generation.finishing import to_png
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.generator import Session
 from webui.levels import Level
 from webui.library.contents import Content

@@ -29,12 +29,12 @@ from webui.events import (
 )
 from webui.generation.denoise import Prepared, StepDone, StoppedError
 from webui.generation.devices import is_out_of_memory
+from webui.generation.loaded import Loaded
 from webui.generation.memory import MemoryPlan
 from webui.generation.painting import Painted, Painter, decoded_texts
-from webui.generation.pipelines import Loaded
+from webui.generation.plan import Plan
 from webui.generation.planning import Planner
 from webui.generation.previews import PreviewPace, to_jpeg
-from webui.generation.resolve import Plan
 from webui.generation.speed import Rung
 from webui.generation.steering import Steering
 from webui.generator import Cancel, Session

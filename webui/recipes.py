@@ -6,9 +6,9 @@ import importlib.metadata
 
 from webui import __version__
 from webui.generation.devices import Device
+from webui.generation.loaded import Loaded
 from webui.generation.memory import MemoryPlan
-from webui.generation.pipelines import Loaded
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.generation.speed import Rung, name_of
 from webui.provenance.recipe import Recipe, UsedEmbedding, UsedLora, UsedPart
 

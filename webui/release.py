@@ -8,7 +8,7 @@ from pathlib import Path
 
 from webui.clearance import Admitted, Cleared, Discarded, Region
 from webui.generation.finishing import to_png
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.library.gallery import Gallery
 from webui.library.uploads import Uploads
 from webui.minutes import Minutes

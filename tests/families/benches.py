@@ -67,7 +67,7 @@ from webui.generation.families import (
     Z_IMAGE_TURBO,
     Family,
 )
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.prompt_rooms import PROMPT_ROOMS
 
 Write = Callable[[Path], None]

@@ -26,7 +26,7 @@ from webui.events import Cancelled, Event, Failed, Notice, Preview, Saved, Stage
 from webui.generation import previews
 from webui.generation.backbones.base import Encoding
 from webui.generation.companions import Companions
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.prompt_plan import plan_plain, plan_prompt
 from webui.generation.sizes import Sizes
 from webui.generation.speed import Call

@@ -16,7 +16,7 @@ from tests.families import kit
 from tests.families.kit import Bench
 from tests.families.test_flux import TRANSFORMER, first_noise, plain, theirs, write_flux
 from webui.errors import BadRequestError
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 
 PIPELINE = "FluxControlPipeline"
 

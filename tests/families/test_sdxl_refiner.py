@@ -12,7 +12,7 @@ from tests.families.kit import Bench
 from webui.errors import BadRequestError
 from webui.events import Saved, StageDone, Step
 from webui.generation.families import SDXL, SDXL_REFINER, family_of
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.schedulers import make_scheduler
 from webui.library.checkpoints import Model
 from webui.provenance.pngtext import read_text

@@ -15,8 +15,9 @@ from webui.errors import BrokenFileError
 from webui.generation import pipelines as pipelines_module
 from webui.generation.devices import Device
 from webui.generation.families import SD1
+from webui.generation.loaded import Loaded
 from webui.generation.memory import PictureSize
-from webui.generation.pipelines import Loaded, Pipelines
+from webui.generation.pipelines import Pipelines
 from webui.generation.weight_sizes import sizes_for
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.hashes import HashBook

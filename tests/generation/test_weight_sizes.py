@@ -24,9 +24,9 @@ from tests.generation.test_loading_transformers import (
 )
 from tests.generation.test_packed import pack
 from webui.generation.devices import Device
+from webui.generation.loaded import networks_of
 from webui.generation.loading import load_pipe
 from webui.generation.memory import plan_memory
-from webui.generation.pipelines import networks_of
 from webui.generation.placement import kind_of, place
 from webui.generation.sizes import Sizes
 from webui.generation.steering import ControlNets

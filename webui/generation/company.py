@@ -6,7 +6,7 @@ import torch
 
 from webui.generation.pipelines import Company, Pipelines
 from webui.generation.placement import kind_of
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.generation.sizes import Sizes, lora_sizes
 from webui.generation.weight_sizes import net_sizes
 

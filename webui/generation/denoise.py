@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from webui.generation.flow import make_flow_scheduler, shifted
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
+from webui.generation.plan import Plan
 from webui.generation.previews import PreviewPace, predicted_original, to_rgb
-from webui.generation.resolve import Plan
 from webui.generation.samplers import trained_as
 from webui.generation.schedulers import make_scheduler
 from webui.generation.speed import Rung

@@ -11,7 +11,7 @@ from PIL import Image
 
 from webui.errors import EngineError
 from webui.generation.canvas import Canvas
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 
 PNG_COMPRESSION = 3
 """zlib level: within 2 % of the default's size at a third of its time."""

@@ -9,9 +9,9 @@ from webui.errors import BadRequestError, BrokenFileError
 from webui.events import LoraApplied, Notice, StackMeasured
 from webui.generation.control import Control
 from webui.generation.hinted import about_control
+from webui.generation.loaded import Loaded
 from webui.generation.lora_plan import PlannedLora, in_row, row_field
-from webui.generation.pipelines import Loaded
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.library.loras import card_of
 
 

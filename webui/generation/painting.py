@@ -30,14 +30,15 @@ from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.hinted import about_control
 from webui.generation.hints import make_hint
+from webui.generation.loaded import Loaded
 from webui.generation.lora_plan import hinted_strengths, strengths_at
 from webui.generation.masked import Masked
 from webui.generation.matching import match, measure
 from webui.generation.memory import MemoryPlan, PictureSize
-from webui.generation.pipelines import Company, Loaded, Pipelines
+from webui.generation.pipelines import Company, Pipelines
+from webui.generation.plan import Plan
 from webui.generation.previews import PreviewPace
 from webui.generation.prompts import ParsedPrompt
-from webui.generation.resolve import Plan
 from webui.generation.speed import Rung
 from webui.generation.speeding import rung_of
 from webui.generation.stages import (

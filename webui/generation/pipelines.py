@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from tqdm import tqdm
 
-from webui.errors import BrokenFileError
-from webui.generation.attention import attention_of, use_attention
-from webui.generation.backbones import BACKBONES
-from webui.generation.backbones.base import Backbone
-from webui.generation.companions import Companions, FoundPart
-from webui.generation.compiling import BlockCompiler
 from webui.generation.devices import (
     Device,
     bytes_on,
     free_bytes,
     give_back,
-    held_by,
     memory_of,
 )
-from webui.generation.failures import while_loading
 from webui.generation.families import Family
-from webui.generation.latent_maps import LatentMap
-from webui.generation.loading import load_pipe
-from webui.generation.loras import Loras
+from webui.generation.loaded import Loaded, load_model, tensors_of
 from webui.generation.memory import (
     LADDER,
     USUAL,
@@ -45,72 +31,12 @@ from webui.generation.memory import (
     plan_memory,
 )
 from webui.generation.placement import decode_in_tiles, place
-from webui.generation.rereading import Rereader
 from webui.generation.separate_vae import load_vae
 from webui.generation.sizes import Sizes
 from webui.generation.weight_sizes import sizes_for, vae_bytes
 from webui.library.checkpoints import Checkpoint
-from webui.library.lora_facts import LoraPart
 from webui.library.vaes import Vae
 from webui.settings import MemoryName, PlanName
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model in memory, ready to run.
-
-    Attributes:
-        pipe: The diffusers pipeline; its scheduler is replaced for each request.
-        scheduler_config: The model's own scheduler configuration, as it was on disk.
-        latent_map: Latents to RGB for previews.
-        loras: What is merged into the weights, and what takes it out again.
-        compiler: Runs the denoiser's blocks compiled where that is asked for.
-        laid_out: The plan by which its weights lie in memory.
-        rereader: Reads the parts that are not always there.
-        parts: Its networks that came from elsewhere than its own file or folder.
-    """
-
-    checkpoint: Checkpoint
-    family: Family
-    pipe: DiffusionPipeline
-    scheduler_config: Mapping[str, Any]
-    latent_map: LatentMap
-    loras: Loras
-    compiler: BlockCompiler
-    laid_out: PlanName
-    rereader: Rereader
-    parts: tuple[FoundPart, ...] = ()
-
-    @property
-    def backbone(self) -> Backbone:
-        """How the pipeline is fed."""
-        return BACKBONES[self.family.backbone]
-
-    @property
-    def denoiser(self) -> Any:
-        """The network that predicts the noise, one of diffusers' models."""
-        return self.pipe.components[self.backbone.denoiser]
-
-    @cached_property
-    def attention(self) -> str:
-        """How the denoiser computes attention."""
-        return attention_of(self.denoiser)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all weights, wherever they lie, and of what is kept to take LoRAs out again."""
-        weights = (held_by(tensor) for part in self.networks.values() for tensor in _tensors(part))
-        return sum(weights) + self.loras.kept_bytes
-
-    def bytes_on(self, device: str) -> int:
-        """Bytes of all that which lie on that device now."""
-        weights = (tensor for part in self.networks.values() for tensor in _tensors(part))
-        return bytes_on(weights, device) + self.loras.bytes_on(device)
-
-    @cached_property
-    def networks(self) -> dict[str, torch.nn.Module]:
-        """The components that have weights, by diffusers' names."""
-        return networks_of(self.pipe)
 
 
 def quiet_libraries() -> None:
@@ -242,7 +168,7 @@ class Pipelines:
             plan = self._planned(need, kept=held.name)
         self._plans[checkpoint.key] = self._plan = plan
         if held is None:
-            loaded = self._load(checkpoint, family, plan)
+            loaded = load_model(checkpoint, family, plan.name, self._device)
             held = self._kept[checkpoint.key] = _Kept(loaded, plan.name, own)
         held = self._kept[checkpoint.key] = self._with_vae(held, vae)
         decode_in_tiles(held.loaded.networks["vae"], tiled=plan.tiled)
@@ -335,38 +261,6 @@ class Pipelines:
         del self._kept[key]
         give_back(self._device.name)
 
-    def _load(self, checkpoint: Checkpoint, family: Family, plan: MemoryPlan) -> Loaded:
-        scheduler_config = checkpoint.config("scheduler")
-        rereader = Rereader(self._device)
-        with while_loading(f"the model {checkpoint.name!r}", "model", self._device.name):
-            pipe = load_pipe(
-                checkpoint,
-                family.pipeline,
-                self._device.dtype,
-                layout=self._device.memory_format,
-                in_fp8=plan.name == "fp8",
-                aside=rereader.add if plan.name == "drop" else None,
-            )
-            use_attention(
-                pipe.components[BACKBONES[family.backbone].denoiser], self._device.attention
-            )
-            staying = {n: p for n, p in networks_of(pipe).items() if n not in rereader.names}
-            place(staying, plan.name, self._device)
-        loras = Loras(_changeable(pipe, BACKBONES[family.backbone]), bring=rereader.bring)
-        rereader.on_leaving(loras.forget_merged)
-        return Loaded(
-            checkpoint,
-            family,
-            pipe,
-            MappingProxyType(scheduler_config),
-            _latent_map(checkpoint) or family.latent_map,
-            loras,
-            BlockCompiler(pipe.components[BACKBONES[family.backbone].denoiser]),
-            plan.name,
-            rereader,
-            Companions(checkpoint).elsewhere,
-        )
-
 
 @dataclass(frozen=True)
 class _Kept:
@@ -396,7 +290,7 @@ class _Kept:
     @property
     def _unused(self) -> tuple[torch.Tensor, ...]:
         """The weights of its own VAE while another one is in its place."""
-        return () if self.vae is None or self.own_vae is None else tuple(_tensors(self.own_vae))
+        return () if self.vae is None or self.own_vae is None else tuple(tensors_of(self.own_vae))
 
 
 @dataclass(frozen=True)
@@ -417,43 +311,3 @@ class _Need:
     def together(self) -> tuple[str, ...]:
         """Keys of the models that are to be in memory then."""
         return (self.key,) if self.beside.model is None else (self.key, self.beside.model.key)
-
-
-def networks_of(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    """The pipeline's components that have weights."""
-    return {
-        name: component
-        for name, component in pipe.components.items()
-        if isinstance(component, torch.nn.Module)
-    }
-
-
-def _tensors(part: torch.nn.Module) -> Iterator[torch.Tensor]:
-    yield from part.parameters()
-    yield from part.buffers()
-
-
-def _changeable(pipe: DiffusionPipeline, backbone: Backbone) -> dict[LoraPart, torch.nn.Module]:
-    """The components that LoRAs can change; a model may lack a text encoder."""
-    found: dict[LoraPart, torch.nn.Module] = {}
-    for name in backbone.parts:
-        part = pipe.components[name]
-        if isinstance(part, torch.nn.Module):
-            found[name] = part
-    return found
-
-
-def _latent_map(checkpoint: Checkpoint) -> LatentMap | None:
-    """The model's own map for previews, `preview.json`, where it brings one."""
-    try:
-        data = json.loads((checkpoint.path / "preview.json").read_bytes())
-        matrix = tuple((float(r), float(g), float(b)) for r, g, b in data["matrix"])
-        red, green, blue = (float(value) for value in data["bias"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError):
-        raise BrokenFileError(
-            f"The model {checkpoint.name!r} has a damaged preview.json: remove or mend it.",
-            field="model",
-        ) from None
-    return LatentMap(matrix, (red, green, blue))

@@ -10,7 +10,8 @@ from webui.errors import BadRequestError, NotFoundError
 from webui.generation.canvas import Brought
 from webui.generation.drawn import Drawn, PictureTexts, draw_prompts
 from webui.generation.facts import find_sampling
-from webui.generation.resolve import Plan, resolve
+from webui.generation.plan import Plan
+from webui.generation.resolve import resolve
 from webui.generation.sampling import OPEN
 from webui.library.checkpoints import Checkpoint
 from webui.library.shelves import Shelves

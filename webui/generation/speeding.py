@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 
+from webui.generation.loaded import Loaded
 from webui.generation.lora_plan import denoiser_strengths, strengths_at
-from webui.generation.pipelines import Loaded
-from webui.generation.resolve import Plan
+from webui.generation.plan import Plan
 from webui.generation.speed import (
     COMPILING,
     NOTHING_SPARED,

@@ -15,9 +15,9 @@ from webui.generation.fills import FILLS
 from webui.generation.hints import Hint
 from webui.generation.lora_plan import TimedStrength, denoiser_strengths, text_strengths
 from webui.generation.loras import Strength
+from webui.generation.plan import Plan
 from webui.generation.prompt_plan import PromptPlan
 from webui.generation.prompts import ParsedPrompt
-from webui.generation.resolve import Plan
 from webui.generation.speed import Rung
 from webui.request import (
     ControlKind,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from webui.generation.canvas import Canvas
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.strength import ends_a_step, noise_level, noised
 
 _GREY = 127.5

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from webui.generation.loaded import Loaded
 from webui.generation.lora_deltas import LowRank
-from webui.generation.pipelines import Loaded
 from webui.generation.steering import Steering, steers
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
 
-from webui.generation.pipelines import Loaded
+from webui.generation.loaded import Loaded
 from webui.generation.steering import Steering, steered
 from webui.generation.steering_transformers import TransformerHook
 from webui.generation.steering_z_image import ZImageHook, layers_lent
