@@ -5,7 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.ui.browsing import fill, generate, opened, request_in, shown
 from tests.ui.served import Served, copied
@@ -114,6 +114,28 @@ def test_the_preset_in_use_is_named_while_the_page_matches_it(page: Page) -> Non
     sheet = choose(page, "Quick draft")
     expect(sheet.get_by_text("Nothing would change")).to_be_visible()
     expect(sheet.get_by_role("button", name="Apply")).to_be_disabled()
+
+
+def test_what_is_chosen_while_the_listing_is_on_its_way_stays_chosen(page: Page) -> None:
+    sheet = page.locator("dialog.presets")
+    draft, photo = (sheet.get_by_role("option", name=n) for n in ("Quick draft", "Portrait photo"))
+    page.locator(".presets-open").click()
+    draft.click()
+    sheet.get_by_role("button", name="Apply").click()
+    expect(sheet).to_be_hidden()
+    held: list[Route] = []
+    page.route("**/presets", lambda route: held.append(route))
+    page.locator(".presets-open").click()
+    expect(draft).to_have_attribute("aria-selected", "true")
+    photo.click()
+    (route,) = held
+    listing = route.fetch().json()
+    for preset in listing["presets"]:
+        preset["about"] = "It has come."
+    route.fulfill(json=listing)
+    expect(photo).to_contain_text("It has come.")
+    expect(photo).to_have_attribute("aria-selected", "true")
+    expect(sheet.locator(".detail h3")).to_have_text("Portrait photo")
 
 
 def test_the_list_is_walked_by_keyboard(page: Page) -> None:

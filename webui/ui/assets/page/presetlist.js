@@ -26,7 +26,12 @@ export class PresetList {
     this.broken.replaceChildren(...broken.map(({ file, reason }) => el("li", {}, el("b", {}, file), ` ${reason}`)));
     this.brokenPart.hidden = !broken.length;
     this.#draw();
-    this.choose(presets.find((preset) => preset.id === id) ?? null);
+    this.chooseById(id);
+  }
+
+  /** Chooses the preset of that id, or none where it is not listed. */
+  chooseById(id) {
+    this.choose(this.presets.find((preset) => preset.id === id) ?? null);
   }
 
   clearSearch() {
@@ -77,6 +82,6 @@ export class PresetList {
     if (!ids.length) return;
     const at = ids.indexOf(this.chosen?.id);
     const next = at < 0 ? (by > 0 ? 0 : ids.length - 1) : Math.min(ids.length - 1, Math.max(0, at + by));
-    this.choose(this.presets.find((preset) => preset.id === ids[next]));
+    this.chooseById(ids[next]);
   }
 }

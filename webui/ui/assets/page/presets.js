@@ -28,13 +28,17 @@ export class Presets {
     this.#report([]);
     this.sheet.open();
     this.list.search.focus();
-    await this.refresh(this.applied?.id ?? null);
+    const id = this.applied?.id ?? null;
+    this.list.chooseById(id);
+    const found = await this.#listing();
+    // Whoever has chosen another one by now keeps it.
+    if (found) this.list.show(found, this.list.chosen?.id ?? id);
   }
 
-  /** Asks for the presets again and chooses one. */
-  async refresh(id = this.list.chosen?.id ?? null) {
-    const found = await this.sheet.attempt(() => ask("presets"));
-    if (found) this.list.show(found, id);
+  /** Asks for the presets again and chooses one, or leaves that one chosen which is. */
+  async refresh(id = null) {
+    const found = await this.#listing();
+    if (found) this.list.show(found, id ?? this.list.chosen?.id ?? null);
   }
 
   /** Adds the presets in files (presets, or `styles.csv`) and tells how that went. */
@@ -52,7 +56,7 @@ export class Presets {
       }
     }
     this.list.clearSearch();
-    await this.refresh(newest ?? undefined);
+    await this.refresh(newest);
     this.#report(lines);
   }
 
@@ -73,6 +77,10 @@ export class Presets {
     this.differences.addEventListener("change", () => labelApply(this.apply, this.differences));
     labelApply(this.apply, this.differences);
     this.sheet.onEnter(() => this.#apply());
+  }
+
+  #listing() {
+    return this.sheet.attempt(() => ask("presets"));
   }
 
   async #show(preset) {
@@ -115,7 +123,7 @@ export class Presets {
   async #delete() {
     const gone = await this.sheet.attempt(() => ask(`presets/${this.list.chosen.id}`, { method: "DELETE" }));
     if (!gone) return;
-    await this.refresh(null);
+    await this.refresh();
     this.list.search.focus();
     const { name, about, request } = gone;
     const back = () => this.sheet.attempt(() => ask("presets", { method: "POST", json: { name, about, request } }));
