@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from webui.cli import main
+from webui.cli.building import shelves_in
 from webui.cli.places import add_places, settings_of
 from webui.cli.policy_deeds import KNOWS, RESPONSIBLE, TRUSTS
 from webui.safety.audit import FOLDER
@@ -217,21 +218,20 @@ def test_a_log_that_fails_keeps_settings_from_being_raised_but_not_from_being_lo
 def test_models_are_trusted_by_their_content(
     state: Path, types: Type, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    from webui.cli.building import checkpoint_shelf, lora_shelf
 
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(LORA.read_bytes())
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
     settings = Settings(state=tmp_path / "hashes", loras=tmp_path)
-    shelf = lora_shelf(settings)
+    shelf = shelves_in(settings).loras
     cards = {card.name: card for card in shelf.cards()}
     named, digest = {
         "hash": ("A" * 64, "a" * 64),
         "file": (str(LORA), shelf.hashes(cards["postcard-neon"]).sha256),
         "model": (
             str(ROOT / "models" / "postcard"),
-            checkpoint_shelf(settings).find("postcard").sha256,
+            shelves_in(settings).models.find("postcard").sha256,
         ),
         "adapter": (str(adapter), shelf.hashes(cards["adapter"]).sha256),
     }[what]

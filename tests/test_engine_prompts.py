@@ -248,7 +248,7 @@ def test_what_is_judged_is_what_is_run_when_fewer_steps_are_run(
     """With fewer steps other prompts may meet: `[a:b:0.5] [c:d:3]` over 4 steps and over 10."""
     (start,) = saved(events_of(engine, prompt="a hill", steps=2))
     shelf: Any = engine
-    init = shelf._uploads.take(Path(start.path).read_bytes(), kind="picture").id
+    init = shelf._planner._shelves.uploads.take(Path(start.path).read_bytes(), kind="picture").id
     prompt = "[hill:tree:0.5] [house:ball:3]"
     pictures(engine, prompt=prompt, steps=10, init=init, strength=0.4)
     assert "tree house" not in guard.admitted[-2].prompts

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 
-from webui.clearance import Admitted
+from webui.clearance import Admitted, Texts
 from webui.errors import RefusedError
 from webui.generation.drawn import Drawn
 from webui.generation.finishing import to_png
 from webui.generation.plan import Plan
 from webui.generator import Session
-from webui.levels import Level
 from webui.library.contents import Content
 from webui.library.uploads import Uploads
 from webui.minutes import Minutes
-from webui.release import changed_part
 from webui.request import GenerationRequest, pictures_of
 from webui.safety.gate import Gate
 from webui.safety.guard import Guard
@@ -47,15 +46,10 @@ class Admission:
             BadRequestError: A text cannot be read.
         """
         texts = drawn.texts(steps)
-        try:
+        with self._noted(drawn.request, session):
             return self._guard.admit(drawn.request, session, tainted=tainted, texts=texts)
-        except RefusedError:
-            self._minutes.refused(drawn.request, session)
-            raise
 
-    def check_brought(
-        self, request: GenerationRequest, files: Mapping[str, bytes], plan: Plan, level: Level
-    ) -> None:
+    def check_brought(self, admitted: Admitted, files: Mapping[str, bytes], plan: Plan) -> None:
         """Has the pictures judged, and what is to be painted anew as a picture of its own.
 
         Args:
@@ -64,12 +58,24 @@ class Admission:
         Raises:
             RefusedError: One may not be worked on.
         """
-        for field, name in pictures_of(request):
-            self._guard.check_brought(files[name], level, field=field)
-        region = changed_part(plan)
-        if plan.canvas is not None and region is not None:
-            whole = to_png(plan.canvas.picture)
-            self._guard.check_brought(whole, level, field="init", region=region)
+        with self._noted(admitted.request, admitted.session):
+            for field, name in pictures_of(admitted.request):
+                self._guard.check_brought(files[name], admitted.level, field=field)
+            if plan.canvas is not None and plan.changed is not None:
+                whole = to_png(plan.canvas.picture)
+                self._guard.check_brought(whole, admitted.level, field="init", region=plan.changed)
+
+    def check_decoded(self, admitted: Admitted, texts: Texts, loras: Sequence[str]) -> None:
+        """Has the texts judged as the encoders read them.
+
+        Args:
+            loras: Names of the files of the LoRAs that are used.
+
+        Raises:
+            RefusedError: They are not let in.
+        """
+        with self._noted(admitted.request, admitted.session):
+            self._guard.check_decoded(admitted, texts, loras=loras)
 
     def is_tainted(self, plan: Plan) -> bool:
         """Whether anything from outside has a part in the plan's pictures."""
@@ -84,6 +90,15 @@ class Admission:
             ),
             allowed=allowed,
         )
+
+    @contextmanager
+    def _noted(self, request: GenerationRequest, session: Session) -> Generator[None]:
+        """Has a line written where the request is refused."""
+        try:
+            yield
+        except RefusedError:
+            self._minutes.refused(request, session)
+            raise
 
 
 def _hash_of(content: Content, *, any_size: bool) -> str:

@@ -138,7 +138,7 @@ class Engine:
         plan = self._planner.plan(request, files, drawn.pictures)
         tainted = self._admission.is_tainted(plan)
         admitted = self._admission.admit(drawn, session, plan.steps, tainted=tainted)
-        self._admission.check_brought(request, files, plan, admitted.level)
+        self._admission.check_brought(admitted, files, plan)
         self._minutes.admitted(admitted)
         notices = (*admitted.notices, *drawn.notices, *plan.notices)
         yield from (Notice(message=notice) for notice in notices)
@@ -174,7 +174,7 @@ class Engine:
         yield from self._painter.match(loaded, plan)
         files = [lora.card.name for lora in plan.loras]
         texts = decoded_texts(loaded, plan, refiner)
-        self._guard.check_decoded(admitted, texts, loras=files)
+        self._admission.check_decoded(admitted, texts, files)
         timeline = yield from self._painter.encode(loaded, plan, tally.batches)
         refining = yield from self._painter.refine(refiner, plan, tally.batches)
         start = yield from self._painter.prepare(loaded, plan)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from webui.clearance import Admitted, Cleared, Discarded, Region
+from webui.clearance import Admitted, Cleared, Discarded
 from webui.generation.finishing import to_png
 from webui.generation.plan import Plan
 from webui.library.gallery import Gallery
@@ -64,7 +64,7 @@ class Release:
         Raises:
             RefusedError: The session's level has fallen below what the request needs.
         """
-        level, part = self._guard.readmit(admitted).level, changed_part(plan)
+        level, part = self._guard.readmit(admitted).level, plan.changed
         # Marked before it is checked: the pixels that are sent are the pixels that passed.
         strongest, *weaker = watermark.MARGINS
         verdict = self._guard.screen(_marked(picture, plan, strongest), level, part)
@@ -98,11 +98,6 @@ class Release:
         """The file of the picture it began from: as it was brought in, and made plain."""
         name = plan.request.init
         return (self._uploads.original(name), self._uploads.read(name)) if name else ()
-
-
-def changed_part(plan: Plan) -> Region | None:
-    """The part of a picture brought in that is painted anew; `None` where all is."""
-    return None if plan.canvas is None else plan.canvas.changed
 
 
 def _marked(picture: bytes, plan: Plan, strongest: float) -> bytes:

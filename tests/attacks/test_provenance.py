@@ -26,7 +26,7 @@ from tests.provenance.listening import listening
 from tests.provenance.test_c2pa import chunk_of, foreign
 from tests.safety.stubs import ScoreStub, always_healthy, placeholder_lexicon
 from tests.test_engine import SESSION, Scripted, saved, silent
-from webui.cli.building import build_engine, uploads_in
+from webui.cli.building import build_engine, shelves_in
 from webui.engine import Engine
 from webui.errors import BadRequestError, BrokenFileError, NotFoundError
 from webui.events import Event
@@ -90,7 +90,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     settings = Settings(outputs=folder / "outputs", state=folder / "state", loras=folder / "loras")
     settings.loras.mkdir()
     engine = build_engine(settings, silent)
-    yield House(engine, uploads_in(settings), settings)
+    yield House(engine, shelves_in(settings).uploads, settings)
     engine.close()
 
 
@@ -169,7 +169,7 @@ def test_one_changed_byte_of_an_own_picture_taints(
     for changed in (pixel, moved):
         assert house.uploads.origin(house.bring(changed)).tainted
     # The pixels of these stay the same: where they were never seen signed, that is not enough.
-    elsewhere = uploads_in(Settings(state=tmp_path / "state"))
+    elsewhere = shelves_in(Settings(state=tmp_path / "state")).uploads
     shutil.copytree(house.settings.state / "signing", tmp_path / "state" / "signing")
     for changed in (text, longer):
         assert elsewhere.origin(elsewhere.take(changed).id).tainted
@@ -181,7 +181,7 @@ def test_an_own_picture_without_its_credentials_is_from_outside(
     house: House, tmp_path: Path
 ) -> None:
     file = house.made(seed=77)
-    uploads = uploads_in(Settings(state=house.settings.state))
+    uploads = shelves_in(Settings(state=house.settings.state)).uploads
     stripped = file.replace(chunk_of(file, b"caBX"), b"")
     resaved = as_png(Image.open(io.BytesIO(file)))
     jpeg = io.BytesIO()

@@ -21,7 +21,7 @@ def encodings(bench: Bench, **changes: Any) -> tuple[Encoding, Encoding | None]:
     """Ours, of the prompt and of the negative prompt where there is guidance."""
     loaded = bench.loaded
     untyped: Any = bench.engine
-    plan = untyped._resolved(bench.request(**changes))
+    plan = untyped._planner.plan(bench.request(**changes))
     made = loaded.backbone.condition(
         loaded.pipe,
         [one.prompts[0] for one in plan.prompts[0]],

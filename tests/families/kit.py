@@ -81,7 +81,7 @@ class Bench:
     @property
     def loaded(self) -> Loaded:
         untyped: Any = self.engine
-        plan = untyped._resolved(self.request())
+        plan = untyped._planner.plan(self.request())
         return untyped._painter._pipelines.get(plan.checkpoint, plan.family)
 
     @property

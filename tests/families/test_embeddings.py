@@ -53,7 +53,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def encoded(bench: Bench, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
     loaded = bench.loaded
     untyped: Any = bench.engine
-    plan = untyped._resolved(bench.request(**changes))
+    plan = untyped._planner.plan(bench.request(**changes))
     made = loaded.backbone.condition(
         loaded.pipe,
         [one.prompts[0] for one in plan.prompts[0]],
@@ -191,7 +191,7 @@ def test_a_picture_tells_what_was_used_and_it_is_read_again(bench: Bench) -> Non
     )
     data = Path(saved.path).read_bytes()
     untyped: Any = bench.engine
-    digests = dict(untyped._embeddings.known_hashes())
+    digests = dict(untyped._planner._shelves.embeddings.known_hashes())
     line = read_text(data)["parameters"].splitlines()[-1]
     short = {name: digests[name][:10] for name in ("grey fog", "ink")}
     assert f'TI hashes: "grey fog: {short["grey fog"]}, ink: {short["ink"]}"' in line
@@ -202,17 +202,17 @@ def test_a_picture_tells_what_was_used_and_it_is_read_again(bench: Bench) -> Non
 
 def test_an_embedding_from_outside_taints(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     untyped: Any = bench.engine
-    known = {untyped._resolved(bench.request()).checkpoint.sha256}
+    known = {untyped._planner.plan(bench.request()).checkpoint.sha256}
     policy = SimpleNamespace(allowed=known)
-    monkeypatch.setattr(untyped, "_gate", SimpleNamespace(policy=lambda: policy))
+    monkeypatch.setattr(untyped._admission, "_gate", SimpleNamespace(policy=lambda: policy))
 
     def tainted(**changes: Any) -> bool:
-        return untyped._is_tainted(untyped._resolved(bench.request(**changes)))
+        return untyped._admission.is_tainted(untyped._planner.plan(bench.request(**changes)))
 
     assert not tainted()
     assert tainted(prompt="a hill, ink")
     assert tainted(negative_prompt="<ink>")
-    known |= {dict(untyped._embeddings.known_hashes())["ink"]}
+    known |= {dict(untyped._planner._shelves.embeddings.known_hashes())["ink"]}
     assert not tainted(prompt="a hill, ink")
 
 

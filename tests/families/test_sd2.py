@@ -58,7 +58,7 @@ def test_the_encoding_is_that_of_diffusers_pipeline(bench: Bench) -> None:
     loaded = bench.loaded
     pipe: Any = loaded.pipe
     untyped: Any = bench.engine
-    plan = untyped._resolved(bench.request(negative_prompt="fog"))
+    plan = untyped._planner.plan(bench.request(negative_prompt="fog"))
     ours = loaded.backbone.condition(
         pipe,
         [one.prompts[0] for one in plan.prompts[0]],

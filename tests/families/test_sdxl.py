@@ -32,7 +32,7 @@ def test_the_encoding_is_that_of_diffusers_pipeline(bench: Bench, negative_promp
     pipe: Any = loaded.pipe
     request = bench.request(negative_prompt=negative_prompt)
     untyped: Any = bench.engine
-    plan = untyped._resolved(request)
+    plan = untyped._planner.plan(request)
     ours = loaded.backbone.condition(
         pipe,
         [one.prompts[0] for one in plan.prompts[0]],

@@ -11,7 +11,7 @@ import pytest
 
 from tests.library import weights as w
 from tests.library.test_catalogue import EMBEDDING, LORA, put_whole
-from webui.cli.building import checkpoint_shelf
+from webui.cli.building import shelves_in
 from webui.errors import NotFoundError
 from webui.library.catalogue import Catalogue
 from webui.library.checkpoints import CheckpointShelf
@@ -130,7 +130,7 @@ def test_it_is_left_out_where_that_is_said_and_not_listed_twice(
 
     def names(**said: object) -> set[str]:
         settings = Settings(state=tmp_path / "state", **said)  # pyright: ignore[reportArgumentType]
-        return {*checkpoint_shelf(settings).names()}
+        return {*shelves_in(settings).models.names()}
 
     assert "painter/meadow" in names(models=models)
     assert names(models=models, hub_cache=False) == {"postcard"}

@@ -67,7 +67,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     device = with_attention(device, settings.attention)
     report("loading", "Loading the content filter")
     guard, gate = build_safety(settings)
-    minutes, uploads = Minutes(gate), uploads_in(settings)
+    minutes, shelves = Minutes(gate), shelves_in(settings)
     remove_leftovers(settings.outputs)
     remove_leftovers(settings.state / "drafts")
     drafts = Drafts(settings.state / "drafts")
@@ -80,25 +80,16 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
             memory=settings.memory,
             keep_models_bytes=settings.keep_models_bytes,
         ),
-        planner=Planner(
-            Shelves(
-                models=checkpoint_shelf(settings),
-                loras=lora_shelf(settings),
-                controlnets=_controlnet_shelf(settings),
-                embeddings=embedding_shelf(settings),
-                wildcards=wildcard_shelf(settings),
-                uploads=uploads,
-            )
-        ),
+        planner=Planner(shelves),
         guard=guard,
-        admission=Admission(guard=guard, gate=gate, minutes=minutes, uploads=uploads),
+        admission=Admission(guard=guard, gate=gate, minutes=minutes, uploads=shelves.uploads),
         gate=gate,
         minutes=minutes,
         release=Release(
             guard=guard,
             signer=Signer(identity_in(settings.state)),
             minutes=minutes,
-            uploads=uploads,
+            uploads=shelves.uploads,
             gallery=Gallery(settings.outputs, by_date=by_date),
             drafts=drafts,
         ),
@@ -213,16 +204,11 @@ def build_backend(
     return Backend(
         jobs=jobs,
         status=status,
-        models=checkpoint_shelf(settings),
-        loras=lora_shelf(settings),
-        controlnets=_controlnet_shelf(settings),
-        embeddings=embedding_shelf(settings),
-        wildcards=wildcard_shelf(settings),
+        shelves=shelves_in(settings, in_use),
         annotators=_annotators(settings),
         history=history,
         presets=presets,
         words=WordLists(shipped / "words", own / "words"),
-        uploads=uploads_in(settings, in_use),
         trust=trust,
         ask=ask,
         library=Library(cards, history, presets, Thumbnails(settings.state / "library"), hasher),
@@ -241,8 +227,14 @@ def _tokens() -> dict[str, str]:
     return {host: token for host, token in found.items() if token}
 
 
-def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple) -> Uploads:
-    """The shelf of pictures brought in, each judged by where it comes from."""
+def shelves_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple) -> Shelves:
+    """The shelves over the user's folders, and over those of what comes with Easel behind them.
+
+    Args:
+        in_use: Gives names of pictures brought in that must not be tidied away.
+    """
+    hashes = HashBook(settings.state / "hashes.json")
+    models = _model_folders(settings)
 
     def judge(data: bytes) -> Origin:
         from webui.provenance.certificate import trust_in
@@ -250,13 +242,14 @@ def uploads_in(settings: Settings, in_use: Callable[[], Collection[str]] = tuple
 
         return origin_of(data, trust_in(settings.state))
 
-    return Uploads(settings.state / "uploads", in_use=in_use, judge=judge)
-
-
-def checkpoint_shelf(settings: Settings) -> CheckpointShelf:
-    """The models of the user's folder, the embedded one, and those of the hub's cache."""
-    hashes = HashBook(settings.state / "hashes.json")
-    return CheckpointShelf(_model_folders(settings), hashes, CONFIGS, _hub_cache(settings))
+    return Shelves(
+        models=CheckpointShelf(models, hashes, CONFIGS, _hub_cache(settings)),
+        loras=LoraShelf(_lora_folders(settings), hashes),
+        controlnets=ControlNetShelf(models, hashes),
+        embeddings=EmbeddingShelf(models, hashes),
+        wildcards=WildcardShelf((settings.wildcards, settings.own_presets / "wildcards")),
+        uploads=Uploads(settings.state / "uploads", in_use=in_use, judge=judge),
+    )
 
 
 def _hub_cache(settings: Settings) -> Path | None:
@@ -271,28 +264,9 @@ def _model_folders(settings: Settings) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((settings.models, ROOT / "models")))
 
 
-def _controlnet_shelf(settings: Settings) -> ControlNetShelf:
-    return ControlNetShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
-
-
-def embedding_shelf(settings: Settings) -> EmbeddingShelf:
-    """The embeddings in the folders of models."""
-    return EmbeddingShelf(_model_folders(settings), HashBook(settings.state / "hashes.json"))
-
-
 def _annotators(settings: Settings) -> tuple[Path, ...]:
     """Folders with the weights of networks that draw hints."""
     return tuple(folder / ANNOTATORS for folder in _model_folders(settings))
-
-
-def wildcard_shelf(settings: Settings) -> WildcardShelf:
-    """The lists of the user's folder, and those beside the user's own presets."""
-    return WildcardShelf((settings.wildcards, settings.own_presets / "wildcards"))
-
-
-def lora_shelf(settings: Settings) -> LoraShelf:
-    """The LoRAs of the user's folder first, then the embedded model's."""
-    return LoraShelf(_lora_folders(settings), HashBook(settings.state / "hashes.json"))
 
 
 def _lora_folders(settings: Settings) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webui.cli.building import build_engine, checkpoint_shelf, lora_shelf, uploads_in
+from webui.cli.building import build_engine, shelves_in
 from webui.cli.places import add_places, settings_of
 from webui.errors import BadRequestError, BrokenFileError
 from webui.events import Failed, Finished
@@ -80,13 +80,13 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 def _generate(options: argparse.Namespace) -> int:
     asked = _requests(options)
     settings = settings_of(options, options.out)
-    uploads = uploads_in(settings)
-    requests = [with_pictures_taken(request, uploads) for request in asked] * options.repeat
+    shelves = shelves_in(settings)
+    requests = [with_pictures_taken(request, shelves.uploads) for request in asked] * options.repeat
     # Found here, a mistake is told before torch is imported.
     for model in {request.model for request in requests}:
-        checkpoint_shelf(settings).find(model)
+        shelves.models.find(model)
     for lora in {lora.name for each in requests for lora in each.loras if lora.has_effect}:
-        lora_shelf(settings).find(lora)
+        shelves.loras.find(lora)
     engine = build_engine(settings, _silent, by_date=False)
     cancel = Cancel()
     received: list[int] = []

@@ -74,7 +74,8 @@ def _of_xlabs(tensors: Tensors, model: Any) -> Iterator[tuple[str, torch.Tensor]
     """FLUX.1's makers' names, and those of the hint's own layers, which are numbered through."""
     expected: dict[str, torch.Tensor] = model.state_dict()
     layers = [name.rpartition(".")[0] for name in expected]
-    for own, ours, _ in own_names("FluxTransformer2DModel", layers):
+    for own, ours, is_swapped in own_names("FluxTransformer2DModel", layers):
+        assert not is_swapped, "ControlNets have no last norm."
         for end in ("weight", "bias", "scale"):
             if f"{own}.{end}" in tensors:
                 end_of_ours = "weight" if end == "scale" else end

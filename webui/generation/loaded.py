@@ -76,13 +76,13 @@ class Loaded:
     def nbytes(self) -> int:
         """Bytes of all weights, wherever they lie, and of what is kept to take LoRAs out again."""
         weights = (
-            held_by(tensor) for part in self.networks.values() for tensor in tensors_of(part)
+            held_by(tensor) for part in self.networks.values() for tensor in weights_of(part)
         )
         return sum(weights) + self.loras.kept_bytes
 
     def bytes_on(self, device: str) -> int:
         """Bytes of all that which lie on that device now."""
-        weights = (tensor for part in self.networks.values() for tensor in tensors_of(part))
+        weights = (tensor for part in self.networks.values() for tensor in weights_of(part))
         return bytes_on(weights, device) + self.loras.bytes_on(device)
 
     @cached_property
@@ -141,7 +141,7 @@ def networks_of(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     }
 
 
-def tensors_of(part: torch.nn.Module) -> Iterator[torch.Tensor]:
+def weights_of(part: torch.nn.Module) -> Iterator[torch.Tensor]:
     """A network's weights and buffers."""
     yield from part.parameters()
     yield from part.buffers()

@@ -261,7 +261,7 @@ class Named(NamedTuple):
 
     name: str
     layers: Paths
-    is_swapped: bool = False
+    is_swapped: bool
 
 
 def own_names(kind: str, paths: Collection[str]) -> Iterator[Named]:

@@ -21,7 +21,7 @@ from webui.generation.devices import (
     memory_of,
 )
 from webui.generation.families import Family
-from webui.generation.loaded import Loaded, load_model, tensors_of
+from webui.generation.loaded import Loaded, load_model, weights_of
 from webui.generation.memory import (
     LADDER,
     USUAL,
@@ -290,7 +290,7 @@ class _Kept:
     @property
     def _unused(self) -> tuple[torch.Tensor, ...]:
         """The weights of its own VAE while another one is in its place."""
-        return () if self.vae is None or self.own_vae is None else tuple(tensors_of(self.own_vae))
+        return () if self.vae is None or self.own_vae is None else tuple(weights_of(self.own_vae))
 
 
 @dataclass(frozen=True)

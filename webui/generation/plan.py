@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from webui.clearance import Region
 from webui.generation.canvas import Canvas
 from webui.generation.control import Control
 from webui.generation.drawn import PictureTexts
@@ -75,6 +76,11 @@ class Plan:
         beside = () if self.refiner is None else self.refiner.contents
         instead = () if self.vae is None else (self.vae.content,)
         return (self.checkpoint.content, *beside, *instead)
+
+    @property
+    def changed(self) -> Region | None:
+        """The part of a picture brought in that is painted anew; `None` where all is."""
+        return None if self.canvas is None else self.canvas.changed
 
     @property
     def controlnets(self) -> tuple[ControlNetFolder, ...]:

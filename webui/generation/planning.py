@@ -25,9 +25,10 @@ class Planner:
         self._shelves = shelves
 
     def drawn(self, request: GenerationRequest) -> tuple[Drawn, int]:
-        """The request as it is run, its sampling filled in, and its number of steps.
+        """The request as it is run, and its number of steps.
 
-        Nothing but the model's configuration is read.
+        Its sampling is filled in, since what a guard lets in hangs on CFG. Neither weights nor
+        pictures are read.
 
         Raises:
             WebuiError: It names a model that is not there, or its prompts cannot be read.

@@ -48,11 +48,16 @@ class Tensors:
             return 2 * math.prod(shape) // out if out else 0
         return shape[1] if len(shape) > 1 else 0
 
-    def rows(self, name: str) -> int:
-        """How many rows a table has, 0 where it cannot be told."""
+    def rows(self, name: str, width: int = 0) -> int:
+        """How many rows a table or weight has, 0 where it cannot be told.
+
+        Args:
+            width: Of what goes into it, for one that bitsandbytes has packed as for `width`.
+        """
         shape = self.header.shapes.get(self.prefix + name, ())
-        is_packed = f"{self.prefix}{name}.absmax" in self.header.shapes
-        return shape[0] if len(shape) == 2 and not is_packed else 0
+        if f"{self.prefix}{name}.absmax" in self.header.shapes:
+            return 2 * math.prod(shape) // width if width else 0
+        return shape[0] if len(shape) == 2 else 0
 
     def length(self, name: str) -> int:
         """The length of a bias or norm, 0 where there is none."""

@@ -173,7 +173,7 @@ def _vae_part(component: Component) -> Part:
 
 
 def _text_encoder(tensors: Tensors, _stem: str) -> Part | None:
-    """A text encoder by the width of its embeddings, or of the norm where it is quantised."""
+    """A text encoder by its names and sizes, as far as it is known."""
     for prefix in ("text_model.", "", "transformer.text_model.", "transformer."):
         clip = Tensors(tensors.header, prefix)
         positions = "embeddings.position_embedding.weight"
@@ -193,7 +193,7 @@ def _text_encoder(tensors: Tensors, _stem: str) -> Part | None:
         width = tensors.length(f"{block}.0.{norm}")
         if width:
             normed = tensors.has(f"{block}.0.{query_norm}")
-            inner = tensors.rows(f"{block}.0.{gate}")
+            inner = tensors.rows(f"{block}.0.{gate}", width)
             return _language_model(width, normed=normed, inner=inner, tokens=tensors.rows(table))
     return None
 

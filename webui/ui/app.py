@@ -69,7 +69,7 @@ _STYLES = (
 def build_app(backend: Backend) -> FastAPI:
     """The page over `backend`, ready to be run behind `webui.ui.front.Front`."""
     catalogue, files = Catalogue.load(), PageFiles.load()
-    history, presets = backend.history, backend.presets
+    history, presets, shelves = backend.history, backend.presets, backend.shelves
     pictures = Pictures(lambda picture: _remember(history, picture))
     brought = BroughtIn()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -80,15 +80,21 @@ def build_app(backend: Backend) -> FastAPI:
     add_presets_routes(app, presets)
     add_words_routes(app, backend.words)
     add_poses_routes(app)
-    add_uploads_routes(app, backend.uploads, brought, pictures, history.file)
-    add_looking_routes(app, backend.models, backend.wildcards, backend.loras, backend.embeddings)
-    add_controlnets_routes(app, backend.models, backend.controlnets, backend.annotators)
-    add_loras_routes(app, backend.loras)
-    add_embeddings_routes(app, backend.embeddings)
+    add_uploads_routes(app, shelves.uploads, brought, pictures, history.file)
+    add_looking_routes(
+        app,
+        shelves.models,
+        shelves.wildcards,
+        shelves.loras,
+        shelves.embeddings,
+    )
+    add_controlnets_routes(app, shelves.models, shelves.controlnets, backend.annotators)
+    add_loras_routes(app, shelves.loras)
+    add_embeddings_routes(app, shelves.embeddings)
     add_library_routes(app, backend.library, backend.first)
     add_downloads_routes(app, backend.offers, backend.downloads)
     add_strips_routes(app, Strips(backend.jobs, brought, partial(_draft, backend)))
-    add_reading_routes(app, backend.models.known_hashes, backend.embeddings.known_hashes)
+    add_reading_routes(app, shelves.models.known_hashes, shelves.embeddings.known_hashes)
     add_share_routes(app, backend.share)
     add_gate_routes(app, backend.ask)
     add_verify_routes(app, backend.trust)
@@ -126,8 +132,8 @@ def _remember(history: History, picture: Path) -> None:
 
 
 def _draft(backend: Backend, request: GenerationRequest) -> GenerationRequest:
-    model = backend.models.folder(request.model)
-    sampling = find_sampling(request, model, backend.loras)
+    model = backend.shelves.models.folder(request.model)
+    sampling = find_sampling(request, model, backend.shelves.loras)
     return draft_of(request, trained_size(model), sampling)
 
 

@@ -26,16 +26,11 @@ from starlette.applications import Starlette
 from webui.errors import StartError
 from webui.generator import Session
 from webui.jobs import Jobs
-from webui.library.checkpoints import CheckpointShelf
-from webui.library.controlnets import ControlNetShelf
 from webui.library.downloads import Downloads
-from webui.library.embeddings import EmbeddingShelf
 from webui.library.history import History
-from webui.library.loras import LoraShelf
 from webui.library.offers import Offers
 from webui.library.presets import PresetShelf
-from webui.library.uploads import Uploads
-from webui.library.wildcards import WildcardShelf
+from webui.library.shelves import Shelves
 from webui.library.wordlists import WordLists
 from webui.settings import ServerSettings
 from webui.standing import Answer, Question
@@ -71,16 +66,11 @@ class Backend:
 
     jobs: Jobs
     status: Callable[[], Status]
-    models: CheckpointShelf
-    loras: LoraShelf
-    controlnets: ControlNetShelf
-    embeddings: EmbeddingShelf
-    wildcards: WildcardShelf
+    shelves: Shelves
     annotators: tuple[Path, ...]
     history: History
     presets: PresetShelf
     words: WordLists
-    uploads: Uploads
     trust: Callable[[], Trust | None]
     ask: Callable[[Question, Session], Answer]
     library: Library
