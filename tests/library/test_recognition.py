@@ -263,6 +263,17 @@ def test_a_text_encoder_is_known_and_used_by_something(
 
 
 @pytest.mark.parametrize(
+    ("inner", "component"), [(32_768, "mistral-small"), (14_336, None)], ids=["small", "nemo"]
+)
+def test_a_language_model_is_known_when_bitsandbytes_packed_it(
+    look: Look, inner: int, component: str | None
+):
+    model = w.language_model(5120, 2, query_norm=False, vocabulary=131_072, inner=inner)
+    packed, types = w.bnb_nf4(model, but=("model.embed_tokens.weight",))
+    assert look(packed, dtypes=types).component == component
+
+
+@pytest.mark.parametrize(
     ("shapes", "kind", "family"),
     [
         ({"emb_params": (8, 768)}, "embedding", "SD 1"),
