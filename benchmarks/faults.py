@@ -38,9 +38,9 @@ from webui.generation.denoise import StepDone, StoppedError
 from webui.generation.devices import choose_device
 from webui.generation.finishing import to_png
 from webui.generation.painting import Painted, Painter
-from webui.generation.pipelines import quiet_libraries
 from webui.generation.planning import Planner
 from webui.generation.previews import PreviewPace
+from webui.generation.quiet import quiet_libraries
 from webui.generation.speed import RUNGS
 from webui.generator import Cancel, Session
 from webui.levels import LEVELS, STRICT, Level
@@ -56,6 +56,7 @@ from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes, Recorder
 from webui.provenance import watermark
 from webui.provenance.c2pa import Signer, Statement
+from webui.recipes import RecipeWriter
 from webui.release import Release
 from webui.request import GenerationRequest
 from webui.safety.audit import Audit
@@ -293,9 +294,9 @@ class Trial:
             clock=lambda: time.monotonic() * 1e7,
             time_limit=TIME_LIMIT,
         )
-        gate = cast(Gate, _NoGate())
+        gate, painter = cast(Gate, _NoGate()), _NoisePainter(self)
         return Engine(
-            painter=_NoisePainter(self),
+            painter=painter,
             planner=Planner(
                 Shelves(
                     models=_OneModel(models, hashes),
@@ -318,6 +319,7 @@ class Trial:
                 gallery=Gallery(self._folder / "outputs"),
                 drafts=Gallery(self._folder / "drafts", by_date=False),
             ),
+            recipes=RecipeWriter(painter.device),
         )
 
     @contextmanager

@@ -14,7 +14,8 @@ from typing import Any
 from benchmarks.measure import memory
 from webui.generation.devices import choose_device
 from webui.generation.families import family_of
-from webui.generation.pipelines import Pipelines, quiet_libraries
+from webui.generation.pipelines import Pipelines
+from webui.generation.quiet import quiet_libraries
 from webui.generation.thread import DeviceThread
 from webui.library.checkpoints import Checkpoint, CheckpointShelf
 from webui.library.hashes import HashBook

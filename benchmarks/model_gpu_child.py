@@ -27,9 +27,9 @@ from webui.generation.devices import Device, choose_device, memory_of
 from webui.generation.families import family_of
 from webui.generation.loaded import Loaded, networks_of
 from webui.generation.loras import Loras
-from webui.generation.pipelines import quiet_libraries
 from webui.generation.placement import place
 from webui.generation.plan import Plan
+from webui.generation.quiet import quiet_libraries
 from webui.generation.rereading import Rereader
 from webui.generation.resolve import resolve
 from webui.generation.speed import RUNGS

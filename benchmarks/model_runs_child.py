@@ -58,7 +58,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
         `picture`: its file, or None. `peak`: most bytes of memory. `graphics`: most bytes of the
         GPU's, or None. `format`: what the first turn was computed in.
     """
-    from webui.generation.pipelines import quiet_libraries
+    from webui.generation.quiet import quiet_libraries
 
     quiet_libraries()
     device = choose_device(cast(DeviceName, task["device"]))

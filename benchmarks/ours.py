@@ -23,8 +23,8 @@ from webui.generation.devices import Device
 from webui.generation.finishing import decode
 from webui.generation.loaded import Loaded
 from webui.generation.painting import Painter
-from webui.generation.pipelines import quiet_libraries
 from webui.generation.planning import Planner
+from webui.generation.quiet import quiet_libraries
 from webui.generation.speed import Rung
 from webui.generator import Cancel, Session
 from webui.library.checkpoints import CheckpointShelf
@@ -39,6 +39,7 @@ from webui.library.wildcards import WildcardShelf
 from webui.minutes import Minutes
 from webui.provenance.c2pa import Signer
 from webui.provenance.certificate import identity_in
+from webui.recipes import RecipeWriter
 from webui.release import Release
 from webui.request import GenerationRequest
 from webui.settings import GIB, Settings
@@ -100,6 +101,7 @@ class Ours:
                 gallery=Gallery(work / "outputs"),
                 drafts=Gallery(work / "drafts"),
             ),
+            recipes=RecipeWriter(device),
         )
 
     def __enter__(self) -> Ours:

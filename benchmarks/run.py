@@ -19,7 +19,7 @@ from benchmarks.figures import Figure, table
 from benchmarks.machine import describe
 from benchmarks.workbench import Effort, ModelsEffort, Workbench
 from webui.errors import BadRequestError
-from webui.generation.pipelines import quiet_libraries
+from webui.generation.quiet import quiet_libraries
 from webui.request import nearest
 from webui.settings import ROOT
 

@@ -97,6 +97,7 @@ class Engine:
         gate: Gate,
         minutes: Minutes,
         release: Release,
+        recipes: RecipeWriter,
     ) -> None:
         self._painter = painter
         self._planner = planner
@@ -105,7 +106,7 @@ class Engine:
         self._gate = gate
         self._minutes = minutes
         self._release = release
-        self._recipes = RecipeWriter(painter.device)
+        self._recipes = recipes
         self._pace = PreviewPace()
         self._lock = Lock()
 

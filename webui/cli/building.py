@@ -54,13 +54,14 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
     from webui.engine import Engine
     from webui.generation.attention import with_attention
     from webui.generation.painting import Painter
-    from webui.generation.pipelines import quiet_libraries
     from webui.generation.planning import Planner
+    from webui.generation.quiet import quiet_libraries
     from webui.library.files import remove_leftovers
     from webui.library.gallery import Drafts, Gallery
     from webui.minutes import Minutes
     from webui.provenance.c2pa import Signer
     from webui.provenance.certificate import identity_in
+    from webui.recipes import RecipeWriter
     from webui.release import Release
 
     quiet_libraries()
@@ -93,6 +94,7 @@ def build_engine(settings: Settings, report: Report, *, by_date: bool = True) ->
             gallery=Gallery(settings.outputs, by_date=by_date),
             drafts=drafts,
         ),
+        recipes=RecipeWriter(device),
     )
 
 

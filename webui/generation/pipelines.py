@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import diffusers
 import torch
-import transformers
-from tqdm import tqdm
 
 from webui.generation.devices import (
     Device,
@@ -37,16 +33,6 @@ from webui.generation.weight_sizes import sizes_for, vae_bytes
 from webui.library.checkpoints import Checkpoint
 from webui.library.vaes import Vae
 from webui.settings import MemoryName, PlanName
-
-
-def quiet_libraries() -> None:
-    """Keeps progress bars and advice meant for programmers off the console."""
-    # tqdm's own lock takes a semaphore of the system, reported as leaked when a process is killed.
-    bars: Any = tqdm
-    bars.set_lock(threading.RLock())
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
 
 
 @dataclass(frozen=True)
