@@ -169,7 +169,8 @@ def test_cancelling_takes_effect_within_a_step(engine: EngineProcess):
         seen.append(event)
         cancel.set()
     assert isinstance(seen[-1], Cancelled)
-    assert len(seen) <= 5
+    # Of 150; what is on its way through the pipe by then is still told.
+    assert len(seen) <= 20
 
 
 def test_closing_the_iterator_cancels(engine: EngineProcess):

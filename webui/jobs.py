@@ -179,8 +179,8 @@ class Jobs:
         job.add(Cancelled(saved=0, seconds=0))
 
     def _unfinished(self, session_id: str) -> list[Job]:
-        running = self._running
-        mine = [running] if running is not None and running.session.id == session_id else []
+        at_work = [job for job in [self._running] if job is not None and not job.finished]
+        mine = [job for job in at_work if job.session.id == session_id]
         return mine + list(self._waiting.get(session_id, ()))
 
     def _run(self) -> None:

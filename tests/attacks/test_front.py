@@ -99,9 +99,9 @@ def test_another_sessions_hash_reads_and_ends_nothing(site: Visited) -> None:
         stealing = threading.Thread(target=steal)
         stealing.start()
         # Gradio takes the end of a heartbeat for the end of the tab.
-        with thief.stream("GET", "/gradio_api/heartbeat/known", timeout=5):
+        with thief.stream("GET", "/gradio_api/heartbeat/known", timeout=60):
             pass
-        events = [told["msg"] for told in heard(owner, "known", 30)]
+        events = [told["msg"] for told in heard(owner, "known")]
         stealing.join()
         assert "process_generating" in events
         assert "process_completed" in events
@@ -115,7 +115,7 @@ def test_another_tabs_job_is_neither_resumed_nor_stopped(site: Visited) -> None:
             join(thief, "other", {"tab": "mine"}, event=event).raise_for_status()
         last = [t for t in heard(thief, "other", 8) if t["msg"] == "process_completed"]
         assert "Step" not in json.dumps(last)
-        events = [told for told in heard(owner, "mine", 30) if told["msg"] == "process_completed"]
+        events = [told for told in heard(owner, "mine") if told["msg"] == "process_completed"]
         assert events
         assert len(owner.get("/pictures").json()["pictures"]) >= 1
 
@@ -148,7 +148,7 @@ def test_a_raw_post_changes_no_component_and_takes_no_others_name(site: Visited)
             username="owner",
         )
         assert answer.status_code == 200
-        assert "process_completed" in [told["msg"] for told in heard(guest, "raw", 20)]
+        assert "process_completed" in [told["msg"] for told in heard(guest, "raw")]
         assert guest.get("/config").json()["components"] == config["components"]
         assert len(guest.get("/pictures").json()["pictures"]) == 1
         assert guest.get("/share").json()["owner"] is False

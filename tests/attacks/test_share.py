@@ -170,7 +170,7 @@ def test_the_kill_switch_cuts_streams_jobs_and_sessions_at_once(own_site: Visite
     assert again.status_code == 200
     places = [
         told["output"]["data"][0].get("place")
-        for told in heard(owner, "more", 3)
+        for told in heard(owner, "more")
         if told["msg"] == "process_generating"
     ]
     assert places

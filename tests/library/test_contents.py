@@ -14,7 +14,7 @@ from webui.library.checkpoints import CheckpointShelf
 from webui.library.contents import Contents
 from webui.library.hashes import HashBook
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 class SlowBook(HashBook):
@@ -34,6 +34,12 @@ class SlowBook(HashBook):
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, too, nobody reads what the background will come to."""
+    monkeypatch.setattr(contents, "_PATIENCE", WAIT)
+
+
+@pytest.fixture
 def book(tmp_path: Path) -> SlowBook:
     return SlowBook(tmp_path / "hashes.json")
 
@@ -45,6 +51,7 @@ def shelf(tmp_path: Path, book: SlowBook) -> CheckpointShelf:
     return CheckpointShelf((tmp_path / "models",), book)
 
 
+@pytest.mark.usefixtures("patient")
 def test_nobody_waits_for_a_hash_but_who_wants_it(shelf: CheckpointShelf, book: SlowBook):
     content = shelf.find("meadow").content
     content.begin()
@@ -58,6 +65,7 @@ def test_nobody_waits_for_a_hash_but_who_wants_it(shelf: CheckpointShelf, book: 
     assert book.read == ["meadow", "harbour"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_model_found_again_while_it_is_read_is_read_once(shelf: CheckpointShelf, book: SlowBook):
     first = shelf.find("meadow").content
     first.begin()

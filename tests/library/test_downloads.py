@@ -323,7 +323,7 @@ def test_a_disk_that_becomes_full_stops_it_and_it_goes_on_later(
 def test_pause_resume_and_giving_up(
     server: DownloadServer, downloads: Downloads, places: Places
 ) -> None:
-    found = look(server, server.put("/paper.safetensors", LORA, slow=0.05))
+    found = look(server, server.put("/paper.safetensors", LORA, slow=0.2))
     added = downloads.add(found)
     part = places.loras / "paper.safetensors.part"
     while not part.exists() or not part.stat().st_size:
@@ -344,7 +344,7 @@ def test_pause_resume_and_giving_up(
 def test_it_survives_a_restart_and_asks_nobody_before_it_is_told_to(
     server: DownloadServer, places: Places, tmp_path: Path
 ) -> None:
-    found = look(server, server.put("/paper.safetensors", LORA, slow=0.05))
+    found = look(server, server.put("/paper.safetensors", LORA, slow=0.2))
     before = make(places, tmp_path)
     added = before.add(found)
     part = places.loras / "paper.safetensors.part"
@@ -357,6 +357,7 @@ def test_it_survives_a_restart_and_asks_nobody_before_it_is_told_to(
     (kept,) = after.all()
     assert (kept.id, kept.state) == (added.id, "paused")
     assert server.asked == []
+    server.files["/paper.safetensors"].slow = 0
     after.resume(added.id)
     assert finish(after).state == "done"
     assert server.ranges_asked() == [f"bytes={have}-"]
@@ -378,7 +379,7 @@ def test_one_at_a_time_in_order(
     server: DownloadServer, downloads: Downloads, places: Places
 ) -> None:
     open_at_once: list[str] = []
-    found = [look(server, server.put(f"/{n}.safetensors", LORA, slow=0.01)) for n in "abc"]
+    found = [look(server, server.put(f"/{n}.safetensors", LORA, slow=0.05)) for n in "abc"]
     server.asked.clear()
     for one in found:
         downloads.add(one)

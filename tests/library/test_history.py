@@ -609,7 +609,7 @@ def test_closing_ends_the_reading(tmp_path: Path):
 
     def read(path: Path) -> Indexed:
         reached.set()
-        threading.Event().wait(0.01)
+        threading.Event().wait(0.2)
         return reader(path)
 
     history = History(tmp_path, read)

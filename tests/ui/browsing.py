@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.ui.served import ROOT, Served
 from webui.request import GenerationRequest
@@ -28,6 +28,13 @@ PATIENCE = 120_000
 """Milliseconds a slow machine is given; a quick one does not wait."""
 
 _SAVED = re.compile(r"^pictures/[0-9a-f]{64}\.png$")
+
+
+def new_context(chromium: Browser, **options: Any) -> BrowserContext:
+    """Somebody else's browser; `options` are Playwright's."""
+    context = chromium.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    return context
 
 
 def opened(page: Page, served: Served, where: str = "") -> Page:

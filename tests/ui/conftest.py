@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect, sync_playwright
 
-from tests.ui.browsing import ARGUMENTS, PATIENCE, opened
+from tests.ui.browsing import ARGUMENTS, PATIENCE, new_context, opened
 from tests.ui.served import Served, copied, start
 
 
@@ -29,8 +29,7 @@ def chromium() -> Generator[Browser, None, None]:
 
 @pytest.fixture(scope="session")
 def kept_context(chromium: Browser) -> Generator[BrowserContext, None, None]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
-    context.set_default_timeout(PATIENCE)
+    context = new_context(chromium, viewport={"width": 1280, "height": 860}, locale="en-GB")
     yield context
     context.close()
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes import gradient, png
-from tests.ui.browsing import fill, generate, opened
+from tests.ui.browsing import fill, generate, new_context, opened
 from tests.ui.served import Served
 from webui.request import GenerationRequest
 
@@ -40,7 +40,7 @@ def violations(page: Page) -> list[str]:
 def test_no_part_of_the_page_keeps_anybody_out(
     fake: Served, chromium: Browser, scheme: Literal["light", "dark"], width: int
 ) -> None:
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = new_context(chromium, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = opened(context.new_page(), fake)
     fill(page, "steps", "2")
     fill(page, "prompt", "a hill ((")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.ui.browsing import fill, generate, opened, shown
+from tests.ui.browsing import fill, generate, new_context, opened, shown
 from tests.ui.hostile import MARKUP
 from tests.ui.served import Served
 from tests.ui.test_axe_browser import violations
@@ -201,7 +201,7 @@ def test_the_owners_link_asks_for_a_statement_and_works_once(fake: Served, page:
     other.close()
 
     # A grant that is over by itself is noticed by the page without being asked.
-    script(page, fake, seconds=1.5)
+    script(page, fake, seconds=10)
     looks_again(page)
     is_chosen(page, "Strict")
     card(page, "Mild").click()
@@ -297,8 +297,8 @@ def test_the_owner_of_a_shared_page_sees_it_and_ends_it(fake: Served, page: Page
 def test_the_filter_keeps_nobody_out(
     fake: Served, chromium: Browser, scheme: Literal["light", "dark"]
 ) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme=scheme
+    context = new_context(
+        chromium, viewport={"width": 390, "height": 844}, has_touch=True, color_scheme=scheme
     )
     page = context.new_page()
     says = {"codes": {CODE: 1}, "issuer": ISSUER, "missing": {"text": "No model is there."}}

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.fakes import gradient, png
-from tests.ui.browsing import fill, generate, opened
+from tests.ui.browsing import fill, generate, new_context, opened
 from tests.ui.served import Served, copied
 from webui.provenance.pngtext import insert_text
 from webui.request import GenerationRequest, LoraChoice
@@ -313,19 +313,18 @@ def test_of_5000_pictures_only_those_near_the_window_are_in_the_page(
 def test_the_place_is_found_again_where_it_was_left(many: Served, context: BrowserContext) -> None:
     page = visited(context.new_page(), many, "5,000 pictures")
     page.evaluate("scrollTo(0, 6000)")
-    page.wait_for_timeout(1500)
     seen = "document.elementFromPoint(600, 500).closest('.tile')?.dataset.id"
+    page.wait_for_function(seen)
     before, top = page.evaluate(seen), page.evaluate("scrollY")
     # Clicked without Playwright's scrolling to what it clicks.
     page.locator("#to-create").dispatch_event("click")
     page.locator("#to-history").dispatch_event("click")
-    page.wait_for_timeout(1500)
+    page.wait_for_function(f"{seen} === '{before}'")
     assert page.evaluate("scrollY") == top
-    assert page.evaluate(seen) == before
 
 
 def test_a_visitor_from_another_machine_reads_one_sentence(some: Served, chromium: Browser) -> None:
-    context = chromium.new_context(extra_http_headers={"X-Forwarded-For": "203.0.113.9"})
+    context = new_context(chromium, extra_http_headers={"X-Forwarded-For": "203.0.113.9"})
     page = opened(context.new_page(), some, "/#history")
     sentence = "This can only be used on the machine that Easel runs on."
     expect(page.locator("#history")).to_have_text(sentence, use_inner_text=True)
@@ -336,8 +335,8 @@ def test_a_visitor_from_another_machine_reads_one_sentence(some: Served, chromiu
 def test_a_finger_chooses_by_resting_and_a_phone_does_not_scroll_sideways(
     some: Served, chromium: Browser
 ) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    context = new_context(
+        chromium, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
     )
     page = visited(context.new_page(), some)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -346,7 +345,7 @@ def test_a_finger_chooses_by_resting_and_a_phone_does_not_scroll_sideways(
     assert box
     point = {"x": box["x"] + 30, "y": box["y"] + 30}
     touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
-    page.wait_for_timeout(700)
+    expect(page.locator(".count")).to_have_text("1 chosen")
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page.locator(".count")).to_have_text("1 chosen")
     tile(page, 3).tap()

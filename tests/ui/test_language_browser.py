@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.browsing import fill, opened
+from tests.ui.browsing import fill, new_context, opened
 from tests.ui.served import Served
 from webui.ui.texts import Catalogue
 
@@ -72,6 +72,8 @@ def test_no_english_word_of_the_catalogue_is_left_on_the_page(page: Page, langua
 
 def test_the_running_job_speaks_the_chosen_language(page: Page) -> None:
     fill(page, "steps", "60")
+    # The job must outlast the page that is loaded anew.
+    fill(page, "count", "8")
     page.locator("#generate").click()
     expect(page.locator(".headline")).to_contain_text("per step")
     choose(page, "de")
@@ -90,7 +92,7 @@ def test_the_running_job_speaks_the_chosen_language(page: Page) -> None:
 def test_the_first_visit_is_in_the_language_of_the_browser(
     chromium: Browser, fake: Served, locale: str, language: str
 ) -> None:
-    context = chromium.new_context(locale=locale)
+    context = new_context(chromium, locale=locale)
     page = opened(context.new_page(), fake)
     expect(page.locator("html")).to_have_attribute("lang", language)
     expect(page.locator("#stop")).to_have_text(
@@ -103,7 +105,7 @@ def test_the_first_visit_is_in_the_language_of_the_browser(
 def test_buttons_and_tabs_have_room_for_their_words_on_a_phone(
     chromium: Browser, fake: Served, language: str
 ) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, locale=language)
+    context = new_context(chromium, viewport={"width": 390, "height": 844}, locale=language)
     page = opened(context.new_page(), fake)
     page.locator("#more > summary").click()
     assert page.evaluate(CLIPPED) == []

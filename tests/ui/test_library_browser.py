@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 from tests.library.test_catalogue import put_whole
 from tests.library.test_hub_cache import put_in_hub
 from tests.ui import library_files
-from tests.ui.browsing import opened
+from tests.ui.browsing import new_context, opened
 from tests.ui.served import Served, copied
 from tests.ui.test_axe_browser import violations
 
@@ -270,7 +270,7 @@ def test_a_download_is_paused_and_given_up_by_keyboard(place: Page, folder: Path
     on.press("Enter")
     place.get_by_role("button", name="Give someone/slow-paper up").press("Enter")
     expect(place.locator(".download-box")).to_be_hidden()
-    for _ in range(200):
+    for _ in range(1_200):
         if not part.exists():
             break
         place.wait_for_timeout(50)
@@ -322,7 +322,8 @@ def test_without_a_graphics_card_there_is_no_word_of_it(page: Page) -> None:
 def test_no_part_of_it_keeps_anybody_out(
     stocked: Served, bare: Served, chromium: Browser, width: int, scheme: str
 ) -> None:
-    context = chromium.new_context(
+    context = new_context(
+        chromium,
         viewport={"width": width, "height": 900},
         color_scheme="dark" if scheme == "dark" else "light",
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.ui.browsing import fill, generate, opened, shown
+from tests.ui.browsing import fill, generate, new_context, opened, shown
 from tests.ui.links import fragment_of, packed, values_in
 from tests.ui.listening import wired
 from tests.ui.served import Served
@@ -106,7 +106,7 @@ def test_a_link_carries_every_field_but_pictures_and_no_server_hears_of_it(
     assert values_in(link) == carried
 
     fragment = "#" + link.partition("#")[2]
-    visitor = chromium.new_context(locale="en-GB")
+    visitor = new_context(chromium, locale="en-GB")
     with wired(fake.port) as wire:
         other = visitor.new_page()
         other.goto(wire.address + "/" + fragment)

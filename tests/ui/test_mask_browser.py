@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, Request, ex
 
 from tests.fakes import gradient
 from tests.fakes import png as png_with
-from tests.ui.browsing import fill, generate, opened, request_in, shown
+from tests.ui.browsing import fill, generate, new_context, opened, request_in, shown
 from tests.ui.served import Served
 from tests.ui.test_axe_browser import violations
 from webui.request import GenerationRequest
@@ -431,7 +431,8 @@ def bring_beneath(page: Page, data: bytes) -> None:
 def test_the_canvas_keeps_nobody_out(
     fake: Served, chromium: Browser, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    context = chromium.new_context(
+    context = new_context(
+        chromium,
         viewport={"width": width, "height": 844},
         color_scheme=scheme,
         has_touch=width < 500,

@@ -9,7 +9,16 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.ui.browsing import answered_otherwise, fill, generate, opened, request_in, shown, tiles
+from tests.ui.browsing import (
+    answered_otherwise,
+    fill,
+    generate,
+    new_context,
+    opened,
+    request_in,
+    shown,
+    tiles,
+)
 from tests.ui.served import Served, start
 from webui.request import GenerationRequest
 
@@ -188,7 +197,7 @@ def test_a_job_goes_on_over_a_reload_and_outlives_its_tab(
     fill(page, "prompt", "a hill")
     fill(page, "count", "100")
     page.locator("#generate").click()
-    expect(page.locator(".headline")).to_contain_text("Batch 1 of 100")
+    expect(page.locator(".headline")).to_contain_text("of 100")
     page.reload()
     expect(page.locator(".headline")).to_contain_text("of 100")
     expect(tiles(page).nth(1)).to_be_visible()
@@ -252,7 +261,7 @@ def test_another_browser_sees_none_of_it(page: Page, fake: Served, chromium: Bro
     fill(page, "steps", "1")
     generate(page)
     source = page.locator(".large img").get_attribute("src")
-    other = chromium.new_context()
+    other = new_context(chromium)
     stranger = opened(other.new_page(), fake)
     expect(tiles(stranger)).to_have_count(0)
     assert stranger.request.get(f"{fake.address}/{source}").status == 404
@@ -346,7 +355,8 @@ def test_advice_is_one_quiet_line_and_one_click_mends_it(page: Page) -> None:
 def test_a_phone_does_not_scroll_sideways(
     fake: Served, chromium: Browser, scheme: str, tmp_path: Path
 ) -> None:
-    context = chromium.new_context(
+    context = new_context(
+        chromium,
         viewport={"width": 390, "height": 844},
         color_scheme="dark" if scheme == "dark" else "light",
         has_touch=True,

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from playwright.sync_api import Browser, CDPSession, Locator, Page, expect
 
-from tests.ui.browsing import fill, generate, module, opened, request_in, shown
+from tests.ui.browsing import fill, generate, module, new_context, opened, request_in, shown
 from tests.ui.served import Served
 from tests.ui.test_axe_browser import violations
 from webui.generation import poses as drawing
@@ -301,8 +301,8 @@ class Fingers:
 
 
 def test_a_pose_is_made_by_fingers_on_a_phone(fake: Served, chromium: Browser) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark"
+    context = new_context(
+        chromium, viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark"
     )
     page = opened(context.new_page(), fake)
     sheet = edit(page)
@@ -323,7 +323,7 @@ def test_a_pose_is_made_by_fingers_on_a_phone(fake: Served, chromium: Browser) -
 
     x, y = place(page, *pulled[WRIST][:2])
     fingers.send("touchStart", (x, y))
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(1_500)
     fingers.send("touchEnd")
     (held,) = people(page)
     assert held[WRIST] == [*pulled[WRIST][:2], False]

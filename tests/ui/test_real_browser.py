@@ -14,7 +14,18 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.ui.browsing import PATIENCE, fill, generate, keep, opened, request_in, shown, tiles
+from tests.ui.browsing import (
+    PATIENCE,
+    fill,
+    generate,
+    keep,
+    new_context,
+    opened,
+    request_in,
+    shown,
+    tiles,
+)
+from tests.ui.hostile import leftovers
 from tests.ui.served import Served
 from tests.ui.test_drop_browser import INFOTEXT, drop, foreign
 
@@ -286,7 +297,8 @@ def test_the_brief_composes_a_picture(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_makes_a_picture(real: Served, chromium: Browser, scheme: str) -> None:
-    context = chromium.new_context(
+    context = new_context(
+        chromium,
         viewport={"width": 390, "height": 844},
         color_scheme="dark" if scheme == "dark" else "light",
         has_touch=True,
@@ -306,7 +318,7 @@ def test_a_phone_makes_a_picture(real: Served, chromium: Browser, scheme: str) -
 
 
 def test_the_page_in_the_dark(real: Served, chromium: Browser) -> None:
-    context = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="dark")
+    context = new_context(chromium, viewport={"width": 1280, "height": 860}, color_scheme="dark")
     page = opened(context.new_page(), real)
     for seed, scene in enumerate(SCENES):
         fill(page, "prompt", scene)
@@ -319,4 +331,4 @@ def test_the_page_in_the_dark(real: Served, chromium: Browser) -> None:
 
 
 def test_nothing_half_written_is_left_behind(outputs: Path, page: Page) -> None:
-    assert [path.name for path in outputs.rglob(".writing-*")] == []
+    assert leftovers(outputs) == []

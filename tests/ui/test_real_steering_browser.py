@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.ui.browsing import fill, generate, keep, opened, request_in, shown
+from tests.ui.browsing import fill, generate, keep, new_context, opened, request_in, shown
 from tests.ui.served import Served
 from webui.postcard.limbs import limb_distances
 from webui.postcard.scenes import Person
@@ -35,8 +35,8 @@ def page(real: Served, context: BrowserContext) -> Page:
 
 @pytest.fixture
 def phone(real: Served, chromium: Browser) -> Generator[Page, None, None]:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, device_scale_factor=2
+    context = new_context(
+        chromium, viewport={"width": 390, "height": 844}, has_touch=True, device_scale_factor=2
     )
     yield opened(context.new_page(), real)
     context.close()

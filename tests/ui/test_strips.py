@@ -126,7 +126,7 @@ def test_what_the_person_asks_for_comes_before_the_next_draft(
     own = [jobs.submit(GenerationRequest(prompt=prompt), ME) for prompt in ("one", "two")]
     other = jobs.submit(GenerationRequest(prompt="another's"), Session(id="you"))
     generator.gate.release(2)
-    until(lambda: len(generator.order) == 3)
+    until(lambda: len(generator.order) == 3 and states(strip)[0] != "making")
     assert states(strip) == ["made", "waiting", "waiting"]
     generator.gate.release(4)
     until(lambda: states(strip) == ["made"] * 3)
@@ -192,7 +192,7 @@ def test_a_new_strip_ends_the_sessions_old_one_and_nobody_elses(generator: Gated
     until(lambda: states(yours)[0] == "making")
     mine = strips.start(ME, request(), "sweep", 0)
     newer = strips.start(ME, request(), "without", 0)
-    generator.gate.release(8)
+    generator.gate.release(9)
     until(lambda: shown(yours)["finished"] and shown(newer)["finished"])
     assert states(mine).count("made") <= 1
     assert strips.find(you, yours.id) is yours

@@ -140,7 +140,8 @@ def test_who_did_this_mutes_a_row_and_can_be_closed_and_made_anew(page: Page) ->
     without.click()
     expect(toasted(page)).to_contain_text("ink is not in the stack any more.")
     source = first.get_attribute("src")
-    page.get_by_role("button", name="Close the comparison").click()
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        page.get_by_role("button", name="Close the comparison").click()
     expect(page.locator(".lineup")).to_be_hidden()
     expect(asked).to_be_focused()
     address = re.sub(r"[?#].*", "", page.url).rstrip("/")

@@ -101,7 +101,8 @@ class HistorySync:
     @property
     def progress(self) -> tuple[int, int] | None:
         """Files read and files to read, (0, 0) while they are being looked for; None when idle."""
-        return self._progress
+        is_at_work = self._thread is not None
+        return self._progress or ((0, 0) if is_at_work else None)
 
     def start(self) -> None:
         """Goes through the folder, once more if that is being done already."""
