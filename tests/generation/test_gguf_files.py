@@ -47,7 +47,7 @@ _NOT_PACKED = ("embed", "pad_token")
 """What the programs that pack leave as it is, by what is in diffusers' names."""
 
 
-def _eight_bits(name: str, shape: torch.Size) -> Kind:
+def eight_bits(name: str, shape: torch.Size) -> Kind:
     if len(shape) == 1:
         return Kind.F32
     is_packed = len(shape) == 2 and not any(part in name for part in _NOT_PACKED)
@@ -56,7 +56,7 @@ def _eight_bits(name: str, shape: torch.Size) -> Kind:
 
 def _k_quants(name: str, shape: torch.Size) -> Kind:
     """All of them, one after the other from block to block."""
-    kind = _eight_bits(name, shape)
+    kind = eight_bits(name, shape)
     if kind is not Kind.Q8_0 or shape[1] % 256:
         return kind
     at = name.split(".")[1] if "blocks" in name else "0"
@@ -189,11 +189,11 @@ _WIDE = {"num_layers": 1, "attention_head_dim": 128, "axes_dims_rope": [32, 32, 
 @pytest.mark.parametrize(
     ("config", "kind_of", "more"),
     [
-        ("flux-dev", _eight_bits, {}),
-        ("sd3.5-medium", _eight_bits, {}),
-        ("flux2-klein-9b", _eight_bits, {}),
-        ("z-image-turbo", _eight_bits, {}),
-        ("qwen-image", _eight_bits, {}),
+        ("flux-dev", eight_bits, {}),
+        ("sd3.5-medium", eight_bits, {}),
+        ("flux2-klein-9b", eight_bits, {}),
+        ("z-image-turbo", eight_bits, {}),
+        ("qwen-image", eight_bits, {}),
         ("flux2-klein-4b", _k_quants, _WIDE),
     ],
 )
@@ -225,7 +225,7 @@ def test_z_images_pad_tokens_may_have_lost_their_row(tmp_path: Path, stored_as: 
     flat = {name: token.flatten() for name, token in tokens.items()}
     packed = Packed(
         weights | flat,
-        lambda name, shape: stored_as if name in flat else _eight_bits(name, shape),
+        lambda name, shape: stored_as if name in flat else eight_bits(name, shape),
     )
     write_gguf(small, "transformer", packed)
     found = load_transformer(small).state_dict()
@@ -236,7 +236,7 @@ def test_z_images_pad_tokens_may_have_lost_their_row(tmp_path: Path, stored_as: 
 def test_a_gguf_of_another_width_is_said(tmp_path: Path) -> None:
     small = make_small("z-image-turbo", tmp_path, alone=True)
     narrow = {"x_pad_token": small.weights["transformer"]["x_pad_token"][:, :8]}
-    write_gguf(small, "transformer", Packed(small.weights["transformer"] | narrow, _eight_bits))
+    write_gguf(small, "transformer", Packed(small.weights["transformer"] | narrow, eight_bits))
     with pytest.raises(BrokenFileError, match=r"does not fit its configuration: .*x_pad_token"):
         load_transformer(small)
 
@@ -271,7 +271,7 @@ def test_a_whole_model_whose_convolutions_are_stored_flat_is_unpacked(tmp_path: 
 
 def test_what_a_gguf_lacks_is_said(tmp_path: Path) -> None:
     small = make_small("flux2-klein-4b", tmp_path, alone=True)
-    packed = Packed(dict(small.weights["transformer"]), _eight_bits)
+    packed = Packed(dict(small.weights["transformer"]), eight_bits)
     for group in (packed.stored, packed.kinds):
         del group["proj_out.weight"]
     write_gguf(small, "transformer", packed)

@@ -231,6 +231,12 @@ def test_what_lies_beside_a_model_is_counted_in_every_plan(name: PlanName):
                 assert 0 <= more < beside.weights / 4
 
 
+def test_loras_keep_no_copy_of_weights_that_are_only_widened():
+    packed = replace(SDXL, packed=SDXL.denoiser)
+    assert lora_sizes({"denoiser"}, 100, SDXL).weights == SDXL.denoiser + 100
+    assert lora_sizes({"denoiser"}, 100, packed).weights == 300
+
+
 def test_a_refiner_is_not_planned_as_if_it_were_alone():
     refiner = sizes("SDXL", 2256, 695, group=15, leaf=63)
     free = 9 * GIB

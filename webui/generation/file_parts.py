@@ -35,6 +35,7 @@ from webui.generation.weights import (
     layers_in_fp8,
     take_folder,
 )
+from webui.generation.widening import compute_packed_in, is_packed, unpacked
 from webui.library.checkpoints import Checkpoint, read_json
 from webui.library.packed_folders import packed_by, packed_problem
 from webui.library.pipeline_folders import variant_in
@@ -214,16 +215,12 @@ def stays_packed(part: str) -> bool:
 
 def _packed_layers(model: nn.Module, tensors: Tensors) -> Tensors:
     """The tensors by the names of a network, unpacked but for the weights of its linear layers."""
-    # The optional half of diffusers: it imports the gguf package.
-    from diffusers.quantizers.gguf import utils
-
-    gguf: Any = utils
     modules = cast(Iterator[tuple[str, nn.Module]], model.named_modules())
     layers = {f"{name}.weight" for name, module in modules if isinstance(module, nn.Linear)}
     others = {
-        name: gguf.dequantize_gguf_tensor(tensor)
+        name: unpacked(tensor)
         for name, tensor in tensors.items()
-        if name not in layers and isinstance(tensor, gguf.GGUFParameter)
+        if name not in layers and is_packed(tensor)
     }
     return tensors | others
 
@@ -232,7 +229,7 @@ def _packed_network(
     cls: Any, tensors: Tensors, checkpoint: Checkpoint, part: str, dtype: torch.dtype
 ) -> nn.Module:
     """A denoiser that stays packed as in its GGUF file; diffusers unpacks each layer in use."""
-    return cls.from_single_file(
+    model: nn.Module = cls.from_single_file(
         tensors,
         config=str(checkpoint.path),
         subfolder=part,
@@ -240,6 +237,8 @@ def _packed_network(
         quantization_config=GGUFQuantizationConfig(compute_dtype=dtype),
         dtype=dtype,
     )
+    compute_packed_in(model, dtype)
+    return model
 
 
 def _kept(

@@ -7,53 +7,20 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from diffusers.hooks.hooks import HookRegistry, ModelHook
 from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN
 from torch import nn
 
+from webui.generation.widening import widen_in
+
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 """Formats that weights can be stored in but not computed with."""
-
-_NAME = "layerwise_casting"
-"""What diffusers calls its own hook of that kind, which rounds biases to fp8 as well."""
-
-
-class WeightInFp8(ModelHook):
-    """Gives a layer its weight in the format of the computation for as long as it runs.
-
-    Attributes:
-        compute_dtype: That format; diffusers takes it for the whole model's.
-    """
-
-    _is_stateful = False
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.compute_dtype = dtype
-        self._stored: torch.Tensor | None = None
-
-    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Before the layer runs."""
-        weight: Any = module.weight
-        self._stored = weight.data
-        weight.data = weight.data.to(self.compute_dtype)
-        return args, kwargs
-
-    def post_forward(self, module: nn.Module, output: Any) -> Any:
-        """After it has run."""
-        weight: Any = module.weight
-        weight.data = self._stored
-        self._stored = None
-        return output
 
 
 def compute_fp8_in(model: nn.Module, dtype: torch.dtype) -> None:
     """Makes every layer of the model whose weight is fp8 compute in another format."""
     for module in model.modules():
         if has_fp8_weight(module):
-            registry: Any = HookRegistry.check_if_exists_or_initialize(module)
-            if registry.get_hook(_NAME) is None:
-                registry.register_hook(WeightInFp8(dtype), _NAME)
+            widen_in(module, dtype)
 
 
 def weights_for_fp8(denoiser: nn.Module) -> frozenset[str]:

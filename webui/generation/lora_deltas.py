@@ -7,7 +7,7 @@ LyCORIS (Yeh et al., 2023) and DoRA (Liu et al., 2024); convolutions flatten the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -43,11 +43,12 @@ class Delta(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """A plain product `scale * up @ down`, the kind that merges with one `addmm`.
+    """A plain product `scale * up @ down`, the kind that is added with one `addmm`.
 
     Attributes:
         up: (out, rank) in float32, so that a strength is rounded once, together with it.
-        down: (rank, in * kernel) in the weight's format, columns in the order of `rows(weight)`.
+        down: (rank, in * kernel) in the weight's format, or in float32 where that has 8 bits;
+            columns in the order of `rows(weight)`.
         scale: alpha / rank.
     """
 
@@ -210,26 +211,40 @@ def low_rank(
 def merge_into(weight: torch.Tensor, base: torch.Tensor, deltas: list[tuple[Delta, float]]) -> None:
     """Writes `base` plus the deltas, each times its strength, into `weight`.
 
-    Products are concatenated along the rank and added by one multiplication, which sums in float32
-    and rounds once; where another kind is among them, or the weight is kept in 8 bits, the sum is
-    made in float32 as a whole. Deltas may lie on another device than the weight.
+    Products are added by one multiplication, which sums in float32 and rounds once; where another
+    kind is among them, the sum is made in float32 as a whole. Deltas may lie on another device than
+    the weight.
     """
     deltas = [(on_device(delta, base.device), strength) for delta, strength in deltas]
-    products = [(delta, strength) for delta, strength in deltas if isinstance(delta, LowRank)]
-    if len(products) == len(deltas) and base.itemsize > 1:
-        up = torch.cat([delta.up * (strength * delta.scale) for delta, strength in products], 1)
-        down = torch.cat([delta.down for delta, _ in products])
-        torch.addmm(rows(base), up.to(base.dtype), down, out=rows(weight))
+    product = joined(deltas, base.dtype)
+    if product is not None:
+        torch.addmm(rows(base), product.up, product.down, out=rows(weight))
         return
+    weight.copy_(summed(base, deltas))
+
+
+def joined(deltas: Sequence[tuple[Delta, float]], dtype: torch.dtype) -> LowRank | None:
+    """All of them, each times its strength, as one product of scale 1 that is concatenated along
+    the rank, its factors in that format; None where another kind is among them."""
+    products = [(delta, strength) for delta, strength in deltas if isinstance(delta, LowRank)]
+    if len(products) < len(deltas):
+        return None
+    up = torch.cat([delta.up * (strength * delta.scale) for delta, strength in products], 1)
+    down = torch.cat([delta.down for delta, _ in products])
+    return LowRank(up.to(dtype), down.to(dtype), 1.0)
+
+
+def summed(base: torch.Tensor, deltas: Sequence[tuple[Delta, float]]) -> torch.Tensor:
+    """The weight plus the deltas, each times its strength, in float32."""
     total = base.float()
     for delta, strength in deltas:
         total = total + delta.of(base) * strength
-    weight.copy_(total)
+    return total
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """The format that matrices for a weight of that format are multiplied in."""
-    return dtype if dtype.itemsize > 1 else torch.bfloat16
+    """The format that matrices for a weight of that format are kept in."""
+    return dtype if dtype.itemsize > 1 else torch.float32
 
 
 def on_device(delta: Delta, device: torch.device) -> Delta:

@@ -19,7 +19,7 @@ from webui.generation.lora_files import ReadLora, Weight
 from webui.library.lora_facts import DENOISERS
 
 Base = Callable[[Weight], torch.Tensor]
-"""A weight as it was loaded, whatever is merged into the model."""
+"""A weight as it was loaded, in a format that is computed in, whatever the model holds now."""
 
 Pair = tuple[str, str]
 """Two LoRAs by content, in the order of their hashes; one with itself too."""
@@ -130,14 +130,16 @@ def _inner_products(
     involved = {lora for pair in pairs for lora in pair}
     touched = {weight: None for lora in sorted(involved) for weight in loras[lora].deltas}
     for weight in touched:
+        # Once: it may have to be unpacked.
+        whole = base(weight)
         deltas = {
-            lora: on_device(loras[lora].deltas[weight], base(weight).device)
+            lora: on_device(loras[lora].deltas[weight], whole.device)
             for lora in involved
             if weight in loras[lora].deltas
         }
         if not all(isinstance(delta, LowRank) for delta in deltas.values()):
             # Written out once each, however many they are compared with.
-            deltas = {lora: Full(delta.of(base(weight))) for lora, delta in deltas.items()}
+            deltas = {lora: Full(delta.of(whole)) for lora, delta in deltas.items()}
         for pair in pairs:
             if pair[0] in deltas and pair[1] in deltas:
                 places.append((pair, weight))
@@ -174,16 +176,11 @@ def _norms(blocks: Mapping[Weight, str], base: Base) -> dict[str, float]:
     # Summed in float32 whatever the format, and rounded to it: asking for a result in float32 is
     # 25 times slower in bf16 on a CPU, and a chart does not show the difference of 0.4 %.
     vector_norm: Callable[[torch.Tensor], torch.Tensor] = cast(Any, torch.linalg).vector_norm
-    norms = [vector_norm(_computable(base(weight))).float() for weight in blocks]
+    norms = [vector_norm(base(weight)).float() for weight in blocks]
     squares: dict[str, float] = {}
     for block, norm in zip(blocks.values(), _numbers(norms), strict=True):
         squares[block] = squares.get(block, 0.0) + norm**2
     return {block: math.sqrt(squares[block]) for block in sorted(squares, key=_position)}
-
-
-def _computable(weight: torch.Tensor) -> torch.Tensor:
-    """The weight in a format that torch computes in, which 8 bits are not."""
-    return weight if weight.itemsize > 1 else weight.bfloat16()
 
 
 def _position(block: str) -> tuple[int, int]:

@@ -49,13 +49,16 @@ class Sizes:
 def lora_sizes(kinds: Collection[Kind | None], files: int, sizes: Sizes) -> Sizes:
     """Sizes of LoRAs that change parts of those kinds, at most.
 
-    While they are on, what they change is kept as it was loaded too.
+    While they are on, what they change is kept as it was loaded too; weights of 8 bits or fewer are
+    not changed, but what is added to them lies there in float32 and as it is computed with.
 
     Args:
         files: Bytes of their files, which are in memory then.
         sizes: Of the model.
     """
-    denoiser = sizes.denoiser if "denoiser" in kinds else 0
+    denoiser = sizes.denoiser - sizes.packed if "denoiser" in kinds else 0
+    if sizes.packed and "denoiser" in kinds:
+        files *= 3
     text = sizes.text if "text" in kinds else 0
     return Sizes("", denoiser + text + files, 0, 0, 0, 0, 0, sizes.itemsize)
 
