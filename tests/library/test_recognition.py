@@ -570,7 +570,12 @@ def test_the_two_kinds_of_stable_diffusion_2(
         ),
         (w.flux2(3072, 7680, 5, 20, guidance=False), "klein-base-4b", None, "flux2-klein-4b"),
         (w.sd3(38), "sd3.5_large_turbo", Distilled("turbo", 4), "sd3.5-large"),
-        (w.sdxl_unet(), "RealVisXL_V5_Lightning", Distilled("lightning", 6), "sdxl"),
+        (
+            w.sdxl_unet(),
+            "RealVisXL_V5_Lightning",
+            Distilled("lightning", 6, merged=True),
+            "sdxl",
+        ),
     ],
 )
 def test_few_step_models(
