@@ -68,7 +68,9 @@ def own(facts: ModelFacts, *loras: str) -> Own:
     [
         ("sdxl_lightning_2step", SDXL, (2, 1.0, "Euler", "sgm uniform")),
         ("sdxl_lightning_4step", SDXL, (4, 1.0, "Euler", "sgm uniform")),
-        ("juggernautXL_v9Rdphoto2Lightning_8step", SDXL, (8, 1.0, "Euler", "sgm uniform")),
+        ("juggernautXL_v9Rdphoto2Lightning_8step", SDXL, (16, 2.0, "DPM++ SDE", "karras")),
+        ("dreamshaperXL_lightningDPMSDE", SDXL, (12, 2.0, "DPM++ SDE", "karras")),
+        ("Realistic_Vision_V6.0_B1_hyper", SD1, (16, 2.0, "DPM++ SDE", "karras")),
         ("sd_xl_turbo_1.0_fp16", SDXL, (4, 1.0, "Euler a", "sgm uniform")),
         ("DreamShaperXL_Turbo_v2", SDXL, (16, 2.0, "DPM++ SDE", "karras")),
         ("RealVisXL_V4.0_Turbo", SDXL, (16, 2.0, "DPM++ SDE", "karras")),
@@ -77,6 +79,8 @@ def own(facts: ModelFacts, *loras: str) -> Own:
         ("sd3.5_large_turbo", SD3, (4, 1.0, "Euler", "normal")),
         ("sd3.5_large", SD3, (28, 4.5, "Euler", "normal")),
         ("flux1-dev-Hyper8", FLUX, (8, 1.0, "Euler", "normal")),
+        ("qwen_image_distill_full_fp8_e4m3fn", QWEN_IMAGE, (15, 1.0, "Euler", "normal")),
+        ("Qwen-Image-fp8-Lightning-4steps", QWEN_IMAGE, (4, 1.0, "Euler", "normal")),
     ],
 )
 def test_a_distilled_model_is_run_as_suits_it_and_what_else_is_set_gets_advice(
@@ -134,6 +138,33 @@ def test_hyper_with_cfg_is_guided(steps: int) -> None:
     assert found.sampling == Sampling(steps, 5.0, "DDIM", "sgm uniform")
     assert advice(PLAIN, name, cfg=8.0) is None
     assert advice(PLAIN, name, cfg=1.0) is not None
+
+
+@pytest.mark.parametrize("steps", [8, 16])
+def test_so_is_hyper_with_cfg_for_a_model_that_flows(steps: int) -> None:
+    name = f"Hyper-SD3-{steps}steps-CFG-lora"
+    sd3 = dataclasses.replace(PLAIN, family=SD3, own=SD3.own)
+    assert own(sd3, name).sampling == Sampling(steps, 5.0, "Euler", "normal")
+    for cfg in (3.0, 7.0):
+        assert advice(sd3, name, cfg=cfg) is None
+    for cfg in (1.0, 8.0):
+        assert advice(sd3, name, cfg=cfg) is not None
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"steps": 12, "cfg": 2.0, "sampler": "DPM++ SDE", "schedule": "karras"},
+        {"steps": 6, "cfg": 1.0, "sampler": "Euler", "schedule": "sgm uniform"},
+        {"steps": 8, "cfg": 2.0, "sampler": "Euler", "schedule": "sgm uniform"},
+    ],
+)
+def test_a_merged_lightning_does_well_either_way(way: dict[str, Any]) -> None:
+    facts = distilled("dreamshaperXL_lightningDPMSDE")
+    assert advice(facts, **way) is None
+    assert advice(facts, **way | {"cfg": 5.0}) is not None
+    assert advice(facts, **way | {"schedule": "beta"}) is not None
+    assert (advice(distilled("sdxl_lightning_4step"), **way) is None) == (way["sampler"] == "Euler")
 
 
 def test_the_lora_counts_before_the_model() -> None:

@@ -489,7 +489,8 @@ def test_an_unknown_gguf_file_names_its_architecture(tmp_path: Path):
         (("v_pred",), "meadow", {}, "v_prediction", False),
         (("v_pred", "ztsnr"), "meadow", {}, "v_prediction", True),
         ((), "meadow", {"modelspec.prediction_type": "v"}, "v_prediction", False),
-        (("v_pred",), "meadow", {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
+        (("v_pred",), "meadow", {"modelspec.prediction_type": "epsilon"}, "v_prediction", False),
+        ((), "meadow_vpred", {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
         ((), "meadowXL_vPred10", {}, "v_prediction", False),
         ((), "meadow-v-pred_ztsnr", {}, "v_prediction", True),
         ((), "meadow", {"ss_zero_terminal_snr": "True"}, "epsilon", True),
@@ -580,7 +581,12 @@ def test_the_two_kinds_of_stable_diffusion_2(
         ),
         (w.flux2(3072, 7680, 5, 20, guidance=False), "klein-base-4b", None, "flux2-klein-4b"),
         (w.sd3(38), "sd3.5_large_turbo", Distilled("turbo", 4), "sd3.5-large"),
-        (w.sdxl_unet(), "RealVisXL_V5_Lightning", Distilled("lightning", 6), "sdxl"),
+        (
+            w.sdxl_unet(),
+            "RealVisXL_V5_Lightning",
+            Distilled("lightning", 6, merged=True),
+            "sdxl",
+        ),
     ],
 )
 def test_few_step_models(

@@ -105,7 +105,7 @@ def test_what_is_not_there_is_named_with_what_is_near(folder: Path, tmp_path: Pa
     [
         (b"\xff\xfe\x00", "UTF-8"),
         (b"# nothing\n\n", "empty list"),
-        (b"x" * 2_001, "longer than 2,000"),
+        (b"x" * 2_001, "no line of at most 2,000"),
         (b"x\n" * (MAX_BYTES // 2 + 1), "MiB"),
     ],
 )
@@ -114,6 +114,29 @@ def test_a_file_that_cannot_be_used_is_named(folder: Path, content: bytes, says:
     with pytest.raises(BadRequestError, match=says) as caught:
         WildcardShelf((folder,)).now().lines("bad")
     assert "bad" in caught.value.message
+
+
+def test_a_list_in_windows_1252_is_read(folder: Path) -> None:
+    put(folder, "cake.txt", "crème brûlée\nKürbis für 2 €".encode("cp1252"))
+    lines = WildcardShelf((folder,)).now().lines("cake")
+    assert lines == ("crème brûlée", "Kürbis für 2 €")
+
+
+def test_a_line_that_is_too_long_is_left_out_alone(folder: Path) -> None:
+    put(folder, "long.txt", "a\n" + "x" * 2_001 + "\n" + "y" * 2_000)
+    assert WildcardShelf((folder,)).now().lines("long") == ("a", "y" * 2_000)
+
+
+def test_files_that_are_not_read_are_named_where_a_list_is_missing(folder: Path) -> None:
+    put(folder, "pack/animals.yaml", "animals: [cat]")
+    lists = WildcardShelf((folder,)).now()
+    assert "pack/animals" not in lists.names
+    with pytest.raises(NotFoundError, match=r"text file .*\(not read: pack/animals\.yaml\)"):
+        lists.lines("animals/cat")
+    for suffix in ("yml", "json", "JSON"):
+        put(folder, f"more.{suffix}", "{}")
+    with pytest.raises(NotFoundError, match=r" and 1 more\)"):
+        WildcardShelf((folder,)).now().lines("animals/cat")
 
 
 def test_nothing_outside_the_folder_is_read_by_a_name(folder: Path) -> None:

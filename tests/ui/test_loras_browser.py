@@ -181,6 +181,19 @@ def test_a_card_tells_what_is_known_and_puts_trigger_words_into_the_prompt_once(
     expect(row(page, "ink").get_by_role("button", name="ink", exact=True)).to_be_focused()
 
 
+def test_a_lora_made_for_a_fraction_of_its_strength_is_put_in_with_it(page: Page) -> None:
+    def listing(route: Route) -> None:
+        cards = [card(1) | {"strength": 0.125}, card(2)]
+        body = json.dumps({"folder": "loras", "loras": cards})
+        route.fulfill(body=body, content_type="application/json")
+
+    page.route("**/loras", listing)
+    for name, strength in (("style 1", "0.125"), ("style 2", "1")):
+        add(page, name)
+        box = row(page, name).get_by_role("spinbutton", name=f"Strength of {name}")
+        expect(box).to_have_value(strength)
+
+
 def test_one_of_a_thousand_is_found_by_its_trigger_word_while_typing(page: Page) -> None:
     def many(route: Route) -> None:
         listing: dict[str, Any] = {"folder": "loras", "loras": [card(n) for n in range(MANY)]}
@@ -214,7 +227,7 @@ def test_one_of_a_thousand_is_found_by_its_trigger_word_while_typing(page: Page)
 
 
 def card(n: int) -> dict[str, Any]:
-    facts = dict.fromkeys(("alias", "trained_on", "problem"))
+    facts = dict.fromkeys(("alias", "trained_on", "strength", "problem"))
     name = f"style {n}"
     file = f"{name}.safetensors"
     kind = {"family": "SD 1", "kind": "lora", "rank": 16, "alpha": 8.0, "parts": ["unet"]}

@@ -4,8 +4,10 @@ As their makers say: SDXL-Lightning and Hyper-SD step from timesteps that end on
 last ("trailing", here the schedule sgm uniform) without guidance (arXiv 2402.13929, 2404.13686;
 Hyper-SD's with "CFG" in their names with some),
 consistency models with their own sampler (arXiv 2311.05556), SDXL Turbo with noise drawn anew
-(arXiv 2311.17042), and those that were merged from it with some guidance. Those trained by flow
-matching are run as their family is, only in fewer steps and without guidance.
+(arXiv 2311.17042). Models that others merged one of these into are run with DPM++ SDE and some
+guidance, as the cards of DreamShaper XL, Juggernaut XL and RealVisXL say. Those trained by flow
+matching are run as their family is, only in fewer steps and, but for Hyper-SD's with "CFG", without
+guidance.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class FewSteps:
         samplers, schedules: The one to take first, then others that do as well.
         least_cfg, most_cfg: Lowest and highest that are worth it.
         shift: Of the noise levels of a model that flows, whatever a picture's size; None: its own.
+        also: Another way that does as well.
     """
 
     samplers: tuple[SamplerName, ...]
@@ -47,9 +50,12 @@ class FewSteps:
     steps: int = 0
     guidance: float | None = None
     shift: float | None = None
+    also: FewSteps | None = None
 
     def suits(self, sampling: Sampling) -> bool:
         """Whether it works so."""
+        if self.also is not None and self.also.suits(sampling):
+            return True
         return (
             sampling.sampler in self.samplers
             and sampling.schedule in self.schedules
@@ -65,21 +71,24 @@ class FewSteps:
         )
 
 
+_FLOW = FewSteps(("Euler", "LCM"), ("normal", "sgm uniform", "beta"), 1.0, 2.0)
+
 _ROWS: Mapping[DistilledName, FewSteps] = MappingProxyType(
     {
         "lightning": FewSteps(("Euler", "DDIM"), ("sgm uniform",), 1.0, 2.0),
         "hyper": FewSteps(("DDIM", "Euler"), ("sgm uniform",), 1.0, 2.0),
         "lcm": FewSteps(("LCM", "TCD"), ("normal",), 1.0, 2.0),
         "turbo": FewSteps(("Euler a", "Euler"), ("sgm uniform",), 1.0, 1.5),
+        "distill": _FLOW,
     }
 )
 
 _GUIDED_HYPER = FewSteps(("DDIM", "Euler"), ("sgm uniform",), 5.0, 8.0, least_cfg=5.0)
 
-_MERGED_TURBO = FewSteps(("DPM++ SDE", "Euler a"), ("karras",), 2.0, 3.5)
+_MERGED = FewSteps(("DPM++ SDE", "Euler a"), ("karras",), 2.0, 3.5)
 
-_FLOW = FewSteps(("Euler", "LCM"), ("normal", "sgm uniform", "beta"), 1.0, 2.0)
-
+# As the card of Hyper-SD says of those for SD 3.
+_GUIDED_FLOW = replace(_FLOW, cfg=5.0, least_cfg=3.0, most_cfg=7.0)
 
 # As the scheduler in the card of Qwen-Image-Lightning is set.
 _LIGHTNING_OF_QWEN_IMAGE = replace(_FLOW, shift=3.0)
@@ -95,18 +104,32 @@ def few_steps(
     """
     if family.is_distilled or distilled.name not in _ROWS:
         return None
-    row, steps = _ROWS[distilled.name], distilled.steps
-    if family.flow:
-        is_lightning = family == QWEN_IMAGE and distilled.name == "lightning"
-        row = _LIGHTNING_OF_QWEN_IMAGE if is_lightning else _FLOW
-    elif distilled.guided:
-        row = _GUIDED_HYPER
-    elif distilled.name == "turbo" and steps > _FEW_OF_TURBO:
-        # Both evaluations of its sampler count as a step here.
-        row, steps = _MERGED_TURBO, 2 * steps
     able = samplers_for(trained, flow=family.flow)
-    samplers = tuple(name for name in row.samplers if name in able)
-    return replace(row, samplers=samplers, steps=steps, guidance=family.own.guidance)
+    steps, guidance = distilled.steps, family.own.guidance
+
+    def fitted(row: FewSteps, steps: int) -> FewSteps:
+        samplers = tuple(name for name in row.samplers if name in able)
+        return replace(row, samplers=samplers, steps=steps, guidance=guidance)
+
+    if family.flow:
+        return fitted(_flow_row(distilled, family), steps)
+    own = _ROWS[distilled.name]
+    if distilled.guided:
+        return fitted(_GUIDED_HYPER, steps)
+    # Both evaluations of the sampler of merged models count as a step here.
+    if distilled.merged:
+        return replace(fitted(_MERGED, 2 * steps), also=fitted(own, steps))
+    if distilled.name == "turbo" and steps > _FEW_OF_TURBO:
+        return fitted(_MERGED, 2 * steps)
+    return fitted(own, steps)
+
+
+def _flow_row(distilled: Distilled, family: Family) -> FewSteps:
+    if distilled.guided and family.guided == "always":
+        return _GUIDED_FLOW
+    if distilled.name == "lightning" and family == QWEN_IMAGE:
+        return _LIGHTNING_OF_QWEN_IMAGE
+    return _FLOW
 
 
 def few_step_loras(request: GenerationRequest, shelf: LoraShelf) -> dict[str, Distilled]:

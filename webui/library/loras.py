@@ -31,7 +31,7 @@ _MAX_CONFIG_BYTES = 1024**2
 _MOST_NAMED = 4
 
 
-_RULES = "7"
+_RULES = "8"
 """Goes into every stamp: another number when more is read from headers."""
 
 

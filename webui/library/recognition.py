@@ -217,14 +217,17 @@ _SAMPLE_NAME = re.compile(r"\blightning 1 ?step x0\b")
 
 
 def _said_prediction(header: Header, words: str) -> Prediction | None:
-    """What is predicted by metadata, then by the marks trainers leave, then by the file's name."""
+    """What is predicted by the mark in the file, then by metadata, then by the file's name."""
+    if "v_pred" in header.shapes:
+        # Set on purpose, while trainers write "epsilon" into the metadata unasked.
+        return "v_prediction"
     said = header.metadata.get("modelspec.prediction_type", "").casefold()
     if said.startswith("v"):
         return "v_prediction"
     if said.startswith("eps"):
         return "epsilon"
     architecture = as_words(header.metadata.get("modelspec.architecture", ""))
-    marked = "v_pred" in header.shapes or any(header.metadata.get(k) == "True" for k in _SAYS_V)
+    marked = any(header.metadata.get(key) == "True" for key in _SAYS_V)
     if marked or _V_NAME.search(architecture) or _V_NAME.search(words):
         return "v_prediction"
     if _SAMPLE_NAME.search(words):

@@ -1,7 +1,8 @@
 """Lists of texts that a prompt draws from as `__name__`: text files, a line each.
 
 A list's name is its path below the folder, without `.txt` and with `/` between folders. Empty lines
-and those that begin with `#` do not count.
+and those that begin with `#` do not count, nor do those that are too long. What is not UTF-8 is
+Windows-1252, as many published lists are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from webui.request import nearest
 MAX_FILES = 10_000
 MAX_BYTES = 4 * 1024**2
 MAX_CHARACTERS = 2_000
-"""Longest line."""
+"""Longest line that counts."""
+
+_LIST = ".txt"
+_COLLECTIONS = (".yaml", ".yml", ".json")
+"""Files in which other tools keep many lists."""
+
+_MOST_NAMED = 3
 
 _KEPT = 256
 
@@ -35,19 +42,31 @@ class WildcardShelf:
     def now(self) -> Wildcards:
         """The lists there are now. What is in them is read when it is asked for."""
         found: dict[str, Path] = {}
+        unread: list[str] = []
         for folder in self._folders:
             for path in _files(folder):
-                name = path.relative_to(folder).with_suffix("").as_posix()
-                found.setdefault(name, path)
-        return Wildcards(MappingProxyType(dict(sorted(found.items()))), self._read)
+                below = path.relative_to(folder)
+                if path.suffix.lower() == _LIST:
+                    found.setdefault(below.with_suffix("").as_posix(), path)
+                else:
+                    unread.append(below.as_posix())
+        files = MappingProxyType(dict(sorted(found.items())))
+        return Wildcards(files, self._read, tuple(unread))
 
 
 class Wildcards:
     """Lists by name, each of which stays what it was when it was first read."""
 
-    def __init__(self, files: Mapping[str, Path], read: Watched[tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        read: Watched[tuple[str, ...]],
+        unread: tuple[str, ...] = (),
+    ) -> None:
+        """`unread` are the names of files beside them in which lists may be that are not read."""
         self._files = files
         self._read = read
+        self._unread = unread
         self._known: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -76,33 +95,44 @@ class Wildcards:
             names = [name for name in self._files if fnmatchcase(name, pattern)]
             names = names or [name for name in self._files if fnmatchcase(name, f"*/{pattern}")]
         if not names:
-            raise NotFoundError(_nothing(pattern, self.names))
+            raise NotFoundError(_nothing(pattern, self.names, self._unread))
         lines = (line for name in names for line in self._list(self._files[name]))
         distinct = tuple(dict.fromkeys(lines))
         if not distinct:
-            raise BadRequestError(f"The wildcard {pattern[:60]!r} is an empty list.")
+            raise BadRequestError(
+                f"The wildcard {pattern[:60]!r} is an empty list: it has no line of at most"
+                f" {MAX_CHARACTERS:,} characters."
+            )
         return distinct
 
     def _list(self, path: Path) -> tuple[str, ...]:
         return self._read.get((path,), lambda: _lines(path))
 
 
-def _nothing(pattern: str, names: tuple[str, ...]) -> str:
+def _nothing(pattern: str, names: tuple[str, ...], unread: tuple[str, ...]) -> str:
     known = (
         nearest(pattern[:60], names)
         if names
         else "there are no lists yet, put text files into the folder of wildcards."
     )
-    return f"There is no wildcard {pattern[:60]!r}: {known}"
+    return f"There is no wildcard {pattern[:60]!r}{_not_read(unread)}: {known}"
+
+
+def _not_read(unread: tuple[str, ...]) -> str:
+    if not unread:
+        return ""
+    more = f" and {len(unread) - _MOST_NAMED} more" if len(unread) > _MOST_NAMED else ""
+    named = ", ".join(unread[:_MOST_NAMED])
+    return f" in a text file of its own (not read: {named}{more})"
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Text files below a folder, hidden ones left out."""
+    """Text files and collections below a folder, hidden ones left out."""
     left = MAX_FILES
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(".txt") and not name.startswith("."):
+            if name.lower().endswith((_LIST, *_COLLECTIONS)) and not name.startswith("."):
                 left -= 1
                 if left < 0:
                     return
@@ -123,15 +153,16 @@ def _lines(path: Path) -> tuple[str, ...]:
         raise BadRequestError(
             f"The wildcards in {path.name} are more than {MAX_BYTES // 1024**2} MiB."
         )
+    lines = (line.strip() for line in _decoded(data, path.name).splitlines())
+    return tuple(
+        line for line in lines if 0 < len(line) <= MAX_CHARACTERS and not line.startswith("#")
+    )
+
+
+def _decoded(data: bytes, file: str) -> str:
+    if b"\0" in data:
+        raise BadRequestError(f"The wildcards in {file} are not text in UTF-8: save them as such.")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadRequestError(f"The wildcards in {path.name} are not in UTF-8.") from None
-    lines = [line.strip() for line in text.splitlines()]
-    kept = tuple(line for line in lines if line and not line.startswith("#"))
-    for line in kept:
-        if len(line) > MAX_CHARACTERS:
-            raise BadRequestError(
-                f"A line in {path.name} is longer than {MAX_CHARACTERS:,} characters."
-            )
-    return kept
+        return data.decode("cp1252", errors="replace")

@@ -342,9 +342,9 @@ def test_what_was_made_for_few_steps_says_so_by_model_and_by_lora(
         assert answer["advice"] == []
         return tuple(answer["own"].values())
 
-    lightning = (4, 1.0, "Euler", "sgm uniform", None, "realm_lightning_4step")
+    lightning = (8, 2.0, "DPM++ SDE", "karras", None, "realm_lightning_4step")
     assert own(model="realm_lightning_4step") == lightning
-    assert own(model="realm_lightning_4step", steps=8, schedule="sgm uniform") == lightning
+    assert own(model="realm_lightning_4step", steps=16, schedule="karras") == lightning
     (told,) = looker.look({"model": "realm_lightning_4step", "cfg": 7})["advice"]
     assert told["kind"] == "few_steps"
     assert told["fix"] == dict.fromkeys(("steps", "cfg", "sampler", "schedule"))

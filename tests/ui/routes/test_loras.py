@@ -55,10 +55,17 @@ def test_every_lora_is_told_of_by_its_header(client: TestClient, folder: Path) -
         "parts": ["text_encoder", "unet"],
         "trained_on": "meadow.safetensors",
         "triggers": ["ink drawing", "lines (fine)"],
+        "strength": None,
         "problem": None,
     }
     assert [rows[name]["family"] for name in ("bare", "grand")] == ["unknown", "SDXL"]
     assert "truncated" in rows["cut"]["problem"]
+
+
+def test_the_strength_a_lora_was_made_for_is_told(client: TestClient, folder: Path) -> None:
+    put(folder / "Hyper-FLUX.1-dev-8steps-lora.safetensors", kohya())
+    (row,) = listed(client).values()
+    assert row["strength"] == 0.125
 
 
 def test_an_empty_shelf_names_its_folder_and_no_path(client: TestClient, tmp_path: Path) -> None:

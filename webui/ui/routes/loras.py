@@ -44,5 +44,6 @@ def _row(card: LoraCard) -> dict[str, Any]:
         "parts": facts.parts,
         "trained_on": facts.trained_on,
         "triggers": facts.triggers,
+        "strength": None if facts.distilled is None else facts.distilled.strength,
         "problem": facts.problem,
     }

@@ -109,10 +109,11 @@ export class LoraStack {
     return { tone: "", words: "" };
   }
 
-  /** Puts a LoRA on the stack, last. */
+  /** Puts a LoRA on the stack, last, as strong as it was made to be used. */
   put(name) {
     const defaults = Object.fromEntries(Object.values(this.parts).map((part) => [part.name, part.default]));
-    this.desk.change({ loras: [...this.desk.value("loras"), { ...defaults, name }] });
+    const weight = this.shelf.find(name)[0]?.strength ?? defaults.weight;
+    this.desk.change({ loras: [...this.desk.value("loras"), { ...defaults, name, weight }] });
     this.rows.at(-1).focus();
   }
 
