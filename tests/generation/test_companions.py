@@ -214,6 +214,12 @@ def test_wans_vae_is_used_where_there_is_none_of_the_models_own(file: Path) -> N
     assert (found.path, found.choice) == (own, None)
 
 
+def test_a_vae_that_every_repository_calls_the_same_is_known_by_its_folder(file: Path) -> None:
+    name = "stable-diffusion-3.5/diffusion_pytorch_model.safetensors"
+    assert place_of(file, "flux-dev", "vae", name, shapes=w.vae(16)) is None
+    assert place_of(file, "sd3.5-large", "vae", name, shapes=w.vae(16)) is not None
+
+
 @pytest.mark.parametrize(
     ("config", "part", "other", "published", "shapes"),
     [

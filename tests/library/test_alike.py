@@ -18,8 +18,8 @@ def looking(says: tuple[str, ...] = ()) -> tuple[Alike[str], list[str]]:
     """A look at files, and the names of those whose tensors were looked through."""
     seen: list[str] = []
 
-    def find(header: Header, file: str) -> str:
-        seen.append(file)
+    def find(header: Header, path: Path) -> str:
+        seen.append(path.name)
         return f"{len(header.shapes)} {header.metadata.get('kin', '-')}"
 
     return Alike(find, says=says), seen

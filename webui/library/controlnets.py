@@ -159,7 +159,7 @@ def _in_file(name: str, path: Path) -> ControlNetFolder:
             field="controls",
         )
     try:
-        net = read_net(read_header(path), file=path.name)
+        net = read_net(read_header(path), file=path.as_posix())
     except BrokenFileError as error:
         raise BrokenFileError(error.message, field="controls") from None
     if net.wrong is not None:
