@@ -111,7 +111,7 @@ def test_what_is_missing_is_told_part_by_part(file: Path) -> None:
             models / "text_encoders",
             "PixArt-alpha/PixArt-XL-2-1024-MS/tokenizer",
         ),
-        MissingPart("vae", "a VAE", models / "vae"),
+        MissingPart("vae", "the VAE of FLUX.1", models / "vae"),
     )
     # Its T5 is one that Stable Diffusion 3 can do without.
     assert [one.part for one in missing_parts(model_of(file, "sd3.5-large"))] == [
@@ -206,12 +206,18 @@ def test_wans_vae_is_used_where_there_is_none_of_the_models_own(file: Path) -> N
     w.put(file.parents[4] / "vae" / "wan2.2_vae.safetensors", w.wan_vae(48, 1024, 12))
     assert place_of(file, "qwen-image", "vae", *wan, shapes=shapes) == wan[0]
     (found,) = Companions(model_of(file, "qwen-image")).elsewhere
-    assert (found.choice or "").startswith(f"For want of this model's own, {wan[0]} is used as a")
+    assert (found.choice or "").startswith(f"For want of this model's own, {wan[0]} is used as the")
     own = file.parents[4] / "vae" / "qwen_image_vae_fp8.safetensors"
     w.put(own, shapes, "F8_E4M3")
     (found,) = Companions(model_of(file, "qwen-image")).elsewhere
     # It is another model's, however exact, and no choice of one's own.
     assert (found.path, found.choice) == (own, None)
+
+
+def test_a_vae_that_every_repository_calls_the_same_is_known_by_its_folder(file: Path) -> None:
+    name = "stable-diffusion-3.5/diffusion_pytorch_model.safetensors"
+    assert place_of(file, "flux-dev", "vae", name, shapes=w.vae(16)) is None
+    assert place_of(file, "sd3.5-large", "vae", name, shapes=w.vae(16)) is not None
 
 
 @pytest.mark.parametrize(

@@ -357,5 +357,5 @@ def test_what_is_missing_is_named_with_where_to_put_it(sd1: Any, sd1_file: Check
     folder = sd1_file.file.parent
     assert caught.value.message == (
         f"The file a.safetensors needs more: put a CLIP text encoder into"
-        f" {folder / 'text_encoders'} and a VAE into {folder / 'vae'}."
+        f" {folder / 'text_encoders'} and the VAE of Stable Diffusion into {folder / 'vae'}."
     )

@@ -302,8 +302,8 @@ def test_what_a_flux_lacks_is_named(flux: FluxFiles) -> None:
     with pytest.raises(NotFoundError) as caught:
         load(checkpoint, {part: flux.others[part] for part in ("text_encoder_2", "tokenizer_2")})
     assert caught.value.message == (
-        f"The file flux.safetensors needs more: put a CLIP text encoder into {folder} and a VAE"
-        f" into {flux.models / 'vae'}."
+        f"The file flux.safetensors needs more: put a CLIP text encoder into {folder} and the VAE"
+        f" of FLUX.1 into {flux.models / 'vae'}."
     )
 
 

@@ -32,7 +32,9 @@ from webui.generation.speed import Call
 from webui.generation.speeding import sped
 from webui.generation.steering import ControlNets, Steering, as_input, steered, steers
 from webui.generation.timeline import Moment, Timeline, followed
-from webui.library.controlnets import ControlNetFolder
+from webui.generation.weight_sizes import net_sizes
+from webui.library.controlnets import ControlNetFolder, ControlNetShelf
+from webui.library.hashes import HashBook
 
 CPU = Device("cpu", torch.float32, "contiguous", "for tests")
 STEPS = 5
@@ -450,6 +452,18 @@ def test_they_stay_in_memory_while_they_are_used(tmp_path: Path) -> None:
     assert not kept.holds([one], "resident")
     assert kept.bytes_on("cpu") == sum(weight.nbytes for weight in both[0].parameters())
     assert not any(parameter.requires_grad for parameter in both[0].parameters())
+
+
+def test_fp16_weights_alone_are_loaded_and_counted(tmp_path: Path) -> None:
+    net = controlnet(1).half()
+    net.save_pretrained(tmp_path / "controlnet" / "a", variant="fp16")
+    found = ControlNetShelf((tmp_path,), HashBook(tmp_path / "hashes.json")).find("a")
+    device = Device("cpu", torch.float16, "contiguous", "as asked")
+    keeper = ControlNets(device)
+    (loaded,) = keeper.get((found,))
+    own = net.state_dict()
+    assert all(torch.equal(own[name], weight) for name, weight in loaded.state_dict().items())
+    assert net_sizes(found, torch.float16).denoiser == keeper.bytes_on("cpu") > 0
 
 
 def test_a_union_model_is_loaded_as_one(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 from tests.library import weights as w
 from webui.errors import BrokenFileError
 from webui.library.alike import Alike
+from webui.library.hashes import HashBook
 from webui.library.headers import Header
+from webui.library.vaes import VaeShelf
 
 SHAPES = {"a.weight": (4, 8), "b.weight": (8, 4)}
 
@@ -18,8 +20,8 @@ def looking(says: tuple[str, ...] = ()) -> tuple[Alike[str], list[str]]:
     """A look at files, and the names of those whose tensors were looked through."""
     seen: list[str] = []
 
-    def find(header: Header, file: str) -> str:
-        seen.append(file)
+    def find(header: Header, path: Path) -> str:
+        seen.append(path.name)
         return f"{len(header.shapes)} {header.metadata.get('kin', '-')}"
 
     return Alike(find, says=says), seen
@@ -76,3 +78,9 @@ def test_metadata_that_stand_elsewhere_or_twice_are_read_as_the_whole_header_is(
         path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(4))
         with pytest.raises(BrokenFileError, match="damaged header"):
             alike.look(path)
+
+
+def test_a_shelf_knows_a_vae_by_its_folder(tmp_path: Path):
+    w.put(tmp_path / "vae" / "sd3.5" / "diffusion_pytorch_model.safetensors", w.vae(16))
+    (vae,) = VaeShelf((tmp_path,), HashBook(tmp_path / "hashes.json")).all()
+    assert (vae.name, vae.component) == ("sd3.5", "vae-sd3")

@@ -151,3 +151,44 @@ def test_damage_is_told_in_a_sentence(damage: str, tmp_path: Path, shelf: Contro
     with pytest.raises(BrokenFileError) as error:
         shelf.find("pose")
     assert error.value.message.endswith((".", "again."))
+
+
+def test_a_folder_may_have_fp16_weights_alone(tmp_path: Path, shelf: ControlNetShelf) -> None:
+    folder = tmp_path / "ours" / "controlnet"
+    deep = put(tmp_path / "ours", "more/canny")
+    snapshot = put(tmp_path / "ours", "models--who--hub-canny/snapshots/1")
+    flat = put(tmp_path / "ours", "depth")
+    for path in (deep, snapshot, flat):
+        plain = path / "diffusion_pytorch_model.safetensors"
+        plain.rename(path / "diffusion_pytorch_model.fp16.safetensors")
+    both = put(tmp_path / "ours", "more/both", value=1)
+    half = both / "diffusion_pytorch_model.fp16.safetensors"
+    half.write_bytes((flat / half.name).read_bytes())
+    assert shelf.names() == ("both", "canny", "depth", "hub-canny")
+    for name, path in (("canny", deep), ("depth", flat), ("hub-canny", snapshot)):
+        found = shelf.find(name)
+        assert (found.path, found.file) == (path, None)
+        assert found.weights == path / half.name
+    assert shelf.find("both").weights == both / "diffusion_pytorch_model.safetensors"
+    assert shelf.find("both").sha256 != shelf.find("depth").sha256
+    (folder / "depth" / half.name).rename(folder / "depth" / "diffusion_pytorch_model.bin")
+    wrong = shelf.read_all()["depth"]
+    assert isinstance(wrong, BrokenFileError)
+    assert "has no diffusion_pytorch_model.safetensors" in wrong.message
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_another_net_beside_the_one_of_a_folder_is_one_of_its_own(
+    tmp_path: Path, shelf: ControlNetShelf, *, is_alone: bool
+) -> None:
+    path = put(tmp_path / "ours", "union")
+    more = path / "diffusion_pytorch_model_promax.safetensors"
+    more.write_bytes(save(TASKED))
+    (path / "diffusion_pytorch_model.fp16.safetensors").write_bytes(save(TASKED))
+    if is_alone:
+        (path / "diffusion_pytorch_model.safetensors").unlink()
+        (path / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    name = f"union/{more.stem}"
+    assert shelf.names() == ((name,) if is_alone else ("union", name))
+    found = shelf.find(name)
+    assert (found.class_name, found.file) == ("ControlNetUnionModel", more)

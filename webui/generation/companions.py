@@ -17,7 +17,7 @@ from webui.generation.stored_tokenizers import (
 from webui.generation.surroundings import TEXT_ENCODERS, VAES, PartFile, Surroundings
 from webui.generation.wanted_tokenizers import WantedTokenizer, is_same_size
 from webui.library.checkpoints import INDEX, Model, read_json
-from webui.library.components import COMPONENTS
+from webui.library.components import COMPONENTS, VAE_MODELS, Component
 from webui.library.facts_cache import stamp_of
 from webui.library.headers import Header, read_header
 from webui.library.pipeline_folders import parts_of, read_object
@@ -135,10 +135,6 @@ def missing_parts(model: Model, others: Places = _NONE) -> tuple[MissingPart, ..
     return Companions(model, others).missing
 
 
-def _name_of(part: str, kind: str) -> str:
-    return "a VAE" if part == VAE else _NAMES.get(stem_of(kind), f"its {part} ({kind})")
-
-
 def _folder_of(part: str) -> str:
     return VAES if part == VAE else TEXT_ENCODERS
 
@@ -189,7 +185,7 @@ class Companions:
         return tuple(
             MissingPart(
                 part,
-                _name_of(part, self._classes[part]),
+                self._name_of(part),
                 self._around.home / _folder_of(part),
                 tokenizer_address(self._model.path.name, part) if is_tokenizer(part) else None,
             )
@@ -203,7 +199,7 @@ class Companions:
         return tuple(
             FoundPart(
                 part,
-                _name_of(part, self._classes[part]),
+                self._name_of(part),
                 place,
                 _stamp_of(place),
                 *self._choice(part, place),
@@ -220,6 +216,17 @@ class Companions:
         if is_tokenizer(part) and self.place(_encoder_of(part)) is not None:
             return False
         return part in _DISPENSABLE
+
+    def _name_of(self, part: str) -> str:
+        if part != VAE:
+            kind = self._classes[part]
+            return _NAMES.get(stem_of(kind), f"its {part} ({kind})")
+        wanted = self._wanted(part)
+        return "a VAE" if wanted is None else f"the VAE of {VAE_MODELS[wanted]}"
+
+    def _wanted(self, part: str) -> Component | None:
+        """Which VAE or text encoder the model's configuration asks for."""
+        return COMPONENTS.get(self._model.path.name, {}).get(part)
 
     @cached_property
     def _header(self) -> Header:
@@ -258,7 +265,7 @@ class Companions:
 
     def _files(self, part: str) -> list[PartFile]:
         """Files with that part alone, by rank, then those beside the model first."""
-        wanted = COMPONENTS.get(self._model.path.name, {}).get(part)
+        wanted = self._wanted(part)
         fitting = [one for one in self._around.files(_folder_of(part)) if one.component == wanted]
         return sorted(fitting, key=lambda one: one.rank)
 

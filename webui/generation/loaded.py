@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -91,11 +92,18 @@ class Loaded:
         return networks_of(self.pipe)
 
 
-def load_model(checkpoint: Checkpoint, family: Family, plan: PlanName, device: Device) -> Loaded:
+def load_model(
+    checkpoint: Checkpoint,
+    family: Family,
+    plan: PlanName,
+    device: Device,
+    others: Mapping[str, Path] = MappingProxyType({}),
+) -> Loaded:
     """Reads a model from its files and lays it out.
 
     Args:
         plan: The name of the plan by which its weights are to lie.
+        others: As in `webui.generation.loading.load_pipe`.
 
     Raises:
         WebuiError: As `webui.generation.loading.load_pipe`, or memory has run out.
@@ -108,6 +116,7 @@ def load_model(checkpoint: Checkpoint, family: Family, plan: PlanName, device: D
             checkpoint,
             family.pipeline,
             device.dtype,
+            others=others,
             layout=device.memory_format,
             in_fp8=plan == "fp8",
             aside=rereader.add if plan == "drop" else None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from webui.generation.companions import Companions
 from webui.generation.devices import (
     Device,
     bytes_on,
@@ -26,6 +27,7 @@ from webui.generation.memory import (
     leaner,
     plan_memory,
 )
+from webui.generation.part_names import VAE
 from webui.generation.placement import decode_in_tiles, place
 from webui.generation.separate_vae import load_vae
 from webui.generation.sizes import Sizes
@@ -132,11 +134,14 @@ class Pipelines:
             vae: What it has in place of its own VAE.
 
         Raises:
-            BrokenFileError: A part is missing or does not fit its configuration.
+            BrokenFileError: A part does not fit its configuration.
+            NotFoundError: A part is missing.
             OutOfMemoryError: The device cannot hold it.
         """
         held = self._kept.get(checkpoint.key)
-        if held is not None and not held.loaded.rereader.is_current:
+        # Of a model that has no VAE of its own, there may be one by now; loading tells.
+        without_vae = vae is None and held is not None and held.lacks_vae
+        if held is not None and (without_vae or not held.loaded.rereader.is_current):
             held = None
             self._drop(checkpoint.key)
         own = self.sizes(checkpoint, family)
@@ -154,8 +159,7 @@ class Pipelines:
             plan = self._planned(need, kept=held.name)
         self._plans[checkpoint.key] = self._plan = plan
         if held is None:
-            loaded = load_model(checkpoint, family, plan.name, self._device)
-            held = self._kept[checkpoint.key] = _Kept(loaded, plan.name, own)
+            held = self._kept[checkpoint.key] = self._load(checkpoint, family, plan.name, own, vae)
         held = self._kept[checkpoint.key] = self._with_vae(held, vae)
         decode_in_tiles(held.loaded.networks["vae"], tiled=plan.tiled)
         return held.loaded
@@ -229,14 +233,24 @@ class Pipelines:
         plan, best = self._planned(need), self._planned(need, without=in_the_way)
         return plan.layout == best.layout
 
+    def _load(
+        self, checkpoint: Checkpoint, family: Family, plan: PlanName, own: Sizes, vae: Vae | None
+    ) -> _Kept:
+        """The model with its own VAE, or with the given one where it has none."""
+        if vae is None or Companions(checkpoint).place(VAE) is not None:
+            return _Kept(load_model(checkpoint, family, plan, self._device), plan, own)
+        loaded = load_model(checkpoint, family, plan, self._device, {VAE: vae.path})
+        return _Kept(loaded, plan, own, vae=vae.key)
+
     def _with_vae(self, held: _Kept, vae: Vae | None) -> _Kept:
         """The model with that VAE, or with its own, which is kept."""
         key = None if vae is None else vae.key
         if key == held.vae:
             return held
-        own = held.own_vae or held.loaded.networks["vae"]
-        part = own if vae is None else load_vae(vae, held.loaded.checkpoint, self._device.dtype)
+        own = None if held.lacks_vae else held.own_vae or held.loaded.networks[VAE]
+        part = own
         if vae is not None:
+            part = load_vae(vae, held.loaded.checkpoint, self._device.dtype)
             place({"vae": part}, held.name, self._device)
         pipe: Any = held.loaded.pipe
         pipe.register_modules(vae=part)
@@ -255,7 +269,7 @@ class _Kept:
     Attributes:
         name: The plan it is laid out by.
         vae: Key of the VAE that it has in place of its own.
-        own_vae: Its own, once it has had another.
+        own_vae: Its own, once it has had another; None also where it has none.
     """
 
     loaded: Loaded
@@ -263,6 +277,11 @@ class _Kept:
     sizes: Sizes
     vae: str | None = None
     own_vae: torch.nn.Module | None = None
+
+    @property
+    def lacks_vae(self) -> bool:
+        """Whether it has no VAE of its own, only the one that was chosen."""
+        return self.vae is not None and self.own_vae is None
 
     @property
     def nbytes(self) -> int:

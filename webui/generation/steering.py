@@ -32,6 +32,7 @@ from webui.generation.failures import while_loading
 from webui.generation.masked import Masked
 from webui.generation.placement import place
 from webui.library.controlnets import ControlNetFolder
+from webui.library.pipeline_folders import variant_in
 from webui.settings import PlanName
 
 _CLASSES: Mapping[str, Any] = MappingProxyType(
@@ -139,6 +140,7 @@ class ControlNets:
                         dtype=self._device.dtype,
                         local_files_only=True,
                         use_safetensors=True,
+                        variant=variant_in(net.path),
                     )
                 place({"controlnet": loaded}, self._laid_out, self._device)
         except BrokenFileError as error:

@@ -22,6 +22,7 @@ from webui.library.headers import WEIGHT_SUFFIXES, Header, read_header
 from webui.library.pipeline_folders import read_object
 from webui.library.recognition import recognise
 from webui.library.weight_files import find_weights
+from webui.library.weight_files import stem_of as file_stem
 
 VAES, TEXT_ENCODERS = "vae", "text_encoders"
 """Folders in one of models for parts that come as files of their own."""
@@ -42,7 +43,7 @@ class PartFile:
     def is_of_another(self) -> bool:
         """Whether it is called after another model, whose part has all the same shapes."""
         named = _OF_ANOTHER.get(self.component)
-        return named is not None and named.search(as_words(self.path.stem)) is not None
+        return named is not None and named.search(as_words(file_stem(self.path))) is not None
 
     @property
     def rank(self) -> tuple[bool, float, bool]:
@@ -68,7 +69,7 @@ class PartFile:
     @property
     def _is_called_as_published(self) -> bool:
         name = _PUBLISHED.get(self.component)
-        stem = self.path.stem.casefold()
+        stem = file_stem(self.path).casefold()
         return name is not None and (stem == name or stem.startswith((f"{name}_", f"{name}-")))
 
 
@@ -155,7 +156,7 @@ class Surroundings:
                 header = read_header(path)
             except BrokenFileError:
                 continue
-            said = recognise(header, file=path.name)
+            said = recognise(header, file=path.as_posix())
             if said.component is not None and said.problem is None:
                 found.append(PartFile(path, header, said.component))
         return tuple(found)

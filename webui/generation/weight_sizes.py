@@ -19,7 +19,7 @@ from webui.generation.placement import kind_of, vae_dtype
 from webui.generation.sizes import Kind, Sizes, sizes_of
 from webui.generation.weights import NOT_WEIGHTS, SCALES, WeightFile
 from webui.library.checkpoints import INDEX, Checkpoint, read_json
-from webui.library.controlnets import WEIGHTS, ControlNetFolder
+from webui.library.controlnets import ControlNetFolder
 from webui.library.headers import Header, read_header
 from webui.library.pipeline_folders import part_files, parts_of
 from webui.library.vaes import Vae
@@ -97,7 +97,7 @@ def net_sizes(net: ControlNetFolder, dtype: torch.dtype) -> Sizes:
     Raises:
         BrokenFileError: A file is truncated or damaged.
     """
-    file = WeightFile(net.file or net.path / WEIGHTS)
+    file = WeightFile(net.weights)
     source = _Source("controlnet", None, file.header, file.names(net.prefix))
     tensors = {name: _bytes(source, name, dtype) for name in source.names}
     return sizes_of("", {"denoiser": tensors}, itemsize=dtype.itemsize)

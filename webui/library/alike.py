@@ -49,14 +49,14 @@ class Alike(Generic[T]):
     """Looks into many files; made for one look around the shelves, and then let go of.
 
     Args:
-        find: What follows from a header and the file's name.
+        find: What follows from a header and the file's path.
         holds: Whether that goes for all files with the same tensors and `says`, by any name.
         says: Keys of metadata that `find` looks at.
     """
 
     def __init__(
         self,
-        find: Callable[[Header, str], T],
+        find: Callable[[Header, Path], T],
         holds: Callable[[T], bool] = lambda _: True,
         says: tuple[str, ...] = (),
     ) -> None:
@@ -73,7 +73,7 @@ class Alike(Generic[T]):
         """
         if path.suffix.casefold() == GGUF_SUFFIX:
             header = read_header(path)
-            return Seen(self._find(header, path.name), header.metadata, 0)
+            return Seen(self._find(header, path), header.metadata, 0)
         size, text = _read(path)
         start = 8 + len(text)
         metadata, rest = _split(text)
@@ -83,7 +83,7 @@ class Alike(Generic[T]):
             check_end(path.name, end, size - start)
             return Seen(found, metadata, start)
         header = header_in(text, size=size, file=path.name)
-        found = self._find(header, path.name)
+        found = self._find(header, path)
         if key is not None and self._holds(found):
             self._known[key] = found, header.data_end - start
         return Seen(found, header.metadata, start)

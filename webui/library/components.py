@@ -24,6 +24,18 @@ Component = Literal[
 ]
 """Text encoders and VAEs by what is in them, whichever pipeline uses them."""
 
+VAE_MODELS: Mapping[Component, str] = MappingProxyType(
+    {
+        "vae-sd": "Stable Diffusion",
+        "vae-sdxl": "SDXL",
+        "vae-sd3": "Stable Diffusion 3",
+        "vae-flux": "FLUX.1",
+        "vae-flux2": "FLUX.2",
+        "vae-qwen": "Qwen-Image",
+    }
+)
+"""The models that VAEs are of, as people know them."""
+
 _CLIP_L: Mapping[str, Component] = MappingProxyType({"text_encoder": "clip-l"})
 _SD1: Mapping[str, Component] = MappingProxyType({**_CLIP_L, "vae": "vae-sd"})
 _SD2: Mapping[str, Component] = MappingProxyType({"text_encoder": "clip-h", "vae": "vae-sd"})

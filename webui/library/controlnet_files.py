@@ -20,6 +20,7 @@ from webui.library.headers import Header
 from webui.library.lora_facts import reads_a_hint
 from webui.library.parts import DIFFERENCE, IS_DIFFERENCE
 from webui.library.recognition import recognise
+from webui.library.weight_files import stem_of
 
 CONTROL_LORA = "FluxControlLora"
 """What a LoRA is called here that has the model take a hint beside the latents."""
@@ -50,8 +51,9 @@ def read_net(header: Header, *, file: str) -> NetInFile:
     """What the header of a file in the folder of ControlNets says.
 
     Args:
-        file: The file's name, which tells what the header leaves open.
+        file: The file's name, or the path to it, as for `webui.library.recognition.recognise`.
     """
+    path, stem, file = file, stem_of(Path(file)), Path(file).name
     if reads_a_hint(header):
         return NetInFile(CONTROL_LORA, {"width": _control_lora_width(header)})
     if any(name.startswith("lllite_") for name in header.shapes):
@@ -67,10 +69,10 @@ def read_net(header: Header, *, file: str) -> NetInFile:
                     class_name, config = read(_Names.of(net))
                 except (IndexError, ZeroDivisionError):
                     return _unserved(f"{file} is a ControlNet with layers missing: fetch it again.")
-                if class_name == "ControlNetModel" and _POOLED in as_words(Path(file).stem).split():
+                if class_name == "ControlNetModel" and _POOLED in as_words(stem).split():
                     config = {**config, "global_pool_conditions": True}
                 return NetInFile(class_name, MappingProxyType(dict(config)), net.prefix)
-    said = recognise(header, file=file)
+    said = recognise(header, file=path)
     return _unserved(said.problem or f"{file} is no ControlNet, but holds: {said.kind}.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from webui.library.checkpoints import read_json
 from webui.library.controlnet_files import read_net
 from webui.library.hashes import HashBook
 from webui.library.headers import GGUF_SUFFIX, PICKLE_SUFFIXES, pickle_problem, read_header
-from webui.library.weight_files import find_weights
+from webui.library.pipeline_folders import has_network_name, network_file
+from webui.library.weight_files import Found, find_weights, label_of
 from webui.request import nearest
 
 FOLDER = "controlnet"
@@ -49,6 +50,11 @@ class ControlNetFolder:
     file: Path | None = None
     prefix: str = ""
 
+    @property
+    def weights(self) -> Path:
+        """The file with its weights."""
+        return self.file or network_file(self.path) or self.path / WEIGHTS
+
 
 class ControlNetShelf:
     """Finds ControlNets under a few folders, the first to hold a name wins; no name leads out."""
@@ -72,7 +78,7 @@ class ControlNetShelf:
 
         Raises:
             NotFoundError: There is no such ControlNet; names the nearest.
-            BrokenFileError: Its configuration is missing or damaged.
+            BrokenFileError: Its configuration is missing or damaged, or it has no weights.
         """
         paths = self._paths()
         if name not in paths:
@@ -98,15 +104,9 @@ class ControlNetShelf:
             BrokenFileError: A file of it is missing, truncated or damaged.
         """
         found = self.folder(name)
-        weights = found.file or found.path / WEIGHTS
-        if not weights.is_file():
-            raise BrokenFileError(
-                f"The ControlNet {name!r} has no {WEIGHTS}; other formats are not read.",
-                field="controls",
-            )
-        read_header(weights)
+        read_header(found.weights)
         try:
-            digest = hashlib.sha256(self._hashes.sha256(weights).encode())
+            digest = hashlib.sha256(self._hashes.sha256(found.weights).encode())
             if found.file is None:
                 digest.update((found.path / CONFIG).read_bytes())
             elif found.config.get("global_pool_conditions"):
@@ -121,28 +121,48 @@ class ControlNetShelf:
         found: dict[str, Path] = {}
         for folder in reversed(self._folders):
             layouts = {file.parent for file in folder.glob(f"*/{CONFIG}")}
-            others = [
-                one
-                for one in find_weights(folder)
-                if not one.is_folder and layouts.isdisjoint(one.path.parents)
-            ]
-            times = Counter(one.short for one in others)
-            for one in others:
-                name = one.short if times[one.short] == 1 else one.long
-                found[name] = _whole(one.path)
-            found |= {path.name: path for path in layouts}
+            weights = [one for one in find_weights(folder) if not one.is_folder]
+            within = [one for one in weights if not layouts.isdisjoint(one.path.parents)]
+            # Such as the second one that xinsir's union has in its folder.
+            more = [one for one in within if _is_one_more(one.path)]
+            found |= {one.long: one.path for one in more}
+            whole = _wholes(one for one in weights if one not in within)
+            times = Counter(Path(long).name for long in whole)
+            for long, path in whole.items():
+                short = Path(long).name
+                found[short if times[short] == 1 else long] = path
+            without = {one.path.parent for one in more if network_file(one.path.parent) is None}
+            found |= {path.name: path for path in layouts - without}
         return found
 
 
-def _whole(weights: Path) -> Path:
-    """The folder, where the weights are those of one in the diffusers layout, else they alone."""
-    in_layout = weights.name == WEIGHTS and weights.with_name(CONFIG).is_file()
-    return weights.parent if in_layout else weights
+def _is_one_more(weights: Path) -> bool:
+    """Whether weights beside a configuration are no version of those that it is for."""
+    is_read = weights.suffix.casefold() == ".safetensors"
+    return is_read and weights.with_name(CONFIG).is_file() and not has_network_name(weights)
+
+
+def _wholes(weights: Iterable[Found]) -> dict[str, Path]:
+    """The folders of weights in the diffusers layout, and all others alone, by their long names."""
+    found: dict[str, Path] = {}
+    for one in weights:
+        folder = one.path.parent
+        read = network_file(folder) if (folder / CONFIG).is_file() else None
+        if read is None or not has_network_name(one.path):
+            found[one.long] = one.path
+        elif one.path == read:
+            found[label_of(Path(one.file).with_name(WEIGHTS).as_posix())] = folder
+    return found
 
 
 def _read_net(name: str, path: Path) -> ControlNetFolder:
     if path.is_file():
         return _in_file(name, path)
+    if network_file(path) is None:
+        raise BrokenFileError(
+            f"The ControlNet {name!r} has no {WEIGHTS}; other formats are not read.",
+            field="controls",
+        )
     config = _read(path / CONFIG, name)
     own = _read(path / OWN_FACTS, name) if (path / OWN_FACTS).exists() else {}
     return ControlNetFolder(
@@ -159,7 +179,7 @@ def _in_file(name: str, path: Path) -> ControlNetFolder:
             field="controls",
         )
     try:
-        net = read_net(read_header(path), file=path.name)
+        net = read_net(read_header(path), file=path.as_posix())
     except BrokenFileError as error:
         raise BrokenFileError(error.message, field="controls") from None
     if net.wrong is not None:

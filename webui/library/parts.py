@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -33,7 +34,7 @@ def read_part(header: Header, *, stem: str) -> Part | None:
     """The part in a file; None where it is none that is known.
 
     Args:
-        stem: The file's name, which tells what the header leaves open.
+        stem: What the file is called, which tells what the header leaves open.
     """
     tensors = Tensors(header)
     for read in (_controlnet, _vae, _text_encoder):
@@ -122,12 +123,12 @@ def _vae(tensors: Tensors, stem: str) -> Part | None:
         channels = vae.width("decoder.conv_in.weight")
         if channels == 0 or not vae.has("decoder.conv_out.weight"):
             continue
-        words = as_words(stem).split()
+        words = as_words(stem)
         if channels == 4:
-            return _vae_part("vae-sdxl" if _SDXL_WORDS.intersection(words) else "vae-sd")
+            return _vae_part("vae-sdxl" if _SDXL_NAME.search(words) else "vae-sd")
         if channels == 16:
             # Both have the same shapes; one is nearly always called "ae", the other never.
-            return _vae_part("vae-sd3" if _SD3_WORDS.intersection(words) else "vae-flux")
+            return _vae_part("vae-sd3" if _SD3_NAME.search(words) else "vae-flux")
         if channels == 32:
             return _vae_part("vae-flux2")
         return Part("vae", wrong=f"is a VAE of {channels} channels, which is not served")
@@ -152,8 +153,8 @@ _QWEN_CHANNELS = 16
 _WAN22_CHANNELS = 48
 _COLOURS = 3
 
-_SDXL_WORDS = frozenset({"sdxl", "xl"})
-_SD3_WORDS = frozenset({"sd3", "sd35"})
+_SDXL_NAME = re.compile(r"sdxl|xl(?![a-z])|\bxl ?vae")
+_SD3_NAME = re.compile(r"\b(?:sd|stable ?diffusion) ?3(?: ?5)?(?![0-9])")
 
 _VAES: Mapping[Component, tuple[ModelFamily, str]] = MappingProxyType(
     {

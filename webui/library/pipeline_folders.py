@@ -39,8 +39,9 @@ PIPELINES: Mapping[str, ModelFamily] = MappingProxyType(
 NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that need not be there: Easel has a content filter of its own."""
 
+_NETWORK = "diffusion_pytorch_model"
 _WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>\w+))?(?P<piece>-\d+-of-\d+)?\.safetensors"
+    rf"(?:{_NETWORK}|model)(?:\.(?P<variant>\w+))?(?P<piece>-\d+-of-\d+)?\.safetensors"
 )
 _WITHOUT_WEIGHTS = re.compile(r"Tokenizer|(?:Scheduler|Processor|Extractor)$")
 """In the names of classes whose folders hold configurations and vocabularies alone."""
@@ -88,6 +89,19 @@ def variant_in(part: Path) -> str | None:
     found = filter(None, (_WEIGHTS.fullmatch(file.name) for file in part.glob("*.safetensors")))
     variants = {match["variant"] for match in found}
     return None if None in variants else min(variants, default=None)
+
+
+def network_file(folder: Path) -> Path | None:
+    """The weights that diffusers reads of a network's own folder, the plain ones or those of
+    `variant_in`; None where there are none in one file."""
+    named = (_NETWORK, variant_in(folder), "safetensors")
+    file = folder / ".".join(filter(None, named))
+    return file if file.is_file() else None
+
+
+def has_network_name(file: Path) -> bool:
+    """Whether it is called as diffusers calls a network's weights, or a piece of them."""
+    return _WEIGHTS.fullmatch(file.name) is not None
 
 
 def part_files(part: Path) -> list[Path]:

@@ -79,7 +79,7 @@ class FileReader:
     def __init__(self) -> None:
         # Of files of other kinds there are few, and their names tell a lot.
         self._alike = Alike(
-            lambda header, file: recognise(header, file=file),
+            lambda header, path: recognise(header, file=path.as_posix()),
             holds=lambda said: said.kind == "lora" and said.problem is None,
             says=BUILD_SAYS,
         )
@@ -94,7 +94,7 @@ class FileReader:
             if "-of-" in path.stem:
                 header = read_header(path)
                 start = 0 if header.is_gguf else header.data_start
-                return FileFacts(recognise(header, file=path.name), start)
+                return FileFacts(recognise(header, file=path.as_posix()), start)
             seen = self._alike.look(path)
         except BrokenFileError as error:
             return FileFacts(Recognised(problem=error.message))

@@ -22,6 +22,7 @@ from webui.library.distilled import Distilled, as_words, read_distilled
 from webui.library.headers import Header
 from webui.library.lora_facts import LORA_TENSOR, read_facts, reads_a_hint
 from webui.library.parts import Part, read_embedding, read_part
+from webui.library.weight_files import stem_of
 
 __all__ = ["Distilled", "Kind", "ModelFamily", "Prediction", "Recognised", "recognise"]
 
@@ -67,9 +68,10 @@ def recognise(header: Header, *, file: str) -> Recognised:
     """What a file with this header is.
 
     Args:
-        file: The file's name, which tells what the header leaves open.
+        file: The file's name, or the path to it: what it or its folder is called tells what the
+            header leaves open.
     """
-    stem = Path(file).stem
+    stem, file = stem_of(Path(file)), Path(file).name
     if _SHARD.search(stem):
         return Recognised(
             precision=_precision(header, ""),
@@ -81,9 +83,9 @@ def recognise(header: Header, *, file: str) -> Recognised:
     if part is not None and (denoiser is None or part.kind == "controlnet"):
         return _with_part(header, part, file)
     if denoiser is not None:
-        return _with_denoiser(header, denoiser, file)
+        return _with_denoiser(header, denoiser, file, stem)
     if any(map(LORA_TENSOR.search, header.shapes)):
-        return _with_lora(header, file)
+        return _with_lora(header, file, stem)
     embedding = read_embedding(header)
     if embedding is not None:
         return _with_part(header, embedding, file)
@@ -98,13 +100,13 @@ def recognise(header: Header, *, file: str) -> Recognised:
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def _with_denoiser(header: Header, denoiser: Denoiser, file: str) -> Recognised:
-    config, prediction, zero_snr = _prediction(header, denoiser, file)
-    distilled = _distilled(header, denoiser, file)
+def _with_denoiser(header: Header, denoiser: Denoiser, file: str, stem: str) -> Recognised:
+    config, prediction, zero_snr = _prediction(header, denoiser, stem)
+    distilled = _distilled(header, denoiser, stem)
     if config == "z-image" and distilled is not None:
         config = "z-image-turbo"
     precision = _precision(header, denoiser.prefix)
-    wrong = denoiser.wrong or _UNREAD.get(precision) or _edits(header, denoiser.family, file)
+    wrong = denoiser.wrong or _UNREAD.get(precision) or _edits(header, denoiser.family, stem)
     lacks = () if config is None else missing_components(config, header.shapes)
     is_whole = config is not None and len(lacks) < len(COMPONENTS[config])
     return Recognised(
@@ -134,7 +136,7 @@ def _with_part(header: Header, part: Part, file: str) -> Recognised:
     )
 
 
-def _with_lora(header: Header, file: str) -> Recognised:
+def _with_lora(header: Header, file: str, stem: str) -> Recognised:
     facts = read_facts(header, None, file=file)
     hinted = reads_a_hint(header)
     return Recognised(
@@ -143,16 +145,15 @@ def _with_lora(header: Header, file: str) -> Recognised:
         family=facts.family,
         config="flux-control" if hinted else None,
         precision=_precision(header, ""),
-        distilled=read_distilled(header.metadata, Path(file).stem, is_lora=True),
+        distilled=read_distilled(header.metadata, stem, is_lora=True),
         problem=facts.problem,
     )
 
 
-def _distilled(header: Header, denoiser: Denoiser, file: str) -> Distilled | None:
+def _distilled(header: Header, denoiser: Denoiser, stem: str) -> Distilled | None:
     """Few steps: by the architecture where that decides, otherwise by what the file says."""
     if denoiser.config == "flux-schnell":
         return Distilled("schnell", 4)
-    stem = Path(file).stem
     if denoiser.config in KLEIN:
         return None if "base" in as_words(stem).split() else Distilled("klein", 4)
     if denoiser.config == "z-image" and "zit" in as_words(stem).split():
@@ -161,13 +162,13 @@ def _distilled(header: Header, denoiser: Denoiser, file: str) -> Distilled | Non
     return read_distilled(header.metadata, stem)
 
 
-def _edits(header: Header, family: ModelFamily, file: str) -> str | None:
+def _edits(header: Header, family: ModelFamily, stem: str) -> str | None:
     """That it changes pictures as it is told, where it says so: its tensors do not."""
     kind = _EDITORS.get(family)
     if kind is None:
         return None
     name, said = kind
-    texts = (*(header.metadata.get(key, "") for key in _TITLES), Path(file).stem)
+    texts = (*(header.metadata.get(key, "") for key in _TITLES), stem)
     if not any(said.search(as_words(text)) for text in texts):
         return None
     return f"is a {name} model, which changes pictures as it is told; that is not served"
@@ -186,13 +187,13 @@ KLEIN = ("flux2-klein-4b", "flux2-klein-9b")
 
 
 def _prediction(
-    header: Header, denoiser: Denoiser, file: str
+    header: Header, denoiser: Denoiser, stem: str
 ) -> tuple[str | None, Prediction, bool]:
     """The configuration, what is predicted, and whether the last timestep is noise alone."""
     config = denoiser.config
     if denoiser.family not in _NOISE_FAMILIES:
         return config, "flow", False
-    words = as_words(Path(file).stem)
+    words = as_words(stem)
     zero_snr = (
         "ztsnr" in header.shapes
         or any(header.metadata.get(key) == "True" for key in _SAYS_ZERO_SNR)

@@ -118,9 +118,12 @@ def label_of(file: str) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """A file's stem, which tells what it is; of one that is called as in every repository, the name
-    of its folder or repository."""
-    return label_of(path.as_posix()).rpartition("/")[2]
+    """A file's stem, which tells what it is; of one that is called as in every repository, as
+    "model.fp16" is too, the name of its folder or repository."""
+    plain = path.stem.partition(".")[0]
+    if plain not in _NAMED_BY_FOLDER:
+        return path.stem
+    return label_of(path.with_name(f"{plain}{path.suffix}").as_posix()).rpartition("/")[2]
 
 
 def weights_in(model: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from webui.generation.text_encoders import (
 from webui.generation.tokens import TextEncoder
 from webui.generation.vocabulary import PromptTokenizer
 from webui.library.checkpoints import Model
-from webui.library.components import COMPONENTS
+from webui.library.components import COMPONENTS, VAE_MODELS
 from webui.library.watched import Watched
 
 _KEPT = 256
@@ -45,12 +45,7 @@ _NAMES = MappingProxyType(
         "qwen3-8b": "Qwen3 8B",
         "qwen2.5-vl-7b": "Qwen2.5-VL 7B",
         "mistral-small": "Mistral Small",
-        "vae-sd": "Stable Diffusion",
-        "vae-sdxl": "SDXL",
-        "vae-sd3": "SD 3",
-        "vae-flux": "FLUX.1",
-        "vae-flux2": "FLUX.2",
-        "vae-qwen": "Qwen-Image",
+        **VAE_MODELS,
     }
 )
 """Text encoders as people know them, and the models that VAEs are of."""
