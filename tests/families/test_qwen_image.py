@@ -20,6 +20,7 @@ from safetensors.torch import save
 from tests.families import kit, tiny, tiny_modern
 from tests.families.against_diffusers import check_same_picture, encodings
 from tests.families.kit import Bench
+from tests.ui.controlnet_files import put_weight
 from webui.errors import BadRequestError
 
 NOISE = (16, 8, 8)
@@ -182,5 +183,6 @@ def test_a_controlnet_for_other_models_is_refused(bench: Bench) -> None:
     config.parent.mkdir()
     said = json.loads((config.parent.parent / "edges" / "config.json").read_text())
     config.write_text(json.dumps(said | {"joint_attention_dim": 3584}))
+    put_weight(config.parent)
     with pytest.raises(BadRequestError, match="made for other models"):
         bench.picture(**controls(bench, model="wide"))

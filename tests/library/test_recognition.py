@@ -154,7 +154,7 @@ def test_a_denoiser_alone_lacks_everything_else(
         # Mistral Nemo, which is as wide as Mistral Small and knows as many tokens.
         (
             w.language_model(5120, 40, query_norm=False, vocabulary=131_072, inner=14_336),
-            "14,336 wide inside",
+            "is Mistral Nemo, a language model that no served model uses",
         ),
         (w.qwen3_vl(2560), "is Qwen3-VL, a language model that no served model uses"),
         (w.qwen3_vl(4096), "is Qwen3-VL, a language model that no served model uses"),

@@ -1,4 +1,4 @@
-"""A shelf of ControlNets for the page: configurations like those people have, and no weights."""
+"""A shelf of ControlNets for the page: configurations like those people have, and a weight."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from webui.library.controlnets import FOLDER
+import numpy as np
+from safetensors.numpy import save
+
+from webui.library.controlnets import FOLDER, WEIGHTS
 from webui.settings import ROOT
 
 _UNET = ROOT / "models" / "postcard" / "unet" / "config.json"
@@ -29,3 +32,10 @@ def _put(models: Path, name: str, shape: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"_class_name": "ControlNetModel", **shape}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    put_weight(folder)
+
+
+def put_weight(folder: Path) -> None:
+    """Writes one of a ControlNet's weights, which is enough for it to be listed."""
+    weights = {"controlnet_cond_embedding.conv_in.weight": np.zeros((16, 3, 3, 3), np.float32)}
+    (folder / WEIGHTS).write_bytes(save(weights))

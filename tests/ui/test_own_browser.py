@@ -13,7 +13,7 @@ from webui.ui.texts import Catalogue
 
 pytestmark = pytest.mark.browser
 
-FEW = "meadow_lightning_4step"
+FEW = "sdxl_lightning_4step"
 FLOW = "flux1-dev"
 NEVER_GUIDED = "flux1-schnell"
 

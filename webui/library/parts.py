@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from webui.library.architectures import ModelFamily, Tensors
 from webui.library.components import Component
@@ -215,15 +215,15 @@ def _language_model(width: int, *, normed: bool, inner: int, tokens: int) -> Par
     Args:
         width: Of what goes from layer to layer.
         normed: Whether queries are normed.
-        inner: Width inside of a feed-forward network, 0 where it cannot be told.
+        inner: Width inside of a feed-forward network, which tells those apart that share the rest.
         tokens: Number of tokens, 0 where it cannot be told; some files leave out the last ones.
     """
-    known = _LANGUAGE_SIZES.get((width, normed))
-    if known is not None and tokens > known.tokens:
+    if (width, inner) == _MISTRAL_NEMO:
+        return _encoder("Mistral Nemo, a language model", None)
+    component, known = _LANGUAGE_SIZES.get((width, normed), (None, 0))
+    if component is not None and tokens > known:
         return _encoder(f"a language model of {tokens:,} tokens", None)
-    if known is not None and inner not in (0, known.inner):
-        return _encoder(f"a language model with layers {inner:,} wide inside", None)
-    return _encoder("a language model", None if known is None else known.component)
+    return _encoder("a language model", component)
 
 
 def _architecture(tensors: Tensors) -> str:
@@ -271,23 +271,18 @@ _LANGUAGE_MARKS = (
 feed-forward network, and the table of what it makes of its tokens."""
 
 
-class _Language(NamedTuple):
-    """A language model that is known: its name, number of tokens, and feed-forward width."""
-
-    component: Component
-    tokens: int
-    inner: int
-
-
-_LANGUAGE_SIZES: Mapping[tuple[int, bool], _Language] = MappingProxyType(
+_LANGUAGE_SIZES: Mapping[tuple[int, bool], tuple[Component, int]] = MappingProxyType(
     {
-        (2560, True): _Language("qwen3-4b", 151_936, 9_728),
-        (4096, True): _Language("qwen3-8b", 151_936, 12_288),
-        (3584, False): _Language("qwen2.5-vl-7b", 152_064, 18_944),
-        (5120, False): _Language("mistral-small", 131_072, 32_768),
+        (2560, True): ("qwen3-4b", 151_936),
+        (4096, True): ("qwen3-8b", 151_936),
+        (3584, False): ("qwen2.5-vl-7b", 152_064),
+        (5120, False): ("mistral-small", 131_072),
     }
 )
-"""By their width, and whether queries are normed: Mistral Nemo shares both with Mistral Small."""
+"""Width, and whether queries are normed, to the model and its number of tokens."""
+
+_MISTRAL_NEMO = (5_120, 14_336)
+"""Its width, and that of its feed-forward networks; the rest of its sizes are Mistral Small's."""
 
 _QWEN3_VL = (
     "model.visual.deepstack_merger_list.0.norm.weight",

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from tests.ui.controlnet_files import put_weight
 from tests.ui.routes.client import client_of
 from webui.generation.annotator_files import BODY
 from webui.library.checkpoints import CheckpointShelf
@@ -30,6 +31,7 @@ def write(path: Path, **data: Any) -> None:
 def put(models: Path, name: str, **config: Any) -> Path:
     file = models / "controlnet" / name / "config.json"
     write(file, **({"_class_name": "ControlNetModel"} | SHAPE | config))
+    put_weight(file.parent)
     return file
 
 
